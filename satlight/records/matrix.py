@@ -1,0 +1,330 @@
+"""Performance records in memory: which candidate got which instruction right, as one dense N × M matrix.
+
+Shape legend: N instructions (rows), M candidates (columns).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from satlight.errors import SatlightError
+from satlight.records.names import listed, select_names
+from satlight.types import Candidate
+
+SPLITS = ("train", "validation", "test", "dropped")
+"""What the ``split`` of an instruction may be; "dropped" rows duplicate another split and serve none."""
+
+CHUNK_CELLS = 1 << 24
+"""Cells of the matrix that are copied at once while it is hashed or written."""
+
+
+@dataclass(eq=False)
+class PerformanceRecords:
+    """The records of N instructions and M candidates; treat it as read-only.
+
+    Args:
+        instructions: N rows with columns ``instruction_id``, ``dataset``, ``task``, ``split`` (may be null),
+            ``instruction`` and any others the source had.
+        candidates: M candidates, in the order of the columns.
+        outcomes: float32 (N, M) in [0, 1], 0 where unknown.
+        known: bool (N, M), False where no record exists. Such cells never count, not even as wrong.
+        costs: float32 (N, M) US dollars of the call, NaN = unknown; None = the source has no costs.
+        expected: float32 (N, M) true success probabilities; None unless simulated.
+        name: Short name for tables and logs.
+        score_column: Column of ``records.parquet`` that the outcomes come from.
+        simulated: Whether the outcomes were drawn from a model instead of measured.
+
+    Raises:
+        SatlightError: Nothing in it (no instruction or no candidate), or a repeated id.
+
+    Example:
+        >>> records = PerformanceRecords(
+        ...     instructions=pl.DataFrame({"instruction_id": ["a", "b"], "dataset": ["math", "code"],
+        ...         "task": ["sums", "code"], "split": ["train", "test"], "instruction": ["1+1?", "Sort."]}),
+        ...     candidates=(Candidate("tiny"), Candidate("large")),
+        ...     outcomes=np.array([[1, 1], [0, 1]], dtype=np.float32),
+        ...     known=np.array([[True, True], [False, True]]),
+        ... )
+        >>> records.shape, records.model_ids
+        ((2, 2), ['tiny', 'large'])
+        >>> records.filter(candidates="l*", splits="train").texts
+        ['1+1?']
+    """
+
+    instructions: pl.DataFrame
+    candidates: tuple[Candidate, ...]
+    outcomes: np.ndarray
+    known: np.ndarray
+    costs: np.ndarray | None = None
+    expected: np.ndarray | None = None
+    name: str = "records"
+    score_column: str = "score"
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        self.candidates = tuple(self.candidates)
+        shape = (self.instructions.height, len(self.candidates))
+        for label in ("outcomes", "known", "costs", "expected"):
+            matrix = getattr(self, label)
+            assert matrix is None or matrix.shape == shape, f"{label} is {matrix.shape}, not {shape}"
+        if 0 in shape:
+            raise SatlightError(
+                f"The records '{self.name}' have {shape[0]} instructions and {shape[1]} candidates; "
+                "at least one of each is needed. Loosen the filter or check the source."
+            )
+        repeated = self.instructions["instruction_id"].is_first_distinct().not_().arg_true()
+        if len(repeated):
+            row = repeated[0]
+            instruction_id = self.instructions["instruction_id"][row]
+            raise SatlightError(
+                f"The records '{self.name}' repeat instruction_id '{instruction_id}' in row {row} (counting from 0); every instruction needs its own id."
+            )
+        if len(set(self.model_ids)) < len(self.candidates):
+            raise SatlightError(
+                f"The records '{self.name}' name a candidate twice: {listed(self.model_ids)}."
+            )
+
+    def __repr__(self) -> str:
+        size = f"{self.shape[0]} instructions × {self.shape[1]} candidates"
+        return f"PerformanceRecords({self.name}{' (simulated)' if self.simulated else ''}: {size})"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, M)."""
+        return self.instructions.height, len(self.candidates)
+
+    @property
+    def model_ids(self) -> list[str]:
+        """M candidate names, in the order of the columns."""
+        return [candidate.model_id for candidate in self.candidates]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """N instruction texts."""
+        return self.instructions["instruction"].to_list()
+
+    @cached_property
+    def datasets(self) -> np.ndarray:
+        """str (N,), dataset of each instruction."""
+        return self._strings("dataset")
+
+    @cached_property
+    def tasks(self) -> np.ndarray:
+        """str (N,), task of each instruction."""
+        return self._strings("task")
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """str (N,), split of each instruction; "" where the source gives none."""
+        return self._strings("split")
+
+    def _strings(self, column: str) -> np.ndarray:
+        if column not in self.instructions.columns:
+            return np.full(self.shape[0], "", dtype=np.str_)
+        return np.array(self.instructions[column].cast(pl.String).fill_null("").to_list(), dtype=np.str_)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over ids, texts, splits, outcomes and known; the same on any machine."""
+        digest = hashlib.blake2b(digest_size=8)
+        ids = self.instructions["instruction_id"].to_list()
+        for strings in (self.model_ids, ids, self.texts, self.splits.tolist()):
+            digest.update(len(strings).to_bytes(8, "little"))
+            for text in strings:
+                encoded = text.encode("utf-8", "surrogatepass")
+                digest.update(len(encoded).to_bytes(8, "little"))
+                digest.update(encoded)
+        for rows in self.row_chunks():
+            digest.update(np.ascontiguousarray(self.outcomes[rows], dtype="<f4").data)
+            digest.update(np.ascontiguousarray(self.known[rows], dtype=np.uint8).data)
+        return digest.hexdigest()
+
+    def row_chunks(self, cells: int = CHUNK_CELLS) -> Iterable[slice]:
+        """Slices of rows that hold about ``cells`` cells each, to walk a matrix larger than memory."""
+        step = max(1, cells // self.shape[1])
+        return (slice(start, start + step) for start in range(0, self.shape[0], step))
+
+    @classmethod
+    def open(cls, path: Path | str, score_column: str = "score") -> PerformanceRecords:
+        """Read and check a records folder (docs/data_format.md).
+
+        Args:
+            path: Folder with ``instructions.parquet``, ``models.json`` and ``records.parquet``.
+            score_column: Numeric column of ``records.parquet`` to take outcomes from, in [0, 1].
+
+        Returns:
+            The records, N × M; memory-mapped from the cache where N·M is large.
+
+        Raises:
+            SatlightError: Names file, row and column of the first mistake and says what is allowed.
+        """
+        from satlight.records.folder import open_folder
+
+        return open_folder(path, score_column)
+
+    def save(self, path: Path | str) -> None:
+        """Write the records as a folder that :meth:`open` reads, whole or not at all.
+
+        The outcomes become the column ``score``; costs and expected outcomes are kept where there are any.
+
+        Args:
+            path: Folder to make; an older records folder there is replaced.
+
+        Raises:
+            SatlightError: ``path`` holds something else than records, or cannot be written.
+        """
+        from satlight.records.folder import save_records
+
+        save_records(self, path)
+
+    def filter(
+        self,
+        *,
+        datasets: str | Sequence[str] | None = None,
+        tasks: str | Sequence[str] | None = None,
+        candidates: str | Sequence[str] | None = None,
+        splits: str | Sequence[str] | None = None,
+    ) -> PerformanceRecords:
+        """Keep what matches every given choice; the order of rows and columns stays.
+
+        Args:
+            datasets: Dataset names; like all the others a name, several, or patterns such as ``"arc_*"``.
+            tasks: Task names.
+            candidates: Candidate names, e.g. ``["gpt-4*", "gemma-7b"]`` (capitals count).
+            splits: Some of :data:`SPLITS`.
+
+        Returns:
+            New records, n × m; copies, so the original may be thrown away.
+
+        Raises:
+            SatlightError: A name or pattern that matches nothing, or no instruction is left.
+        """
+        mask = np.ones(self.shape[0], dtype=bool)
+        for kind, wanted, column in (
+            ("dataset", datasets, self.datasets),
+            ("task", tasks, self.tasks),
+            ("split", splits, self.splits),
+        ):
+            if wanted is not None:
+                mask &= np.isin(column, select_names(wanted, np.unique(column).tolist(), kind, self.name))
+        columns = np.arange(self.shape[1])
+        if candidates is not None:
+            kept = set(select_names(candidates, self.model_ids, "candidate", self.name))
+            columns = np.flatnonzero([model_id in kept for model_id in self.model_ids])
+        if not mask.any():
+            raise SatlightError(
+                f"No instruction of '{self.name}' is in datasets={datasets}, tasks={tasks} and "
+                f"splits={splits} at once. Each name exists, but not together: drop one of the conditions."
+            )
+        return self._subset(np.flatnonzero(mask), columns)
+
+    def rows(self, mask_or_indices: np.ndarray | Sequence[int] | Sequence[bool]) -> PerformanceRecords:
+        """The given instructions only.
+
+        Args:
+            mask_or_indices: bool (N,), or int (n,) row numbers in the wanted order.
+
+        Returns:
+            New records, n × M.
+
+        Raises:
+            SatlightError: It selects nothing.
+        """
+        selected = np.asarray(mask_or_indices)
+        if selected.dtype == bool:
+            assert selected.shape == (self.shape[0],), f"mask of {selected.shape} for {self.shape[0]} rows"
+            selected = np.flatnonzero(selected)
+        if not selected.size:
+            raise SatlightError(
+                f"The selection leaves none of the {self.shape[0]} instructions of '{self.name}'. Loosen it."
+            )
+        return self._subset(selected, np.arange(self.shape[1]))
+
+    def with_splits(self, split: np.ndarray | Sequence[str]) -> PerformanceRecords:
+        """The same records with another ``split`` column.
+
+        Args:
+            split: str (N,), each one of :data:`SPLITS`, e.g. from :func:`satlight.records.split_records`.
+
+        Returns:
+            New records that share the matrices.
+
+        Raises:
+            SatlightError: A value that is no split.
+        """
+        values = np.asarray(split, dtype=np.str_)
+        assert values.shape == (self.shape[0],), f"{values.shape} splits for {self.shape[0]} rows"
+        if wrong := set(values.tolist()) - set(SPLITS):
+            raise SatlightError(f"Got the split '{sorted(wrong)[0]}'; allowed: {', '.join(SPLITS)}.")
+        column = pl.Series("split", values.tolist(), dtype=pl.String)
+        return replace(self, instructions=self.instructions.with_columns(column))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One line per dataset (and one for all, if there are several), ready for a table.
+
+        Returns:
+            Dictionaries with ``dataset``, ``instructions``, one count per split, ``filled`` (share of known
+            cells), ``random`` (mean over candidates), ``best_single`` (highest mean on these very rows),
+            ``best_single_mean`` and ``oracle`` (mean over instructions of the best known outcome).
+        """
+        names = list(dict.fromkeys(self.datasets.tolist()))
+        lines = [self._describe(name, np.flatnonzero(self.datasets == name)) for name in names]
+        if len(names) > 1:
+            lines.append(self._describe("all", np.arange(self.shape[0])))
+        return lines
+
+    def _describe(self, dataset: str, rows: np.ndarray) -> dict[str, Any]:
+        right, count = np.zeros(self.shape[1]), np.zeros(self.shape[1])
+        best_sum, answered = 0.0, 0
+        step = max(1, CHUNK_CELLS // self.shape[1])
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            outcomes, known = self.outcomes[chunk], self.known[chunk]
+            right += outcomes.sum(0, dtype=np.float64)  # unknown cells hold 0
+            count += known.sum(0)
+            some = known.any(1)
+            best_sum += float(outcomes[some].max(1).sum(dtype=np.float64))
+            answered += int(some.sum())
+        with np.errstate(invalid="ignore"):
+            means = right / count
+        nothing = bool(np.isnan(means).all())
+        best = None if nothing else int(np.nanargmax(means))
+        return {
+            "dataset": dataset,
+            "instructions": len(rows),
+            **{split: int((self.splits[rows] == split).sum()) for split in SPLITS},
+            "filled": float(count.sum() / (len(rows) * self.shape[1])),
+            "random": float("nan") if nothing else float(np.nanmean(means)),
+            "best_single": None if best is None else self.model_ids[best],
+            "best_single_mean": float("nan") if best is None else float(means[best]),
+            "oracle": best_sum / answered if answered else float("nan"),
+        }
+
+    def _subset(self, rows: np.ndarray, columns: np.ndarray) -> PerformanceRecords:
+        every_column = np.array_equal(columns, np.arange(self.shape[1]))
+
+        def cut(matrix: np.ndarray | None) -> np.ndarray | None:
+            if matrix is None:
+                return None
+            return np.asarray(matrix[rows] if every_column else matrix[np.ix_(rows, columns)])
+
+        outcomes, known = cut(self.outcomes), cut(self.known)
+        assert outcomes is not None
+        assert known is not None
+        return replace(
+            self,
+            instructions=self.instructions[rows],
+            candidates=tuple(self.candidates[int(column)] for column in columns),
+            outcomes=outcomes,
+            known=known,
+            costs=cut(self.costs),
+            expected=cut(self.expected),
+        )
