@@ -1,0 +1,146 @@
+"""The objectives' equations, each one an operation on a block of the score matrix.
+
+Shape legend: B instructions and C candidates of a block.
+
+A cell with a soft outcome t is a *positive* where t >= ``threshold`` and counts t; otherwise it is a
+*negative* and counts 1 - t. A weight w makes a cell count w times, in either part. All sums are taken in
+float32, whatever the precision of the scores.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def instruction_contrastive(
+    score_BC: Tensor,
+    target_BC: Tensor,
+    known_BC: Tensor,
+    weight_BC: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Softmax down a column: an instruction the candidate handles against those it fails.
+
+    Every positive of a column competes with that column's negatives only, never with another positive:
+    -log(exp(s⁺) / (exp(s⁺) + Σ exp(s⁻))). The result is the mean over all positives of all columns.
+
+    Args:
+        score_BC: Log-odds (B, C).
+        target_BC: Outcomes (B, C) in [0, 1].
+        known_BC: bool (B, C), False where no record exists; such cells never count.
+        weight_BC: Non-negative weights (B, C); None = all 1.
+        temperature: Divides the scores; > 0. Smaller values stress the hardest negatives.
+        threshold: Outcome from which a cell is a positive, in (0, 1].
+
+    Returns:
+        Scalar loss. A block without any positive-negative pair gives 0 that can still be differentiated.
+
+    Example:
+        >>> score = torch.tensor([[2.0], [0.0], [0.0], [0.0]])
+        >>> target = torch.tensor([[1.0], [0.0], [0.0], [0.0]])
+        >>> f"{instruction_contrastive(score, target, torch.ones(4, 1, dtype=torch.bool)):.4f}"
+        '0.3408'
+
+    Reference:
+        [Zhang et al. 2025, Eq. 5]; the paper's group is a block with C = 1 and B = k.
+    """
+    score_BC, target_BC, weight_BC = _masked(score_BC, target_BC, known_BC, weight_BC)
+    score_BC = score_BC / temperature
+    positive_BC = target_BC >= threshold
+    gain_BC = torch.where(positive_BC, target_BC, 0.0) * weight_BC
+    mass_BC = torch.where(positive_BC, 0.0, 1.0 - target_BC) * weight_BC
+    paired_C = (gain_BC > 0).any(0) & (mass_BC > 0).any(0)
+    # A column without negatives would be all -inf, whose logsumexp has NaN gradients: it gets a
+    # harmless constant instead, and no gain.
+    rival_BC = torch.where(mass_BC > 0, score_BC + mass_BC.clamp_min(1e-30).log(), float("-inf"))
+    rivals_C = torch.where(paired_C, rival_BC, 0.0).logsumexp(0)
+    # -log(e^s / (e^s + e^r)) = softplus(r - s)
+    return _weighted_mean(F.softplus(rivals_C - score_BC), gain_BC * paired_C)
+
+
+def candidate_contrastive(
+    score_BC: Tensor,
+    target_BC: Tensor,
+    known_BC: Tensor,
+    weight_BC: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Softmax along a row: a candidate that solves the instruction against those that do not.
+
+    This is :func:`instruction_contrastive` on the transposed block, and the comparison that routing makes.
+
+    Args:
+        score_BC: Log-odds (B, C).
+        target_BC: Outcomes (B, C) in [0, 1].
+        known_BC: bool (B, C), False where no record exists; such cells never count.
+        weight_BC: Non-negative weights (B, C); None = all 1.
+        temperature: Divides the scores; > 0.
+        threshold: Outcome from which a cell is a positive, in (0, 1].
+
+    Returns:
+        Scalar loss. A block without any positive-negative pair gives 0 that can still be differentiated.
+
+    Example:
+        >>> score, target = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+        >>> f"{candidate_contrastive(score, target, torch.ones(1, 4, dtype=torch.bool)):.4f}"
+        '0.3408'
+    """
+    return instruction_contrastive(
+        score_BC.T,
+        target_BC.T,
+        known_BC.T,
+        None if weight_BC is None else weight_BC.T,
+        temperature=temperature,
+        threshold=threshold,
+    )
+
+
+def pointwise(
+    score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+) -> Tensor:
+    """Binary cross-entropy of Pr(correct) = sigmoid(score) on every known cell.
+
+    There is no temperature: the score is the log-odds itself, and this objective keeps it calibrated.
+
+    Args:
+        score_BC: Log-odds (B, C).
+        target_BC: Outcomes (B, C) in [0, 1], soft ones allowed.
+        known_BC: bool (B, C), False where no record exists; such cells never count.
+        weight_BC: Non-negative weights (B, C); None = all 1.
+
+    Returns:
+        Scalar loss, the weighted mean over known cells; 0 that can be differentiated when none is known.
+
+    Example:
+        >>> f"{pointwise(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]])):.4f}"
+        '0.6931'
+    """
+    score_BC, target_BC, weight_BC = _masked(score_BC, target_BC, known_BC, weight_BC)
+    loss_BC = F.binary_cross_entropy_with_logits(score_BC, target_BC, reduction="none")
+    return _weighted_mean(loss_BC, weight_BC)
+
+
+def _masked(
+    score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Float32 scores, targets and weights, all 0 in unknown cells (which may hold NaN before)."""
+    weight_BC = torch.ones_like(score_BC) if weight_BC is None else weight_BC
+    shapes = {x.shape for x in (score_BC, target_BC, known_BC, weight_BC)}
+    assert len(shapes) == 1, f"a block has one shape, got {shapes}"
+    return (
+        torch.where(known_BC, score_BC.float(), 0.0),
+        torch.where(known_BC, target_BC.float(), 0.0),
+        torch.where(known_BC, weight_BC.float(), 0.0),
+    )
+
+
+def _weighted_mean(value_BC: Tensor, weight_BC: Tensor) -> Tensor:
+    """Σwv / Σw, and 0 with a graph where Σw = 0; no branch, so no wait for the device."""
+    total = weight_BC.sum()
+    return (value_BC * weight_BC).sum() / torch.where(total > 0, total, 1.0)

@@ -1,0 +1,191 @@
+"""Objectives as modules, so that YAML can name them: ``class_path: satlight.losses.Pointwise``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from satlight.errors import SatlightError
+from satlight.losses import functional
+
+# Names that torch.nn.ModuleDict cannot hold, or that would hide a key of the result.
+_RESERVED = {"loss", ""}
+
+
+class Objective(nn.Module, ABC):
+    """What training minimises on a block; subclass it to add one."""
+
+    @abstractmethod
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The loss of one block.
+
+        Args:
+            score_BC: Log-odds (B, C).
+            target_BC: Outcomes (B, C) in [0, 1].
+            known_BC: bool (B, C), False where no record exists.
+            weight_BC: Non-negative weights (B, C); None = all 1.
+
+        Returns:
+            ``loss``, the scalar to differentiate, and detached scalars under the names of its parts, to log.
+        """
+
+
+class _Contrastive(Objective):
+    """What the two contrastive objectives share: their settings."""
+
+    def __init__(self, temperature: float = 1.0, threshold: float = 0.5) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        if not temperature > 0:
+            raise SatlightError(
+                f"{owner}: temperature is {temperature}; it must be greater than 0 (1.0 changes nothing)"
+            )
+        if not 0 < threshold <= 1:
+            raise SatlightError(
+                f"{owner}: threshold is {threshold}; it must lie in (0, 1], "
+                "the outcome from which a cell counts as right"
+            )
+        self.temperature = temperature
+        self.threshold = threshold
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, threshold={self.threshold}"
+
+
+class InstructionContrastive(_Contrastive):
+    """The paper's objective, a softmax down a column.
+
+    The equation is :func:`satlight.losses.functional.instruction_contrastive`.
+
+    Args:
+        temperature: Divides the scores; > 0.
+        threshold: Outcome from which a cell is a positive, in (0, 1].
+
+    Raises:
+        SatlightError: When an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> score, target = torch.zeros(2, 1), torch.tensor([[1.0], [0.0]])
+        >>> result = InstructionContrastive()(score, target, torch.ones(2, 1, dtype=torch.bool))
+        >>> sorted(result), round(result["loss"].item(), 4)
+        (['instruction_contrastive', 'loss'], 0.6931)
+
+    Reference:
+        [Zhang et al. 2025, Eq. 5]
+    """
+
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        loss = functional.instruction_contrastive(
+            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature, threshold=self.threshold
+        )
+        return {"loss": loss, "instruction_contrastive": loss.detach()}
+
+
+class CandidateContrastive(_Contrastive):
+    """Softmax along a row, see :func:`satlight.losses.functional.candidate_contrastive`.
+
+    Args:
+        temperature: Divides the scores; > 0.
+        threshold: Outcome from which a cell is a positive, in (0, 1].
+
+    Raises:
+        SatlightError: When an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> score, target = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+        >>> result = CandidateContrastive()(score, target, torch.ones(1, 2, dtype=torch.bool))
+        >>> round(result["loss"].item(), 4)
+        0.6931
+    """
+
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        loss = functional.candidate_contrastive(
+            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature, threshold=self.threshold
+        )
+        return {"loss": loss, "candidate_contrastive": loss.detach()}
+
+
+class Pointwise(Objective):
+    """Binary cross-entropy on every known cell, see :func:`satlight.losses.functional.pointwise`.
+
+    Example:
+        >>> import torch
+        >>> known = torch.ones(1, 1, dtype=torch.bool)
+        >>> round(Pointwise()(torch.zeros(1, 1), torch.ones(1, 1), known)["loss"].item(), 4)
+        0.6931
+    """
+
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        loss = functional.pointwise(score_BC, target_BC, known_BC, weight_BC)
+        return {"loss": loss, "pointwise": loss.detach()}
+
+
+class WeightedSum(Objective):
+    """Several objectives at once: loss = Σ weight · loss of each.
+
+    Args:
+        objectives: The objectives under names of your choice; the names appear in the log.
+        weights: A non-negative weight for every name of ``objectives``, and for no other.
+
+    Raises:
+        SatlightError: When the names differ, a weight is negative, or a name cannot be used.
+
+    Example:
+        >>> import torch
+        >>> objective = WeightedSum(
+        ...     {"row": CandidateContrastive(), "cell": Pointwise()}, weights={"row": 1.0, "cell": 0.5}
+        ... )
+        >>> score, target = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+        >>> parts = objective(score, target, torch.ones(1, 2, dtype=torch.bool))
+        >>> {name: round(value.item(), 4) for name, value in parts.items()}
+        {'loss': 1.0397, 'row': 0.6931, 'cell': 0.6931}
+    """
+
+    def __init__(self, objectives: dict[str, Objective], weights: dict[str, float]) -> None:
+        super().__init__()
+        _check_sum(objectives, weights)
+        self.objectives = nn.ModuleDict(objectives)
+        self.weights = dict(weights)
+
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        losses = {
+            name: objective(score_BC, target_BC, known_BC, weight_BC)["loss"]
+            for name, objective in self.objectives.items()
+        }
+        total = sum(self.weights[name] * loss for name, loss in losses.items())
+        return {"loss": total} | {name: loss.detach() for name, loss in losses.items()}
+
+    def extra_repr(self) -> str:
+        return f"weights={self.weights}"
+
+
+def _check_sum(objectives: dict[str, Objective], weights: dict[str, float]) -> None:
+    if not objectives:
+        raise SatlightError(
+            "WeightedSum: objectives is empty; name at least one, e.g. {row: CandidateContrastive}"
+        )
+    if set(objectives) != set(weights):
+        raise SatlightError(
+            f"WeightedSum: objectives are {sorted(objectives)} but weights are for {sorted(weights)}; "
+            "give every objective exactly one weight under the same name"
+        )
+    if negative := {name: weight for name, weight in weights.items() if not weight >= 0}:
+        raise SatlightError(f"WeightedSum: weights must be 0 or more, got {negative}")
+    if bad := [n for n in objectives if n in _RESERVED or "." in n or hasattr(nn.ModuleDict, n)]:
+        raise SatlightError(
+            f"WeightedSum: {bad} cannot name an objective: 'loss', names with a dot and names of methods "
+            "such as 'values' are taken; choose another, e.g. 'row' or 'column'"
+        )
