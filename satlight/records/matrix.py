@@ -85,7 +85,8 @@ class PerformanceRecords:
             row = repeated[0]
             instruction_id = self.instructions["instruction_id"][row]
             raise SatlightError(
-                f"The records '{self.name}' repeat instruction_id '{instruction_id}' in row {row} (counting from 0); every instruction needs its own id."
+                f"The records '{self.name}' repeat instruction_id '{instruction_id}' in row {row} "
+                "(counting from 0); every instruction needs its own id."
             )
         if len(set(self.model_ids)) < len(self.candidates):
             raise SatlightError(

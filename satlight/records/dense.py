@@ -1,0 +1,221 @@
+"""From tables to the dense matrix: vectorised, in batches, memory-mapped where it is large.
+
+Nothing here makes a Python object per record; 200 million records pass through in batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from satlight.errors import SatlightError
+from satlight.files import atomic_path, cache_dir
+from satlight.records.matrix import PerformanceRecords
+from satlight.records.names import listed
+from satlight.records.tables import RecordTables, require_columns
+
+LARGE_CELLS = 4_000_000
+"""From so many cells on, matrices are memory-mapped files in the cache."""
+
+MATRICES = ("outcomes", "known", "costs", "expected")
+
+Allocate = Callable[[str, type], np.ndarray]
+
+
+def build_records(tables: RecordTables, score_column: str = "score") -> PerformanceRecords:
+    """Check the records and lay them out as an N × M matrix.
+
+    Args:
+        tables: Checked instructions and candidates, unchecked records.
+        score_column: Numeric column to take outcomes from.
+
+    Returns:
+        The records; memory-mapped if they have at least :data:`LARGE_CELLS` cells and an identity.
+
+    Raises:
+        SatlightError: Unknown column or id, a score that is NaN, null or outside [0, 1], a pair that appears
+            twice, a candidate without any record, a full disk.
+    """
+    require_columns(tables.records, ("instruction_id", "model_id"), tables.file)
+    choices = tables.score_columns()
+    if score_column not in choices:
+        raise SatlightError(
+            f"{tables.file} has no numeric column '{score_column}' to use as the score. "
+            f"Available: {listed(choices) or 'none'}."
+        )
+    cells = tables.instructions.height * len(tables.candidates)
+    if cells >= LARGE_CELLS and tables.identity is not None:
+        matrices = _mapped(tables, score_column, cells)
+    else:
+        matrices = _fill(tables, score_column, lambda _, kind: np.zeros(_shape(tables), dtype=kind))
+    records = PerformanceRecords(
+        instructions=tables.instructions,
+        candidates=tables.candidates,
+        name=tables.name,
+        score_column=score_column,
+        simulated=tables.simulated,
+        outcomes=matrices["outcomes"],
+        known=matrices["known"],
+        costs=matrices.get("costs"),
+        expected=matrices.get("expected"),
+    )
+    require_records(records, tables.file)
+    return records
+
+
+def require_records(records: PerformanceRecords, where: str) -> None:
+    """Raise a SatlightError if a candidate has not a single record."""
+    count = np.zeros(records.shape[1], dtype=np.int64)
+    for rows in records.row_chunks():
+        count += records.known[rows].sum(0)
+    silent = [model_id for model_id, n in zip(records.model_ids, count, strict=True) if n == 0]
+    if silent:
+        raise SatlightError(
+            f"{where} has no record for the candidate {listed(silent)}, so nothing can be said about it. "
+            "Add its records, or leave it out (candidates: a list of the others)."
+        )
+
+
+def _shape(tables: RecordTables) -> tuple[int, int]:
+    return tables.instructions.height, len(tables.candidates)
+
+
+def _fill(tables: RecordTables, score_column: str, allocate: Allocate) -> dict[str, np.ndarray]:
+    matrices = {"outcomes": allocate("outcomes", np.float32), "known": allocate("known", np.bool_)}
+    extra: dict[str, str] = {}  # matrix → column
+    schema = tables.records.collect_schema()
+    if "cost_usd" in schema and tables.records.select(pl.col("cost_usd").count()).collect().item():
+        extra["costs"] = "cost_usd"
+    if tables.simulated and "expected" in schema:
+        extra["expected"] = "expected"
+    for matrix in extra:
+        matrices[matrix] = allocate(matrix, np.float32)
+        matrices[matrix].fill(np.nan)
+    columns = list(dict.fromkeys(["instruction_id", "model_id", score_column, *extra.values()]))
+    total = 0
+    for start, batch in tables.batches(columns):
+        cells = _cells(tables, batch, start)
+        scores = _scores(tables, batch, score_column, start)
+        given = scores.is_not_null()
+        at = cells.filter(given).to_numpy()
+        matrices["outcomes"].reshape(-1)[at] = scores.filter(given).to_numpy()
+        matrices["known"].reshape(-1)[at] = True
+        for matrix, column in extra.items():
+            values = batch[column].cast(pl.Float32)
+            if matrix == "costs":
+                _complain(tables, batch, column, start, values < 0, "A cost in US dollars is at least 0.")
+            matrices[matrix].reshape(-1)[cells.to_numpy()] = values.fill_null(float("nan")).to_numpy()
+        total += len(at)
+    if int(np.count_nonzero(matrices["known"])) != total:
+        _complain_of_duplicate(tables, score_column)
+    return matrices
+
+
+def _cells(tables: RecordTables, batch: pl.DataFrame, start: int) -> pl.Series:
+    """Flat matrix index (row · M + column) of each record of a batch."""
+    row = _codes(batch["instruction_id"], tables.instructions["instruction_id"])
+    problem = "No instruction has this id; add the instruction or drop the record."
+    _complain(tables, batch, "instruction_id", start, row.is_null(), problem)
+    names = pl.Series([candidate.model_id for candidate in tables.candidates], dtype=pl.String)
+    column = _codes(batch["model_id"], names)
+    problem = f"No candidate has this id; add it or drop the record. Known: {listed(names.to_list())}."
+    _complain(tables, batch, "model_id", start, column.is_null(), problem)
+    return row * len(names) + column
+
+
+def _codes(values: pl.Series, names: pl.Series) -> pl.Series:
+    """Position of each value in ``names``, null where it is not there."""
+    table = pl.DataFrame({"name": names, "code": pl.arange(0, len(names), eager=True)})
+    asked = pl.DataFrame({"name": values.cast(pl.String)})
+    return asked.join(table, on="name", how="left", maintain_order="left")["code"]
+
+
+def _scores(tables: RecordTables, batch: pl.DataFrame, column: str, start: int) -> pl.Series:
+    scores = batch[column].cast(pl.Float32)
+    if column == "score":  # other score columns may exist for some of the records only
+        problem = "Every record needs a score; drop the row if the pair was not measured."
+        _complain(tables, batch, column, start, scores.is_null(), problem)
+    problem = "A score is a number from 0 to 1; drop the row if the pair was not measured."
+    _complain(tables, batch, column, start, scores.is_nan().fill_null(False), problem)
+    outside = ((scores < 0) | (scores > 1)).fill_null(False)
+    problem = "A score lies in [0, 1]; rescale the column (percentages: divide by 100)."
+    _complain(tables, batch, column, start, outside, problem)
+    return scores
+
+
+def _complain(
+    tables: RecordTables, batch: pl.DataFrame, column: str, start: int, offends: pl.Series, problem: str
+) -> None:
+    rows = offends.arg_true()
+    if not len(rows):
+        return
+    row = rows[0]
+    pair = f"instruction_id '{batch['instruction_id'][row]}', model_id '{batch['model_id'][row]}'"
+    raise SatlightError(
+        f"{tables.file}, row {start + row} (counting from 0; {pair}), column '{column}': "
+        f"got {batch[column][row]!r}. {problem}"
+    )
+
+
+def _complain_of_duplicate(tables: RecordTables, score_column: str) -> None:
+    seen = np.zeros(tables.instructions.height * len(tables.candidates), dtype=bool)
+    for start, batch in tables.batches(["instruction_id", "model_id", score_column]):
+        batch = batch.filter(pl.col(score_column).is_not_null()) if score_column != "score" else batch
+        cells = _cells(tables, batch, start)
+        again = pl.Series(seen[cells.to_numpy()]) | cells.is_first_distinct().not_()
+        problem = "An earlier row has the same pair; keep one of them (or their mean)."
+        _complain(tables, batch, "model_id", start, again, problem)
+        seen[cells.to_numpy()] = True
+
+
+def _mapped(tables: RecordTables, score_column: str, cells: int) -> dict[str, np.ndarray]:
+    assert tables.identity is not None
+    place = hashlib.sha256(f"{tables.file}\0{score_column}".encode()).hexdigest()[:16]
+    state = hashlib.sha256(tables.identity.encode()).hexdigest()[:16]
+    folder = cache_dir() / "matrices" / f"{place}-{state}"
+    try:
+        return _load(folder)
+    except FileNotFoundError:
+        pass
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            matrices = _fill(
+                tables, score_column, lambda name, kind: _map(temporary, name, kind, _shape(tables))
+            )
+            for matrix in matrices.values():
+                assert isinstance(matrix, np.memmap)
+                matrix.flush()
+    except OSError as error:
+        raise SatlightError(
+            f"Cannot keep the score matrix of {tables.file} ({cells * 5 / 1e9:.2f} GB or more) in "
+            f"{folder.parent}: {error}. Free some space there, or let SATLIGHT_CACHE name another folder."
+        ) from error
+    for older in folder.parent.glob(f"{place}-*"):  # of this very file before it changed
+        if older != folder:
+            shutil.rmtree(older, ignore_errors=True)
+    return _load(folder)
+
+
+def _map(folder: Path, name: str, kind: type, shape: tuple[int, int]) -> np.ndarray:
+    path = folder / f"{name}.npy"
+    matrix = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A mapped file is sparse; a disk that fills up while it is written would kill the process (SIGBUS).
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return matrix
+
+
+def _load(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r")
+        for name in MATRICES
+        if name in ("outcomes", "known") or (folder / f"{name}.npy").exists()
+    }

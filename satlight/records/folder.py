@@ -1,0 +1,204 @@
+"""The open folder format: instructions.parquet, models.json, records.parquet (docs/data_format.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from satlight.errors import SatlightError
+from satlight.files import atomic_path
+from satlight.records.matrix import PerformanceRecords
+from satlight.records.names import listed
+from satlight.records.tables import (
+    KEY_COLUMNS,
+    RecordTables,
+    check_candidates,
+    check_instructions,
+    read_json,
+    require_columns,
+)
+from satlight.types import Candidate
+
+INSTRUCTIONS, MODELS, RECORDS, ABOUT = "instructions.parquet", "models.json", "records.parquet", "about.json"
+
+
+def open_folder(path: Path | str, score_column: str = "score") -> PerformanceRecords:
+    """Read and check a records folder; see :meth:`PerformanceRecords.open`."""
+    return read_tables(path).to_records(score_column)
+
+
+def read_tables(path: Path | str) -> RecordTables:
+    """The tables of a records folder; instructions and candidates are checked, records only for columns.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        SatlightError: A file or column is missing or broken, or an instruction or candidate is wrong.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise SatlightError(
+            f"The records folder {folder} {found}. Give a folder with {INSTRUCTIONS} and so on."
+        )
+    missing = [name for name in (INSTRUCTIONS, MODELS, RECORDS) if not (folder / name).is_file()]
+    if missing:
+        raise SatlightError(
+            f"The records folder {folder} lacks {listed(missing)}. Files in another format become such a "
+            "folder with `satlight data import --from FORMAT PATH --to DIR`; see docs/data_format.md."
+        )
+    with _readable(folder / INSTRUCTIONS):
+        instructions = pl.read_parquet(folder / INSTRUCTIONS)
+    instructions = check_instructions(instructions, str(folder / INSTRUCTIONS))
+    records = pl.scan_parquet(folder / RECORDS)
+    with _readable(folder / RECORDS):
+        records.collect_schema()
+    require_columns(records, ("instruction_id", "model_id", "score"), str(folder / RECORDS))
+    about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
+    return RecordTables(
+        instructions=_with_absolute_images(instructions, folder),
+        candidates=check_candidates(read_json(folder / MODELS), str(folder / MODELS)),
+        records=records,
+        name=about.get("name") or folder.resolve().name,
+        file=str(folder / RECORDS),
+        simulated=bool(about.get("simulated")),
+        notes=tuple(about.get("notes", ())),
+        identity=_identity(folder),
+    )
+
+
+def save_records(records: PerformanceRecords, path: Path | str) -> None:
+    """Write records as a folder; see :meth:`PerformanceRecords.save`."""
+    about = {"name": records.name, "simulated": records.simulated, "notes": []}
+    if records.score_column != "score":
+        about["notes"] = [f"score is the column '{records.score_column}' of the source."]
+    _write(path, records.instructions, records.candidates, _frames_of_matrix(records), about)
+
+
+def save_tables(tables: RecordTables, path: Path | str) -> None:
+    """Write tables as a folder, with all their score columns, whole or not at all.
+
+    Args:
+        tables: What a source holds; check it first (:meth:`RecordTables.to_records`).
+        path: Folder to make; an older records folder there is replaced.
+
+    Raises:
+        SatlightError: ``path`` holds something else than records, or cannot be written.
+    """
+    about = {"name": tables.name, "simulated": tables.simulated, "notes": list(tables.notes)}
+    columns = ["instruction_id", "model_id", *tables.score_columns()]
+    columns += [name for name in KEY_COLUMNS[2:] if name in tables.records.collect_schema()]
+    frames = (batch for _, batch in tables.batches(columns))
+    _write(path, tables.instructions, tables.candidates, frames, about)
+
+
+def _write(
+    path: Path | str,
+    instructions: pl.DataFrame,
+    candidates: tuple[Candidate, ...],
+    frames: Iterator[pl.DataFrame],
+    about: dict[str, Any],
+) -> None:
+    target = Path(path).expanduser()
+    _refuse_foreign(target)
+    models = [{**asdict(candidate), "notes": list(candidate.notes)} for candidate in candidates]
+    try:
+        with atomic_path(target) as folder:
+            folder.mkdir()
+            instructions.write_parquet(folder / INSTRUCTIONS)
+            (folder / MODELS).write_text(json.dumps(models, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            write_frames(frames, folder / RECORDS)
+    except OSError as error:
+        raise SatlightError(
+            f"Cannot write the records to {target}: {error}. Nothing half-written remains; free some space "
+            "or choose another folder."
+        ) from error
+
+
+def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
+    """Append frames of one schema to one parquet file, so that they need not be in memory together."""
+    import pyarrow.parquet
+
+    writer = None
+    try:
+        for frame in frames:
+            scores = [name for name in frame.columns if name not in ("instruction_id", "model_id")]
+            if "cost_usd" not in scores:
+                frame = frame.with_columns(pl.lit(None, pl.Float32).alias("cost_usd"))
+            table = frame.with_columns(pl.col(scores).cast(pl.Float32)).to_arrow()
+            writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _frames_of_matrix(records: PerformanceRecords) -> Iterator[pl.DataFrame]:
+    ids = records.instructions["instruction_id"]
+    models = pl.Series(records.model_ids, dtype=pl.String)
+    extra = {"cost_usd": records.costs, "expected": records.expected}
+    for rows in records.row_chunks():
+        row, column = np.nonzero(records.known[rows])
+        frame = pl.DataFrame(
+            {
+                "instruction_id": ids[rows].gather(row),
+                "model_id": models.gather(column),
+                "score": records.outcomes[rows][row, column],
+            }
+        )
+        for name, matrix in extra.items():
+            if matrix is not None:
+                frame = frame.with_columns(pl.Series(name, matrix[rows][row, column]).fill_nan(None))
+        yield frame
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Saving replaces the folder as a whole, so it must not hold anything that is not ours."""
+    if not target.exists():
+        return
+    ours = {INSTRUCTIONS, MODELS, RECORDS, ABOUT}
+    foreign = (
+        [target.name]
+        if not target.is_dir()
+        else sorted(p.name for p in target.iterdir() if p.name not in ours)
+    )
+    if foreign:
+        raise SatlightError(
+            f"Cannot save records at {target}: it holds {listed(foreign, 5)}, which saving would delete. "
+            "Choose a new or empty folder."
+        )
+
+
+def _with_absolute_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Image paths relative to the folder become absolute, so that they survive filtering and saving."""
+    if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
+        return instructions
+    base = str(folder.resolve())
+    relative = pl.col("image").str.starts_with("/").not_()
+    joined = pl.concat_str([pl.lit(base + "/"), pl.col("image")])
+    return instructions.with_columns(pl.when(relative).then(joined).otherwise(pl.col("image")).alias("image"))
+
+
+def _identity(folder: Path) -> str:
+    stats = [(folder / name).stat() for name in (INSTRUCTIONS, MODELS, RECORDS)]
+    return repr([(stat.st_size, stat.st_mtime_ns) for stat in stats])
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise SatlightError(
+            f"{path} cannot be read as parquet: {reason}. Fetch or write it again."
+        ) from error
