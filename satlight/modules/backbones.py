@@ -1,0 +1,310 @@
+"""Pretrained networks behind one door: the only module that imports transformers and peft.
+
+Every function takes a backbone name (:mod:`satlight.weights` lists the forms) and gives back plain
+``torch.nn`` modules in float32 and in train mode, whatever the files say. ``trust_remote_code`` is never on
+and no pickle is ever read.
+
+    B texts, T tokens, V entries of the vocabulary, D features
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from satlight import weights
+from satlight.errors import SatlightError
+from satlight.modules.conventions import EncoderConvention, read_convention
+from satlight.modules.head_rows import HeadRows, tied_rows, untied_rows, yes_no_token_ids
+from satlight.modules.saving import save_causal_lm, save_encoder
+from satlight.modules.tiny import MAX_LENGTH, SPECIAL, tiny_sizes, tiny_tokenizer
+
+Tokenizer = PreTrainedTokenizerBase
+
+__all__ = [
+    "EncoderConvention",
+    "HeadRows",
+    "LoraSpec",
+    "Tokenizer",
+    "load_causal_lm",
+    "load_encoder",
+    "save_causal_lm",
+    "save_encoder",
+    "yes_no_token_ids",
+]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DROPOUT_KEYS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout",
+    "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "activation_dropout",
+)  # fmt: skip
+# Some models (Phi-3) compute several projections in one matrix; the paper's names then mean that matrix.
+_FUSED = {
+    "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
+    "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj",
+}  # fmt: skip
+
+
+@dataclass
+class LoraSpec:
+    """Low-rank adapters on a router LLM; the defaults are those of the authors' public script.
+
+    Args:
+        r: Rank of each adapter, at least 1.
+        alpha: Scale; the adapter's output is multiplied by alpha / r.
+        dropout: Dropout probability before the adapter, in [0, 1).
+        target_modules: Names of the linear layers that get one. ``q_proj`` and its kin mean the fused matrix
+            where a model has one.
+
+    Reference:
+        Hu et al. 2022, "LoRA"; [Zhang et al. 2025, public code].
+    """
+
+    r: int = 64
+    alpha: int = 16
+    dropout: float = 0.1
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
+    )
+
+
+def load_encoder(
+    name: str,
+    *,
+    num_layers: int | None = None,
+    dropout: float = 0.0,
+    dtype: str = "float32",
+    pretrained: bool = True,
+) -> tuple[nn.Module, Tokenizer, EncoderConvention]:
+    """A text encoder, its tokenizer, and how it wants to be read.
+
+    Args:
+        name: Backbone name, e.g. ``"minilm"``, ``"intfloat/e5-large-v2"``, ``"./mine"``, ``"tiny:bert"``.
+        num_layers: Keep only the first so many layers; None = all.
+        dropout: Probability for every dropout of the model, in [0, 1).
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        pretrained: False = same architecture with random weights, drawn from torch's global generator.
+
+    Returns:
+        The encoder in train mode; called with ``input_ids`` and ``attention_mask`` it returns an object with
+        ``last_hidden_state`` (B, T, D). It has no pooling layer of its own.
+
+    Raises:
+        SatlightError: Unknown name, weights neither cached nor reachable, ``num_layers`` out of range,
+            files of another architecture.
+
+    Example:
+        >>> encoder, tokenizer, convention = load_encoder("tiny:bert")
+        >>> encoder(**tokenizer("Hello.", return_tensors="pt")).last_hidden_state.shape[-1]
+        32
+    """
+    model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained)
+    if hasattr(model, "pooler"):
+        model.register_module(
+            "pooler", None
+        )  # pooling is the convention's; left in, DDP would wait for its gradients
+    limit = _longest_input(model.config, tokenizer)
+    return model, tokenizer, read_convention(name, folder, limit)
+
+
+def load_causal_lm(
+    name: str,
+    *,
+    num_layers: int | None = None,
+    lora: LoraSpec | None = None,
+    dropout: float = 0.0,
+    dtype: str = "float32",
+) -> tuple[nn.Module, HeadRows, Tokenizer]:
+    """A decoder without its language-model head, a reader of single head rows, and the tokenizer.
+
+    Only the rows of "Yes" and "No" matter to a router; the full head (V × D) is never built.
+
+    Args:
+        name: Backbone name, e.g. ``"smollm2-135m"``, ``"microsoft/Phi-3-mini-4k-instruct"``, ``"./mine"``.
+        num_layers: Keep only the first so many layers (the final norm stays); None = all.
+        lora: Adapters to add; everything else is then frozen. None = all parameters train.
+        dropout: Probability for every dropout of the model, in [0, 1); LoRA has its own.
+        dtype: ``float32``, ``bfloat16`` or ``float16``. Adapters are always float32.
+
+    Returns:
+        decoder: In train mode; called with ``inputs_embeds`` (B, T, D) it returns an object with
+            ``last_hidden_state`` (B, T, D). ``decoder.get_input_embeddings()`` embeds token ids.
+        rows: token ids → float (len(ids), D), a copy of those rows of the head.
+        tokenizer: Always has a pad token.
+
+    Raises:
+        SatlightError: As :func:`load_encoder`; also a LoRA target that the model does not have.
+
+    Example:
+        >>> decoder, rows, tokenizer = load_causal_lm("tiny:llama")
+        >>> rows(yes_no_token_ids(tokenizer)).shape
+        torch.Size([2, 32])
+    """
+    model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained=True)
+    if folder is None or model.config.tie_word_embeddings:
+        rows = tied_rows(model.get_input_embeddings())
+    else:
+        rows = untied_rows(name, folder, model.dtype)
+    if lora is not None:
+        _add_lora(model, lora, name)
+    return model.train(), rows, tokenizer
+
+
+def _load(
+    name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool
+) -> tuple[PreTrainedModel, Tokenizer, Path | None]:
+    """Model without head in train mode, tokenizer with a pad token, and the folder they came from."""
+    if dtype not in DTYPES:
+        raise SatlightError(f"backbone {name!r}: dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}.")
+    if not 0 <= dropout < 1:
+        raise SatlightError(f"backbone {name!r}: dropout {dropout} is outside [0, 1).")
+    if name.startswith("tiny:"):
+        folder, (config, tokenizer) = None, _tiny(name)
+    else:
+        folder = _safetensors_folder(name)
+        config, tokenizer = _config_and_tokenizer(name, folder)
+    _keep_first_layers(config, num_layers, name)
+    for key in _DROPOUT_KEYS:
+        # classifier_dropout and other nullable keys belong to heads that are not loaded
+        if getattr(config, key, None) is not None:
+            setattr(config, key, dropout)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if folder is None:
+        with torch.random.fork_rng(devices=[]):
+            if pretrained:  # a tiny model is the same in every process and leaves the global generator alone
+                torch.manual_seed(0)
+            model = AutoModel.from_config(config, dtype=DTYPES[dtype])
+    elif pretrained:
+        model = _read_weights(name, folder, config, DTYPES[dtype])
+    else:
+        model = AutoModel.from_config(config, dtype=DTYPES[dtype])
+    return model.train(), tokenizer, folder  # from_pretrained returns eval mode and the Trainer would keep it
+
+
+def _safetensors_folder(name: str) -> Path:
+    path = weights.resolve(name)
+    return path
+
+
+def _config_and_tokenizer(name: str, folder: Path) -> tuple[PreTrainedConfig, Tokenizer]:
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise SatlightError(
+            f"backbone {name!r}: {folder} has no readable config.json and tokenizer ({error}). A model "
+            "folder holds config.json, tokenizer.json and *.safetensors."
+        ) from error
+    return config, tokenizer
+
+
+def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of ``config`` with the weights of ``folder``; layers beyond the config are never read."""
+    try:
+        with _quiet():
+            model, info = AutoModel.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
+                trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
+            )  # fmt: skip
+    except OSError as error:
+        raise SatlightError(
+            f"backbone {name!r}: {folder} has no readable *.safetensors ({error}). Pickled weights "
+            "(.bin, .pt) are not loaded; choose a revision with safetensors or convert the files."
+        ) from error
+    lacking = {key for key in info["missing_keys"] if not key.startswith("pooler.")}
+    wrong = lacking | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    if wrong:
+        raise SatlightError(
+            f"backbone {name!r}: the weights in {folder} do not fit its config.json "
+            f"({type(model).__name__}): {len(wrong)} tensors are missing or have another shape, "
+            f"e.g. {min(wrong)!r}. Fetch the model again or correct config.json."
+        )
+    return model
+
+
+def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str) -> None:
+    available = config.num_hidden_layers
+    if num_layers is None:
+        return
+    if not 1 <= num_layers <= available:
+        raise SatlightError(
+            f"backbone {name!r}: num_layers is {num_layers}, the model has {available} layers; "
+            f"allowed: 1 to {available}, or null for all."
+        )
+    config.num_hidden_layers = num_layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:num_layers]
+
+
+def _longest_input(config: PreTrainedConfig, tokenizer: Tokenizer) -> int:
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions -= 2  # their position ids start behind the padding index
+    return min(positions, tokenizer.model_max_length)
+
+
+def _add_lora(model: PreTrainedModel, lora: LoraSpec, name: str) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    linear = {path.rsplit(".", 1)[-1] for path, part in model.named_modules() if isinstance(part, nn.Linear)}
+    targets = {target if target in linear else _FUSED.get(target, target) for target in lora.target_modules}
+    if not targets or (unknown := targets - linear):
+        raise SatlightError(
+            f"backbone {name!r}: LoRA target_modules {sorted(unknown) if targets else '[]'} match no linear "
+            f"layer; allowed: {sorted(linear)}."
+        )
+    config = LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(targets)
+    )
+    inject_adapter_in_model(config, model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # small updates vanish in bf16, and adapters are small
+            parameter.data = parameter.data.float()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide transformers' reports: tensors of unused layers and heads are expected to be left over."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _tiny(name: str) -> tuple[PreTrainedConfig, Tokenizer]:
+    """Config and tokenizer of a random model small enough for tests."""
+    if name not in MAX_LENGTH:
+        raise SatlightError(f"backbone {name!r} is unknown; allowed tiny models: {', '.join(MAX_LENGTH)}.")
+    is_bert = name == "tiny:bert"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer(wrap=is_bert), model_max_length=MAX_LENGTH[name], **SPECIAL
+    )
+    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
+    sizes = tiny_sizes(name) | ids | {"vocab_size": len(tokenizer)}
+    if is_bert:
+        return BertConfig(**sizes), tokenizer
+    return LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=True), tokenizer

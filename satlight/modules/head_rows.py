@@ -1,0 +1,125 @@
+"""The rows of "Yes" and "No" in a language-model head, read without ever building the head (V × D)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from satlight.errors import SatlightError
+
+HeadRows = Callable[[Sequence[int]], Tensor]
+"""Rows of the language-model head: token ids → float (len(ids), D), a copy."""
+
+_HEAD_KEYS = ("lm_head.weight", "embed_out.weight", "output.weight")
+_SAVED = "head_rows.safetensors"
+
+
+def yes_no_token_ids(tokenizer: Any) -> tuple[int, int]:
+    """Token ids of the answers "Yes" and "No" as they follow a prompt.
+
+    The tokens with a leading space (" Yes") are taken when both are single tokens, else the plain ones.
+
+    Args:
+        tokenizer: Tokenizer of the router LLM.
+
+    Returns:
+        (id of Yes, id of No).
+
+    Raises:
+        SatlightError: Neither spelling is one token each.
+
+    Example:
+        >>> from satlight.modules.backbones import load_causal_lm
+        >>> _, _, tokenizer = load_causal_lm("tiny:llama")
+        >>> tokenizer.convert_ids_to_tokens(list(yes_no_token_ids(tokenizer)))
+        ['ĠYes', 'ĠNo']
+    """
+    pieces: dict[str, list[int]] = {}
+    for space in (" ", ""):
+        for word in ("Yes", "No"):
+            pieces[space + word] = tokenizer.encode(space + word, add_special_tokens=False)
+        yes, no = pieces[space + "Yes"], pieces[space + "No"]
+        if len(yes) == len(no) == 1 and yes != no:
+            return yes[0], no[0]
+    raise SatlightError(
+        f"the tokenizer {type(tokenizer).__name__} splits the answers into several tokens ({pieces}); the "
+        "routing score is read from one token. Choose a router LLM whose vocabulary has 'Yes' and 'No'."
+    )
+
+
+def tied_rows(embeddings: nn.Module) -> HeadRows:
+    """Rows of a head that shares its matrix with the input embeddings.
+
+    Args:
+        embeddings: Module with a ``weight`` (V, D); read anew at every call.
+
+    Example:
+        >>> tied_rows(torch.nn.Embedding(8, 3))([1, 2]).shape
+        torch.Size([2, 3])
+    """
+
+    def rows(token_ids: Sequence[int]) -> Tensor:
+        weight = embeddings.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach()[list(token_ids)].clone()
+
+    return rows
+
+
+def untied_rows(name: str, folder: Path, dtype: torch.dtype) -> HeadRows:
+    """Rows of a head that has its own matrix among the files of ``folder``.
+
+    Args:
+        name: Backbone name, for messages.
+        folder: Folder with ``*.safetensors``, or one written by :func:`save_rows`.
+        dtype: What the rows are converted to.
+
+    Raises:
+        SatlightError: No head in the folder, or (when called) a row that was not saved.
+    """
+    if (folder / _SAVED).is_file():
+        return _saved_rows(folder / _SAVED, dtype)
+    path, key = _find_head(name, folder)
+
+    def rows(token_ids: Sequence[int]) -> Tensor:
+        with safe_open(path, framework="pt") as file:
+            table = file.get_slice(key)
+            return torch.cat([table[i : i + 1] for i in token_ids]).to(dtype)
+
+    return rows
+
+
+def save_rows(folder: Path, token_ids: Sequence[int], rows: HeadRows) -> None:
+    """Keep the rows of ``token_ids`` in ``folder`` for :func:`untied_rows`."""
+    stored = {"token_ids": torch.tensor(list(token_ids)), "rows": rows(token_ids).detach().cpu().contiguous()}
+    save_file(stored, folder / _SAVED)
+
+
+def _saved_rows(path: Path, dtype: torch.dtype) -> HeadRows:
+    def rows(token_ids: Sequence[int]) -> Tensor:
+        with safe_open(path, framework="pt") as file:
+            ids, table = file.get_tensor("token_ids").tolist(), file.get_tensor("rows")
+        if missing := [i for i in token_ids if i not in ids]:
+            raise SatlightError(f"{path} holds the head rows of tokens {ids}, not of {missing}.")
+        return table[[ids.index(i) for i in token_ids]].to(dtype)
+
+    return rows
+
+
+def _find_head(name: str, folder: Path) -> tuple[Path, str]:
+    """File and key of the head's matrix."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                if key.endswith(_HEAD_KEYS):
+                    return path, key
+    raise SatlightError(
+        f"backbone {name!r}: {folder} has no language-model head ({', '.join(_HEAD_KEYS)}) and its "
+        "embeddings are not tied, so 'Yes' cannot be scored. Use the folder of a causal LM."
+    )
