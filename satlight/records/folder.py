@@ -146,7 +146,7 @@ def _frames_of_matrix(records: PerformanceRecords) -> Iterator[pl.DataFrame]:
     ids = records.instructions["instruction_id"]
     models = pl.Series(records.model_ids, dtype=pl.String)
     extra = {"cost_usd": records.costs, "expected": records.expected}
-    for rows in records.row_chunks():
+    for rows in records.row_chunks(1 << 21):
         row, column = np.nonzero(records.known[rows])
         frame = pl.DataFrame(
             {

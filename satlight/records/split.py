@@ -1,0 +1,215 @@
+"""Train, validation and test rows, with no text and no group on both sides of a border."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+import numpy as np
+
+from satlight.errors import SatlightError
+from satlight.records.matrix import PerformanceRecords
+from satlight.records.names import listed
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TEST_FRACTION = 0.3
+
+
+def split_records(
+    records: PerformanceRecords,
+    *,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    group_column: str | None = None,
+    test_fraction: float | None = None,
+) -> np.ndarray:
+    """Say for every instruction which split it belongs to.
+
+    *Test* rows are those of the ``split`` column. Where the records have no split, or ``test_fraction`` is
+    given and no row is a test row yet, they are drawn by a hash of the group (or id), which no seed changes.
+    A text (white space aside; the image counts as part of it) or group that stands in test leaves training:
+    its row becomes *dropped*, the test row stays.
+
+    *Validation* rows are drawn from what is left, dataset by dataset, and share no text and no group with
+    training rows. The draw in a dataset does not depend on which other candidates or (unless a group ties
+    them) datasets are there. Rows that are validation rows already stay so, and then no more are drawn:
+    splitting twice changes nothing.
+
+    Args:
+        records: N instructions.
+        validation_fraction: Share of the rows that are neither test nor dropped, in [0, 1).
+        seed: Changes which rows are validation, never which are test.
+        group_column: Column of the instructions whose equal values stay together, e.g. "cluster_id"; a null
+            belongs to no group.
+        test_fraction: Share of test rows to draw, in (0, 1); None = 0.3 where there is no split at all.
+
+    Returns:
+        str (N,): "train", "validation", "test" or "dropped".
+
+    Raises:
+        SatlightError: A fraction out of range, an unknown group column, a test fraction although the test
+            rows are given, or a split that comes out empty.
+
+    Example:
+        >>> import polars as pl
+        >>> from satlight.types import Candidate
+        >>> table = pl.DataFrame({"instruction_id": list("abcd"), "dataset": ["d"] * 4, "task": ["t"] * 4,
+        ...     "split": ["train", "train", "train", "test"],
+        ...     "instruction": ["1 + 1", "2 + 2", "3 +  3", "3 + 3"]})
+        >>> ones = np.ones((4, 1))
+        >>> split_records(PerformanceRecords(table, (Candidate("tiny"),), ones, ones > 0),
+        ...               validation_fraction=0.5).tolist()
+        ['validation', 'train', 'dropped', 'test']
+    """
+    _check_fractions(validation_fraction, test_fraction)
+    texts = _codes(_text_keys(records))
+    groups = _group_codes(records, group_column)
+    split = _with_test(records, group_column, test_fraction)
+    _drop_shared(split, "test", ("train", "validation"), texts, groups)
+    if (split == "validation").any():
+        _drop_shared(split, "validation", ("train",), texts, groups)
+    elif validation_fraction > 0 and (split == "train").any():
+        _draw_validation(records, split, _components(texts, groups), validation_fraction, seed)
+        if not (split == "validation").any():
+            raise SatlightError(
+                f"No validation rows can be drawn from '{records.name}': every dataset is a single text or "
+                "group. Add instructions, choose another group_column, or set validation_fraction to 0."
+            )
+    dropped = int((split == "dropped").sum())
+    if dropped and not (split == "train").any():
+        raise SatlightError(
+            f"No training rows are left in '{records.name}': all share a text or group with another split "
+            f"({dropped} rows dropped). Choose another group_column or split."
+        )
+    if dropped:
+        log.info(
+            "%d of %d rows of %s repeat another split and are left out", dropped, len(split), records.name
+        )
+    return split
+
+
+def _check_fractions(validation_fraction: float, test_fraction: float | None) -> None:
+    if not 0 <= validation_fraction < 1:
+        raise SatlightError(f"Got validation_fraction {validation_fraction}; it must be in [0, 1).")
+    if test_fraction is not None and not 0 < test_fraction < 1:
+        raise SatlightError(f"Got test_fraction {test_fraction}; it must be in (0, 1), or null.")
+
+
+def _text_keys(records: PerformanceRecords) -> list[str]:
+    """What makes two instructions the same question: the text without its white space, and the image."""
+    keys = [" ".join(text.split()) for text in records.texts]
+    if "image" in records.instructions.columns:
+        images = records.instructions["image"].to_list()
+        keys = [f"{key}\0{image or ''}" for key, image in zip(keys, images, strict=True)]
+    return keys
+
+
+def _codes(keys: list[str]) -> np.ndarray:
+    """int64 (N,), equal for equal keys, numbered by first appearance."""
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+
+
+def _group_values(records: PerformanceRecords, column: str) -> list[str | None]:
+    if column not in records.instructions.columns:
+        raise SatlightError(
+            f"The instructions of '{records.name}' have no column '{column}' to group by. "
+            f"Available: {listed(records.instructions.columns)}."
+        )
+    return [None if value is None else str(value) for value in records.instructions[column].to_list()]
+
+
+def _group_codes(records: PerformanceRecords, column: str | None) -> np.ndarray | None:
+    if column is None:
+        return None
+    values = _group_values(records, column)
+    ids = records.instructions["instruction_id"].to_list()
+    # A row without a group is a group of its own.
+    return _codes([f"\0{ids[row]}" if value is None else value for row, value in enumerate(values)])
+
+
+def _with_test(records: PerformanceRecords, group_column: str | None, fraction: float | None) -> np.ndarray:
+    """The split column, or where test rows are to be drawn, train and test."""
+    split = records.splits.astype("<U10")
+    absent = bool((split == "").all())
+    if not absent and fraction is not None and (split == "test").any():
+        raise SatlightError(
+            f"Got test_fraction {fraction}, but '{records.name}' marks {(split == 'test').sum()} test rows "
+            "itself. Leave test_fraction out."
+        )
+    if not absent and fraction is None:
+        return split
+    split[split == ""] = "train"
+    keys = records.instructions["instruction_id"].to_list()
+    if group_column is not None:
+        groups = _group_values(records, group_column)
+        keys = [key if group is None else group for key, group in zip(keys, groups, strict=True)]
+    drawn = np.array([_unit(key) for key in keys]) >= 1 - (fraction or DEFAULT_TEST_FRACTION)
+    split[drawn & (split != "dropped")] = "test"
+    if not (split == "test").any():
+        raise SatlightError(
+            f"No test rows were drawn from the {len(split)} instructions of '{records.name}'. Raise "
+            f"test_fraction (now {fraction or DEFAULT_TEST_FRACTION}) or mark test rows in the column 'split'."
+        )
+    if not (split == "train").any():
+        raise SatlightError(
+            f"All {len(split)} instructions of '{records.name}' were drawn as test rows. Lower "
+            "test_fraction or mark the rows in the column 'split'."
+        )
+    return split
+
+
+def _unit(key: str) -> float:
+    """A number in [0, 1) that depends on nothing but ``key``."""
+    return int(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 2**32
+
+
+def _drop_shared(
+    split: np.ndarray, keep: str, leave: tuple[str, ...], texts: np.ndarray, groups: np.ndarray | None
+) -> None:
+    """Mark rows of the splits ``leave`` as dropped that share a text or group with the split ``keep``."""
+    for codes in (texts, groups):
+        if codes is not None:
+            split[np.isin(split, leave) & np.isin(codes, codes[split == keep])] = "dropped"
+
+
+def _components(texts: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """int (N,): equal for rows that are tied by a text or group, directly or over other rows."""
+    if groups is None:
+        return texts
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    # A graph with one node per text and one per group; every row is an edge between its two.
+    offset = int(texts.max()) + 1
+    size = offset + int(groups.max()) + 1
+    edges = coo_matrix((np.ones(len(texts), dtype=bool), (texts, groups + offset)), shape=(size, size))
+    return connected_components(edges, directed=False)[1][texts]
+
+
+def _draw_validation(
+    records: PerformanceRecords, split: np.ndarray, components: np.ndarray, fraction: float, seed: int
+) -> None:
+    """Make about ``fraction`` of each dataset's training rows validation rows, by whole components."""
+    members: dict[int, list[int]] = {}
+    for row in np.flatnonzero(split == "train").tolist():
+        members.setdefault(int(components[row]), []).append(row)
+    keys = _text_keys(records)
+    strata: dict[str, list[tuple[float, list[int]]]] = {}
+    for rows in members.values():
+        # The place in the draw hangs on the texts alone: other datasets and the row order do not matter.
+        place = min(_unit(f"{seed}\0{keys[row]}") for row in rows)
+        strata.setdefault(min(str(records.datasets[row]) for row in rows), []).append((place, rows))
+    for stratum in strata.values():
+        if len(stratum) < 2:
+            continue  # its only text or group is needed for training
+        stratum.sort(key=lambda item: (item[0], item[1]))
+        wanted = max(1, round(fraction * sum(len(rows) for _, rows in stratum)))
+        taken = 0
+        for _, rows in stratum[:-1]:
+            if taken + len(rows) <= wanted:
+                split[rows] = "validation"
+                taken += len(rows)
+        if not taken:  # every component is larger than wanted; the smallest comes closest
+            split[min((rows for _, rows in stratum), key=len)] = "validation"
