@@ -1,0 +1,118 @@
+"""Bootstrap intervals over instructions.
+
+Shape legend: K quantities measured on the same N instructions, R resamples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Resamples are drawn in pieces of about this many indices (32 MB), so that memory does not grow with N · R.
+_PIECE = 4_000_000
+
+
+def bootstrap_means(value_KN: Tensor, known_KN: Tensor, *, resamples: int = 2000, seed: int = 0) -> Tensor:
+    """Masked means of several quantities over resampled instructions, the same resamples for each.
+
+    Args:
+        value_KN: Values (K, N).
+        known_KN: bool (K, N), False where a value is unknown; such values never count.
+        resamples: R, how many times N instructions are drawn with replacement.
+        seed: Of the draws; equal arguments give equal results.
+
+    Returns:
+        float32 (K, R) means; NaN where a resample has no known value.
+
+    Example:
+        >>> value = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+        >>> means = bootstrap_means(value, torch.ones(2, 2, dtype=torch.bool))
+        >>> means.shape, bool((means[1] == 2 * means[0]).all())
+        (torch.Size([2, 2000]), True)
+    """
+    num = value_KN.shape[1]
+    value_KN, known_KN = value_KN.detach().cpu(), known_KN.cpu()  # one generator, so the same draws anywhere
+    value_KN = torch.where(known_KN, value_KN, 0.0).float()
+    if num == 0:
+        return torch.full((len(value_KN), resamples), float("nan"))
+    # Usually everything is known, and then counting again in every resample would be wasted time.
+    mask_KN = None if bool(known_KN.all()) else known_KN.float()
+    generator = torch.Generator().manual_seed(seed)
+    piece = max(1, _PIECE // num)
+    means = []
+    for start in range(0, resamples, piece):
+        size = (min(piece, resamples - start), num)
+        index = torch.randint(num, size, generator=generator, dtype=torch.int32)
+        means.append(torch.stack([_resampled(value_KN, mask_KN, k, index) for k in range(len(value_KN))]))
+    return torch.cat(means, dim=1)
+
+
+def _resampled(value_KN: Tensor, mask_KN: Tensor | None, k: int, index_RN: Tensor) -> Tensor:
+    if mask_KN is None:
+        return value_KN[k][index_RN].mean(1)
+    return value_KN[k][index_RN].sum(1) / mask_KN[k][index_RN].sum(1)
+
+
+def percentile_interval(mean_R: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """The central interval that holds a share ``level`` of the resampled means.
+
+    Example:
+        >>> percentile_interval(torch.arange(101.0), level=0.5)
+        (25.0, 75.0)
+    """
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.double)
+    low, high = torch.nanquantile(mean_R.double(), tails).tolist()
+    return low, high
+
+
+def paired_bootstrap_interval(
+    value_N: Tensor,
+    baseline_N: Tensor | None = None,
+    known_N: Tensor | None = None,
+    group_N: Tensor | None = None,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean, or of a paired mean difference to a baseline.
+
+    With groups, instructions are resampled within each group, and the quantity is the mean over groups of
+    the means within them, as in a table's macro mean.
+
+    Args:
+        value_N: Values (N,), e.g. outcomes of the routed candidates.
+        baseline_N: Values (N,) to subtract, instruction by instruction; None = nothing.
+        known_N: bool (N,), False where either value is unknown; None = all known.
+        group_N: int64 (N,); None = one group.
+        resamples: Number of resamples.
+        level: Share of resamples inside the interval, in (0, 1).
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper bound, in the unit of the values.
+
+    Example:
+        >>> right = torch.tensor([1.0] * 60 + [0.0] * 40)
+        >>> low, high = paired_bootstrap_interval(right)
+        >>> 0.48 < low < 0.53 and 0.67 < high < 0.72
+        True
+        >>> paired_bootstrap_interval(right, right)
+        (0.0, 0.0)
+
+    Reference:
+        [Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3]
+    """
+    difference_N = value_N if baseline_N is None else value_N - baseline_N
+    known_N = torch.ones(len(value_N), dtype=torch.bool) if known_N is None else known_N
+    group_N = torch.zeros(len(value_N), dtype=torch.long) if group_N is None else group_N
+    means = [
+        bootstrap_means(
+            difference_N[None, group_N == group],
+            known_N[None, group_N == group],
+            resamples=resamples,
+            seed=seed + i,
+        )[0]
+        for i, group in enumerate(group_N.unique())
+    ]
+    return percentile_interval(torch.stack(means).mean(0), level)

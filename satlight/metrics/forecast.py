@@ -1,0 +1,132 @@
+"""How good Pr(correct) = sigmoid(score) is, cell by cell: calibration and discrimination.
+
+Shape legend: N instructions and M candidates. Every function takes ``score_NM`` (log-odds), ``outcome_NM``
+(in [0, 1]) and ``known_NM`` (bool), counts known cells only, and gives NaN when there is none.
+
+A soft outcome t stands for t right and 1 - t wrong answers, so a share of ten samples counts as ten would.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def calibration_bins(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of Pr(correct), of outcomes and of cells in equally wide bins of Pr(correct).
+
+    Args:
+        score_NM: Log-odds (N, M).
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+        bins: Number of bins on [0, 1]; bin k holds [k / bins, (k + 1) / bins), the last one 1 too.
+
+    Returns:
+        Three float32 (bins,): summed probability, summed outcome, count. A reliability diagram shows the
+        second over the first, each divided by the third.
+    """
+    probability = score_NM[known_NM].float().sigmoid()
+    outcome = outcome_NM[known_NM].float()
+    index = (probability * bins).long().clamp_max(bins - 1)
+    zero = torch.zeros(bins, device=probability.device)
+    return (
+        zero.index_add(0, index, probability),
+        zero.index_add(0, index, outcome),
+        zero.index_add(0, index, torch.ones_like(outcome)),
+    )
+
+
+def calibration_error_of_bins(probability: Tensor, outcome: Tensor, count: Tensor) -> Tensor:
+    """Expected calibration error from the sums of :func:`calibration_bins`."""
+    return (probability - outcome).abs().sum() / count.sum()
+
+
+def expected_calibration_error(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
+) -> Tensor:
+    """Mean distance of Pr(correct) from the share that is right, over equally wide bins.
+
+    Args:
+        score_NM: Log-odds (N, M).
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+        bins: Number of bins on [0, 1].
+
+    Returns:
+        Scalar in [0, 1]; 0 is calibrated.
+
+    Example:
+        >>> score, known = torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool)
+        >>> outcome = torch.tensor([[1.0, 1.0, 1.0, 0.0]])  # 0.75 are right where the score says 0.5
+        >>> expected_calibration_error(score, outcome, known).item()
+        0.25
+
+    Reference:
+        [Guo et al. 2017, "On Calibration of Modern Neural Networks", Eq. 3]
+    """
+    return calibration_error_of_bins(*calibration_bins(score_NM, outcome_NM, known_NM, bins))
+
+
+def brier_score(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Mean squared difference of Pr(correct) and the outcome; 0 is perfect, always saying 1/2 gives 0.25.
+
+    Example:
+        >>> known = torch.ones(1, 2, dtype=torch.bool)
+        >>> brier_score(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), known).item()
+        0.25
+    """
+    return (score_NM[known_NM].float().sigmoid() - outcome_NM[known_NM]).square().mean()
+
+
+def forecast_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Share of cells whose outcome is foretold: right where score > 0, wrong elsewhere.
+
+    Example:
+        >>> score, outcome = torch.tensor([[2.0, -1.0, 1.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+        >>> forecast_accuracy(score, outcome, torch.ones(1, 4, dtype=torch.bool)).item()
+        0.75
+
+    Reference:
+        Correctness forecast of [Zhuang et al. 2024, EmbedLLM].
+    """
+    outcome = outcome_NM[known_NM].float()
+    return torch.where(score_NM[known_NM] > 0, outcome, 1 - outcome).mean()
+
+
+def forecast_log_loss(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the outcomes, in nats; always saying 1/2 gives ln 2.
+
+    Example:
+        >>> known = torch.ones(1, 1, dtype=torch.bool)
+        >>> round(forecast_log_loss(torch.zeros(1, 1), torch.ones(1, 1), known).item(), 4)
+        0.6931
+    """
+    return F.binary_cross_entropy_with_logits(score_NM[known_NM].float(), outcome_NM[known_NM].float())
+
+
+def forecast_auroc(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Probability that a right cell scores above a wrong one; equal scores count one half.
+
+    Args:
+        score_NM: Log-odds (N, M); only their order matters.
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+
+    Returns:
+        Scalar in [0, 1]; NaN when all known cells are right, or all wrong.
+
+    Example:
+        >>> score, known = torch.tensor([[3.0, 1.0, 1.0, 0.0]]), torch.ones(1, 4, dtype=torch.bool)
+        >>> forecast_auroc(score, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), known).item()
+        0.875
+    """
+    _, rank = score_NM[known_NM].unique(return_inverse=True)
+    outcome = outcome_NM[known_NM].double()
+    zero = torch.zeros(int(rank.max()) + 1 if len(rank) else 0, dtype=torch.double, device=rank.device)
+    right = zero.index_add(0, rank, outcome)
+    wrong = zero.index_add(0, rank, 1 - outcome)
+    beaten = wrong.cumsum(0) - wrong / 2
+    return (right * beaten).sum() / (right.sum() * wrong.sum())

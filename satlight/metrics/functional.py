@@ -1,0 +1,276 @@
+"""Routing metrics on whole matrices.
+
+Shape legend: N instructions and M candidates of a matrix, G groups (datasets or tasks) of instructions.
+
+Everywhere: ``outcome_NM`` holds outcomes in [0, 1] and ``known_NM`` is False where no record exists. An
+unknown outcome is masked, never counted as 0. ``group_N`` numbers the group of each instruction from 0.
+Where several candidates share the best score or mean, the lowest column wins. A choice of -1 means "none".
+A mean over nothing is NaN. Accuracies are fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NONE = -1
+"""The choice where there is no candidate to choose."""
+
+
+def choose(score_NM: Tensor) -> Tensor:
+    """The routed candidate of every instruction: the highest score, the lowest column among equals.
+
+    Args:
+        score_NM: Log-odds (N, M), without NaN.
+
+    Returns:
+        int64 (N,), columns.
+
+    Example:
+        >>> choose(torch.tensor([[0.0, 2.0, 2.0], [1.0, 0.0, -1.0]])).tolist()
+        [1, 0]
+    """
+    return score_NM.argmax(dim=1)
+
+
+def outcomes_of(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> tuple[Tensor, Tensor]:
+    """What happened to each instruction under a choice of candidates.
+
+    Args:
+        choice_N: int64 (N,), columns; -1 = none.
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+
+    Returns:
+        The outcomes, float (N,), 0 where unknown, and whether each is known, bool (N,).
+
+    Example:
+        >>> outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> known = torch.tensor([[True, True], [False, True]])
+        >>> [x.tolist() for x in outcomes_of(torch.tensor([0, 0]), outcome, known)]
+        [[1.0, 0.0], [True, False]]
+    """
+    column_N1 = choice_N.clamp_min(0)[:, None]
+    known_N = known_NM.gather(1, column_N1)[:, 0] & (choice_N != NONE)
+    return torch.where(known_N, outcome_NM.gather(1, column_N1)[:, 0], 0.0), known_N
+
+
+def masked_mean(value_N: Tensor, known_N: Tensor) -> Tensor:
+    """Mean of the known values; NaN when none is known.
+
+    Example:
+        >>> masked_mean(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([True, True, False])).item()
+        0.5
+    """
+    return torch.where(known_N, value_N, 0.0).sum() / known_N.sum()
+
+
+def routed_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Mean outcome of the candidate with the highest score.
+
+    An instruction whose routed candidate has no record is left out of the mean;
+    ``outcomes_of(choose(score_NM), outcome_NM, known_NM)[1]`` tells how many remain.
+
+    Args:
+        score_NM: Log-odds (N, M).
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+
+    Returns:
+        Scalar in [0, 1], or NaN when no routed outcome is known.
+
+    Example:
+        >>> score, outcome = torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> routed_accuracy(score, outcome, torch.ones(2, 2, dtype=torch.bool)).item()
+        0.5
+    """
+    return masked_mean(*outcomes_of(choose(score_NM), outcome_NM, known_NM))
+
+
+def random_outcomes(outcome_NM: Tensor, known_NM: Tensor) -> tuple[Tensor, Tensor]:
+    """Expected outcome of a random known candidate, per instruction.
+
+    Returns:
+        The means over the known candidates, float (N,), and whether there is one, bool (N,).
+    """
+    count_N = known_NM.sum(1)
+    return torch.where(known_NM, outcome_NM, 0.0).sum(1) / count_N.clamp_min(1), count_N > 0
+
+
+def random_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Expected accuracy of a uniformly random choice among the known candidates of each instruction.
+
+    Example:
+        >>> outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> random_accuracy(outcome, torch.tensor([[True, True], [True, False]])).item()
+        0.75
+    """
+    return masked_mean(*random_outcomes(outcome_NM, known_NM))
+
+
+def group_means(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor, num_groups: int) -> Tensor:
+    """Mean known outcome of each candidate in each group.
+
+    Args:
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+        group_N: int64 (N,), in [0, num_groups).
+        num_groups: G.
+
+    Returns:
+        float64 (G, M), NaN where a candidate has no known outcome in the group.
+
+    Example:
+        >>> known = torch.tensor([[True, True], [True, False], [True, True]])
+        >>> outcome = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+        >>> group_means(outcome, known, torch.tensor([0, 0, 1]), 2).tolist()
+        [[0.5, 0.0], [1.0, 1.0]]
+    """
+    # Sums of 0/1 in float32 are exact up to 2^24 instructions, and half the memory of float64.
+    zero_GM = torch.zeros(num_groups, outcome_NM.shape[1], device=outcome_NM.device)
+    sum_GM = zero_GM.index_add(0, group_N, torch.where(known_NM, outcome_NM, 0.0).float())
+    count_GM = zero_GM.index_add(0, group_N, known_NM.float())
+    return sum_GM.double() / count_GM
+
+
+def best_per_group(mean_GM: Tensor) -> Tensor:
+    """The candidate with the best mean in each group.
+
+    Args:
+        mean_GM: Means (G, M), NaN = unknown, see :func:`group_means`.
+
+    Returns:
+        int64 (G,), columns; -1 for a group without any known mean.
+
+    Example:
+        >>> best_per_group(torch.tensor([[0.2, 0.9], [0.5, 0.5], [float("nan"), float("nan")]])).tolist()
+        [1, 0, -1]
+    """
+    known_GM = ~mean_GM.isnan()
+    best_G = torch.where(known_GM, mean_GM, float("-inf")).argmax(1)
+    return torch.where(known_GM.any(1), best_G, NONE)
+
+
+def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None) -> int:
+    """The candidate that is best over all groups; give it the *train* matrix, or it leaks the test split.
+
+    Best means the highest mean over groups of the mean within the group, because tables end in such macro
+    means. Only candidates with outcomes in as many groups as any other take part: a candidate measured on
+    the easy groups alone must not win by that.
+
+    Args:
+        outcome_NM: Outcomes (N, M) of the train split.
+        known_NM: bool (N, M).
+        group_N: int64 (N,); None = a single group.
+
+    Returns:
+        Its column, or -1 when nothing is known.
+
+    Example:
+        >>> outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> best_single(outcome, torch.ones(5, 2, dtype=torch.bool))
+        1
+        >>> best_single(outcome, torch.ones(5, 2, dtype=torch.bool), torch.tensor([0, 0, 1, 1, 1]))  # a tie
+        0
+    """
+    if group_N is None:
+        group_N = torch.zeros(len(outcome_NM), dtype=torch.long, device=outcome_NM.device)
+    num_groups = int(group_N.max()) + 1 if len(group_N) else 1
+    mean_GM = group_means(outcome_NM, known_NM, group_N, num_groups)
+    covered_M = (~mean_GM.isnan()).sum(0)
+    mean_M = torch.where(covered_M == covered_M.max(), mean_GM.nanmean(0), float("nan"))
+    return int(best_per_group(mean_M[None])[0])
+
+
+def group_best(
+    train_outcome_NM: Tensor, train_known_NM: Tensor, train_group_N: Tensor, group_N: Tensor
+) -> Tensor:
+    """Per instruction, the candidate that did best on the train split of its group ("dataset best").
+
+    Args:
+        train_outcome_NM: Outcomes (N', M) of the train split.
+        train_known_NM: bool (N', M).
+        train_group_N: int64 (N',).
+        group_N: int64 (N,), groups of the instructions to route, numbered alike.
+
+    Returns:
+        int64 (N,), columns; -1 where the group has no train data.
+
+    Example:
+        >>> outcome, known = torch.tensor([[0.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool)
+        >>> group_best(outcome, known, torch.tensor([0]), torch.tensor([0, 0, 1])).tolist()
+        [1, 1, -1]
+    """
+    num_groups = 1 + max(int(g.max()) if len(g) else 0 for g in (train_group_N, group_N))
+    return best_per_group(group_means(train_outcome_NM, train_known_NM, train_group_N, num_groups))[group_N]
+
+
+def group_oracle(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
+    """Per instruction, the candidate that does best on the very group it belongs to ("dataset oracle").
+
+    An upper bound for routers that know only the dataset, chosen on the data it is measured on.
+
+    Example:
+        >>> known = torch.ones(2, 2, dtype=torch.bool)
+        >>> group_oracle(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), known, torch.tensor([0, 1])).tolist()
+        [1, 0]
+    """
+    return group_best(outcome_NM, known_NM, group_N, group_N)
+
+
+def oracle(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Per instruction, the known candidate with the best outcome; -1 where none is known.
+
+    Example:
+        >>> outcome = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
+        >>> oracle(outcome, torch.tensor([[True, True], [False, True]])).tolist()
+        [1, 1]
+    """
+    best_N = torch.where(known_NM, outcome_NM, -1.0).argmax(1)
+    return torch.where(known_NM.any(1), best_N, NONE)
+
+
+def oracle_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Mean over instructions of the best known outcome: no router can do better.
+
+    Example:
+        >>> oracle_accuracy(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.ones(2, 2, dtype=torch.bool)).item()
+        0.5
+    """
+    return masked_mean(*outcomes_of(oracle(outcome_NM, known_NM), outcome_NM, known_NM))
+
+
+def gap_closed(routed: float, best_single: float, oracle: float) -> float:
+    """Share of the way from the best single candidate to the oracle: 0 = best single, 1 = oracle.
+
+    Args:
+        routed: Accuracy of the router, in any unit.
+        best_single: Accuracy of the best single candidate, same unit.
+        oracle: Accuracy of the oracle (or of the Bayes-optimal choice), same unit.
+
+    Returns:
+        The share, negative when the router is worse than the best single; NaN when there is no gap.
+
+    Example:
+        >>> gap_closed(57.0, 54.0, 66.0)
+        0.25
+    """
+    return (routed - best_single) / (oracle - best_single) if oracle != best_single else float("nan")
+
+
+def selection_share(choice_N: Tensor, num_candidates: int) -> Tensor:
+    """How often each candidate is chosen, as a share of the choices made.
+
+    Args:
+        choice_N: int64 (N,), columns; -1 = none, left out.
+        num_candidates: M.
+
+    Returns:
+        float64 (M,), summing to 1 (NaN when nothing is chosen).
+
+    Example:
+        >>> selection_share(torch.tensor([0, 2, 2, -1, 2]), 3).tolist()
+        [0.25, 0.0, 0.75]
+    """
+    count_M = torch.bincount(choice_N[choice_N != NONE], minlength=num_candidates)
+    return count_M.double() / count_M.sum()

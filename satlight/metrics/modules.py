@@ -1,0 +1,140 @@
+"""Metrics that gather over batches and devices (torchmetrics), for validation inside Lightning.
+
+Shape legend: B instructions and C candidates of a block, G groups.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from satlight.errors import SatlightError
+from satlight.metrics import forecast, functional
+
+
+class RoutedAccuracy(Metric):
+    """Mean outcome of the routed candidates, over blocks that hold *every* candidate of the zoo.
+
+    Instructions whose routed candidate has no record are left out (:meth:`counts` tells how many remain).
+
+    Args:
+        average: ``macro`` = mean over groups of the mean within a group, over the groups seen;
+            ``micro`` = mean over instructions.
+        num_groups: Largest number of groups that can be told apart.
+
+    Raises:
+        SatlightError: When ``average`` is neither, or a group number does not fit.
+
+    Example:
+        >>> metric = RoutedAccuracy()
+        >>> score = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> outcome = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> metric.update(score, outcome, torch.ones(3, 2, dtype=torch.bool), torch.tensor([0, 0, 1]))
+        >>> metric.compute().item()
+        0.75
+    """
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, average: Literal["macro", "micro"] = "macro", num_groups: int = 1024) -> None:
+        super().__init__()
+        if average not in ("macro", "micro"):
+            raise SatlightError(f"RoutedAccuracy: average is {average!r}; allowed are 'macro' and 'micro'")
+        self.average = average
+        self.num_groups = num_groups
+        # A fixed size lets devices that saw different groups simply add their states.
+        self.add_state("total", default=torch.zeros(num_groups), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.zeros(num_groups), dist_reduce_fx="sum")
+
+    def update(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, group_B: Tensor | None = None
+    ) -> None:
+        """Add a block.
+
+        Args:
+            score_BC: Log-odds (B, C) of all candidates.
+            target_BC: Outcomes (B, C).
+            known_BC: bool (B, C).
+            group_B: int64 (B,), group of each instruction; None = all in group 0.
+        """
+        if group_B is None:
+            group_B = torch.zeros(len(score_BC), dtype=torch.long, device=score_BC.device)
+        if len(group_B) and (largest := int(group_B.max())) >= self.num_groups:
+            raise SatlightError(
+                f"RoutedAccuracy: got group number {largest}, but num_groups is {self.num_groups}; "
+                "raise num_groups above the number of datasets"
+            )
+        outcome_B, known_B = functional.outcomes_of(functional.choose(score_BC), target_BC, known_BC)
+        self.total.index_add_(0, group_B, outcome_B.to(self.total))
+        self.count.index_add_(0, group_B, known_B.to(self.count))
+
+    def compute(self) -> Tensor:
+        """Scalar in [0, 1]; NaN when nothing was known."""
+        if self.average == "micro":
+            return self.total.sum() / self.count.sum()
+        return (self.total / self.count).nanmean()
+
+    def counts(self) -> Tensor:
+        """float (num_groups,): instructions with a known routed outcome on this device, per group."""
+        return self.count
+
+
+class CalibrationError(Metric):
+    """Expected calibration error of Pr(correct) = sigmoid(score) over all known cells.
+
+    Args:
+        bins: Number of equally wide bins on [0, 1].
+
+    Raises:
+        SatlightError: When ``bins`` is below 1.
+
+    Example:
+        >>> metric = CalibrationError()
+        >>> known = torch.ones(1, 2, dtype=torch.bool)
+        >>> metric.update(torch.zeros(1, 2), torch.tensor([[1.0, 1.0]]), known)
+        >>> metric.update(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), known)
+        >>> metric.compute().item()
+        0.25
+
+    Reference:
+        [Guo et al. 2017, Eq. 3]
+    """
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+    probability: Tensor
+    outcome: Tensor
+    count: Tensor
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__()
+        if bins < 1:
+            raise SatlightError(f"CalibrationError: bins is {bins}; it must be 1 or more (15 is usual)")
+        self.bins = bins
+        for name in ("probability", "outcome", "count"):
+            self.add_state(name, default=torch.zeros(bins), dist_reduce_fx="sum")
+
+    def update(self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor) -> None:
+        """Add a block.
+
+        Args:
+            score_BC: Log-odds (B, C).
+            target_BC: Outcomes (B, C).
+            known_BC: bool (B, C).
+        """
+        probability, outcome, count = forecast.calibration_bins(score_BC, target_BC, known_BC, self.bins)
+        self.probability += probability
+        self.outcome += outcome
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """Scalar in [0, 1]; NaN when nothing was known."""
+        return forecast.calibration_error_of_bins(self.probability, self.outcome, self.count)

@@ -1,0 +1,72 @@
+"""Intervals: against the normal approximation, paired, masked, in groups, deterministic."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from satlight.metrics import bootstrap
+from satlight.metrics.bootstrap import bootstrap_means, paired_bootstrap_interval, percentile_interval
+
+
+def coin(n: int, p: float = 0.5, seed: int = 0) -> torch.Tensor:
+    return (torch.rand(n, generator=torch.Generator().manual_seed(seed)) < p).float()
+
+
+def test_interval_agrees_with_the_normal_approximation():
+    value = coin(2000, 0.3)
+    low, high = paired_bootstrap_interval(value, resamples=4000)
+    half = 1.96 * value.std().item() / math.sqrt(2000)
+    assert low == pytest.approx(value.mean().item() - half, abs=0.002)
+    assert high == pytest.approx(value.mean().item() + half, abs=0.002)
+
+
+def test_pairing_removes_what_both_share():
+    a = coin(1000)
+    b = a.clone()
+    b[:20] = 0
+    low, high = paired_bootstrap_interval(a, b)
+    assert 0 < low < (a - b).mean().item() < high < 0.03
+
+
+def test_unknown_values_are_as_if_absent():
+    value = coin(400)
+    spoiled, known = torch.cat([value, torch.full((400,), 1.0)]), torch.arange(800) < 400
+    low, high = paired_bootstrap_interval(spoiled, known_N=known, resamples=4000)
+    expected = paired_bootstrap_interval(value, resamples=4000)
+    assert low == pytest.approx(expected[0], abs=0.01)
+    assert high == pytest.approx(expected[1], abs=0.01)
+
+
+def test_groups_are_macro_averaged():
+    value, group = torch.cat([torch.zeros(900), torch.ones(10)]), torch.tensor([0] * 900 + [1] * 10)
+    assert paired_bootstrap_interval(value, group_N=group) == (0.5, 0.5)
+
+
+def test_memory_pieces_cover_all_resamples(monkeypatch):
+    value, known = coin(50)[None], torch.ones(1, 50, dtype=torch.bool)
+    whole = bootstrap_means(value, known, resamples=101)
+    monkeypatch.setattr(bootstrap, "_PIECE", 500)
+    pieces = bootstrap_means(value, known, resamples=101)
+    assert whole.shape == pieces.shape == (1, 101)
+    assert pieces.mean().item() == pytest.approx(value.mean().item(), abs=0.03)
+
+
+def test_seed_decides():
+    value, known = coin(300)[None], torch.ones(1, 300, dtype=torch.bool)
+    assert torch.equal(bootstrap_means(value, known, seed=1), bootstrap_means(value, known, seed=1))
+    assert not torch.equal(bootstrap_means(value, known, seed=1), bootstrap_means(value, known, seed=2))
+
+
+def test_nothing_known_or_no_instruction_is_nan():
+    assert bootstrap_means(torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool)).isnan().all()
+    assert bootstrap_means(torch.ones(2, 0), torch.ones(2, 0, dtype=torch.bool)).isnan().all()
+    low, high = percentile_interval(torch.full((5,), float("nan")))
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_one_instruction_has_no_spread():
+    assert paired_bootstrap_interval(torch.tensor([1.0])) == (1.0, 1.0)
