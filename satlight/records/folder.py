@@ -23,6 +23,7 @@ from satlight.records.tables import (
     check_instructions,
     read_json,
     require_columns,
+    with_absolute_images,
 )
 from satlight.types import Candidate
 
@@ -64,7 +65,7 @@ def read_tables(path: Path | str) -> RecordTables:
     require_columns(records, ("instruction_id", "model_id", "score"), str(folder / RECORDS))
     about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     return RecordTables(
-        instructions=_with_absolute_images(instructions, folder),
+        instructions=with_absolute_images(instructions, folder),
         candidates=check_candidates(read_json(folder / MODELS), str(folder / MODELS)),
         records=records,
         name=about.get("name") or folder.resolve().name,
@@ -176,16 +177,6 @@ def _refuse_foreign(target: Path) -> None:
             f"Cannot save records at {target}: it holds {listed(foreign, 5)}, which saving would delete. "
             "Choose a new or empty folder."
         )
-
-
-def _with_absolute_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Image paths relative to the folder become absolute, so that they survive filtering and saving."""
-    if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
-        return instructions
-    base = str(folder.resolve())
-    relative = pl.col("image").str.starts_with("/").not_()
-    joined = pl.concat_str([pl.lit(base + "/"), pl.col("image")])
-    return instructions.with_columns(pl.when(relative).then(joined).otherwise(pl.col("image")).alias("image"))
 
 
 def _identity(folder: Path) -> str:

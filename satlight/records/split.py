@@ -150,7 +150,7 @@ def _with_test(records: PerformanceRecords, group_column: str | None, fraction: 
     if not (split == "test").any():
         raise SatlightError(
             f"No test rows were drawn from the {len(split)} instructions of '{records.name}'. Raise "
-            f"test_fraction (now {fraction or DEFAULT_TEST_FRACTION}) or mark test rows in the column 'split'."
+            f"test_fraction (now {fraction or DEFAULT_TEST_FRACTION}) or mark them in the column 'split'."
         )
     if not (split == "train").any():
         raise SatlightError(

@@ -88,24 +88,42 @@ def require_columns(frame: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], 
         )
 
 
-def require_first(offends: pl.Series, frame: pl.DataFrame, column: str, file: str, problem: str) -> None:
-    """Raise a SatlightError that shows the first row where ``offends`` is true."""
+def require_first(
+    offends: pl.Series,
+    frame: pl.DataFrame,
+    column: str,
+    file: str,
+    problem: str,
+    row_numbers: pl.Series | None = None,
+) -> None:
+    """Raise a SatlightError that shows the first row where ``offends`` is true.
+
+    Args:
+        offends: bool, one per row of ``frame``.
+        frame: The rows.
+        column: Which value to show.
+        file: Where the rows come from.
+        problem: What is allowed and what to do.
+        row_numbers: Number of each row in the file; None = its place in ``frame``.
+    """
     rows = offends.arg_true()
     if len(rows):
         value = frame[column][rows[0]]
+        number = rows[0] if row_numbers is None else row_numbers[rows[0]]
         more = f" ({len(rows)} rows in all)" if len(rows) > 1 else ""
         raise SatlightError(
-            f"{file}, row {rows[0]} (counting from 0), column '{column}': got {value!r}{more}. {problem}"
+            f"{file}, row {number} (counting from 0), column '{column}': got {value!r}{more}. {problem}"
         )
 
 
-def check_instructions(frame: pl.DataFrame, file: str) -> pl.DataFrame:
+def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | None = None) -> pl.DataFrame:
     """Check the instructions of a source and give them the standard columns first.
 
     Args:
         frame: N rows with at least ``instruction_id``, ``dataset`` and ``instruction``; ``task`` defaults to
             the dataset, ``split`` to null (then :func:`satlight.records.split_records` draws one).
         file: Where it comes from, for messages.
+        row_numbers: Number of each row in that file; None = its place in ``frame``.
 
     Returns:
         N rows: instruction_id, dataset, task, split, instruction (all strings) and the other columns.
@@ -126,17 +144,32 @@ def check_instructions(frame: pl.DataFrame, file: str) -> pl.DataFrame:
         if kind not in (pl.String, pl.Null, pl.Categorical, pl.Enum) and not kind.is_integer():
             raise SatlightError(f"{file}, column '{column}': is {kind}; it must be text.")
     frame = frame.with_columns(pl.col(first).cast(pl.String))
+
+    def require(offends: pl.Series, column: str, problem: str) -> None:
+        require_first(offends, frame, column, file, problem, row_numbers)
+
     for column in ("instruction_id", "dataset", "instruction"):
         empty = (frame[column].str.strip_chars() == "").fill_null(True)
-        require_first(empty, frame, column, file, "Every row needs a text here; fill it in or drop the row.")
+        require(empty, column, "Every row needs a text here; fill it in or drop the row.")
     repeated = frame["instruction_id"].is_first_distinct().not_()
-    require_first(repeated, frame, "instruction_id", file, "An earlier row has this id; ids must be unique.")
-    known = frame["split"].is_in(SPLITS).fill_null(True)
-    require_first(known.not_(), frame, "split", file, f"Allowed: {', '.join(SPLITS)}, or null everywhere.")
+    require(repeated, "instruction_id", "An earlier row has this id; ids must be unique.")
+    unknown = frame["split"].is_in(SPLITS).not_().fill_null(False)
+    require(unknown, "split", f"Allowed: {', '.join(SPLITS)}, or null everywhere.")
     if 0 < frame["split"].null_count() < frame.height:
-        problem = "Give the split of every row, or of none (then one is drawn)."
-        require_first(frame["split"].is_null(), frame, "split", file, problem)
+        require(
+            frame["split"].is_null(), "split", "Give the split of every row, or of none (it is drawn then)."
+        )
     return frame.select(*first, pl.exclude(first)).with_columns(pl.col("task").fill_null(pl.col("dataset")))
+
+
+def with_absolute_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Image paths relative to the folder become absolute, so that they survive filtering and saving."""
+    if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
+        return instructions
+    base = str(folder.resolve())
+    relative = pl.col("image").str.starts_with("/").not_()
+    joined = pl.concat_str([pl.lit(base + "/"), pl.col("image")])
+    return instructions.with_columns(pl.when(relative).then(joined).otherwise(pl.col("image")).alias("image"))
 
 
 def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:

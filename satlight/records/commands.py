@@ -1,0 +1,217 @@
+"""``satlight data import | describe | validate``: performance records on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from satlight.errors import SatlightError
+from satlight.records.sources import SOURCES
+
+if TYPE_CHECKING:
+    from satlight.records.matrix import PerformanceRecords
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the verb ``data`` to the ``satlight`` command.
+
+    Args:
+        subparsers: What ``ArgumentParser.add_subparsers()`` returned.
+
+    Returns:
+        The parser; a parsed namespace has ``run``, a function of that namespace.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = add_parser(parser.add_subparsers())
+        >>> parser.parse_args(["data", "describe", "simulated"]).records
+        'simulated'
+    """
+    parser = subparsers.add_parser("data", help="import, describe or validate performance records")
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="import|describe|validate")
+
+    verb = verbs.add_parser("import", help="turn published or logged results into a records folder")
+    verb.add_argument("path", type=Path, help="file or folder to read")
+    verb.add_argument("--from", dest="format", required=True, choices=sorted(SOURCES), help="what PATH holds")
+    verb.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to make")
+    verb.add_argument("--name", help="name of the records in tables (default: the source's)")
+    verb.add_argument(
+        "--models", type=Path, metavar="JSON", help="details of the candidates (models.json format)"
+    )
+    verb.add_argument("--metric", action="append", help="lm-eval: metric that becomes the score, repeatable")
+    verb.add_argument("--text-field", action="append", help="lm-eval: field of the instruction, repeatable")
+    verb.add_argument("--force", action="store_true", help="replace a records folder at DIR")
+    verb.set_defaults(run=run_import)
+
+    verb = verbs.add_parser("describe", help="print counts, best single candidate and oracle per dataset")
+    _add_choice(verb)
+    verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    verb.set_defaults(run=run_describe)
+
+    verb = verbs.add_parser("validate", help="check a records folder and say what a split would do with it")
+    _add_choice(verb)
+    verb.add_argument("--group-column", help="column of the instructions that must not straddle splits")
+    verb.set_defaults(run=run_validate)
+    return parser
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("records", help="records folder, .csv or .jsonl file, or 'simulated'")
+    parser.add_argument("--score-column", default="score", help="column of the outcomes (default: score)")
+    parser.add_argument("--candidates", nargs="+", metavar="NAME", help="names or patterns to keep")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns to keep")
+
+
+def _open(args: argparse.Namespace) -> PerformanceRecords:
+    from satlight.records.sources import open_records
+
+    return open_records(
+        args.records, score_column=args.score_column, candidates=args.candidates, datasets=args.datasets
+    )
+
+
+def run_import(args: argparse.Namespace) -> None:
+    """Read ``args.path``, check it, write the folder ``args.to`` and say what came of it."""
+    from rich.console import Console
+
+    from satlight.records.folder import save_tables
+    from satlight.records.sources import source
+
+    options: dict[str, Any] = {"models": args.models}
+    for key, flag, value in (
+        ("metrics", "--metric", args.metric),
+        ("text_fields", "--text-field", args.text_field),
+    ):
+        if value and args.format != "lm-eval":
+            raise SatlightError(
+                f"{flag} belongs to --from lm-eval; {args.format} has no such choice. Leave it out."
+            )
+        if value:
+            options[key] = value
+    if args.to.exists() and not args.force and (not args.to.is_dir() or any(args.to.iterdir())):
+        raise SatlightError(
+            f"{args.to} exists. Choose another folder, or add --force to replace these records."
+        )
+    tables = source(args.format).tables(args.path, **options)
+    tables.name = args.name or tables.name
+    records = tables.to_records()  # checks every cell before anything is written
+    save_tables(tables, args.to)
+    console = Console()
+    _print_records(console, records)
+    for note in tables.notes:
+        console.print(f"- {note}", markup=False)
+    others = [name for name in tables.score_columns() if name != "score"]
+    if others:
+        console.print(f"Other score columns (--data.score_column): {', '.join(others)}", markup=False)
+    console.print(f"Written to {args.to}", markup=False)
+
+
+def run_describe(args: argparse.Namespace) -> None:
+    """Print what ``args.records`` holds, per dataset and per candidate."""
+    records = _open(args)
+    if args.json:
+        about = {
+            "name": records.name,
+            "simulated": records.simulated,
+            "score_column": records.score_column,
+            "instructions": records.shape[0],
+            "fingerprint": records.fingerprint,
+            "candidates": _candidate_lines(records),
+            "datasets": _without_nan(records.describe()),
+        }
+        print(json.dumps(about, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    _print_records(console, records)
+    _print_table(console, "Candidates", _candidate_lines(records))
+    console.print(f"score column: {records.score_column}, fingerprint: {records.fingerprint}", markup=False)
+
+
+def run_validate(args: argparse.Namespace) -> None:
+    """Check ``args.records`` down to the last cell, its images and its splits."""
+    from collections import Counter
+
+    from rich.console import Console
+
+    from satlight.records.split import split_records
+
+    records = _open(args)
+    _require_images(records)
+    split = split_records(records, group_column=args.group_column)
+    counts = Counter(split.tolist())
+    console = Console()
+    console.print(f"{records!r} is valid.", markup=False)
+    console.print("Split: " + ", ".join(f"{counts[name]} {name}" for name in sorted(counts)), markup=False)
+    if counts["dropped"]:
+        console.print(
+            f"{counts['dropped']} rows repeat a text or group of another split and will be left out."
+        )
+    if not counts["test"]:
+        console.print("There is no test row; set data.test_fraction to draw some.")
+
+
+def _require_images(records: PerformanceRecords) -> None:
+    if "image" not in records.instructions.columns:
+        return
+    images = records.instructions["image"].drop_nulls().unique(maintain_order=True).to_list()
+    missing = [image for image in images if not Path(image).is_file()]
+    if missing:
+        raise SatlightError(
+            f"{len(missing)} of {len(images)} images of '{records.name}' do not exist, the first is {missing[0]}. "
+            "Paths are relative to the records folder; copy the images there."
+        )
+
+
+def _candidate_lines(records: PerformanceRecords) -> list[dict[str, Any]]:
+    import numpy as np
+
+    right, count = np.zeros(records.shape[1]), np.zeros(records.shape[1])
+    for rows in records.row_chunks():
+        right += records.outcomes[rows].sum(0, dtype=np.float64)
+        count += records.known[rows].sum(0)
+    return [
+        {
+            "candidate": one.model_id,
+            "params_b": one.params_b,
+            "release_date": one.release_date,
+            "records": int(count[column]),
+            "mean": float(right[column] / count[column]) if count[column] else None,
+        }
+        for column, one in enumerate(records.candidates)
+    ]
+
+
+def _without_nan(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """NaN is no JSON; unknown becomes null."""
+    return [{key: None if value != value else value for key, value in line.items()} for line in lines]
+
+
+def _print_records(console: Any, records: PerformanceRecords) -> None:
+    lines = records.describe()
+    if not any(line["dropped"] for line in lines):
+        lines = [{key: value for key, value in line.items() if key != "dropped"} for line in lines]
+    label = " (simulated)" if records.simulated else ""
+    title = f"{records.name}{label}: {records.shape[0]} instructions × {records.shape[1]} candidates"
+    _print_table(console, title, lines)
+
+
+def _print_table(console: Any, title: str, lines: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for key, value in lines[0].items():
+        table.add_column(key.replace("_", " "), justify="left" if isinstance(value, str) else "right")
+    for line in lines:
+        table.add_row(*(Text(_shown(value)) for value in line.values()))
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,189 @@
+"""MMLU-Pro's published answers: ``eval_results/model_outputs_<MODEL>_5shots.zip`` of its repository.
+
+Each archive holds one JSON list of ``{question_id, question, options, answer, category, src, pred, …}``.
+A stored prediction that equals the answer counts 1, anything else (also none) 0.
+
+Reference: Wang et al. 2024, "MMLU-Pro: A More Robust and Challenging Multi-Task Language Understanding
+Benchmark", NeurIPS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from satlight.errors import SatlightError
+from satlight.records.matrix import PerformanceRecords
+from satlight.records.names import listed
+from satlight.records.tables import RecordTables, check_instructions, named_candidates
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NEEDED = {"question_id", "question", "options", "answer"}
+
+Question = tuple[str, tuple[str, ...], str]
+"""Text and options without surplus white space, and the right letter: what must agree between files."""
+
+
+def read(
+    path: Path | str, score_column: str = "score", models: Path | str | None = None
+) -> PerformanceRecords:
+    """Read MMLU-Pro's archives as a matrix.
+
+    Args:
+        path: Folder with the archives (or the JSON files out of them), or one of them.
+        score_column: ``"score"``, 1 where the stored prediction is the answer.
+        models: JSON file with details of the candidates, in the format of ``models.json``.
+
+    Returns:
+        Records of all questions that the files agree on; ``task`` is the question's origin, the column
+        ``category`` one of 14 subjects. No split: :func:`satlight.records.split_records` draws one.
+
+    Raises:
+        SatlightError: No such file, or one with other content.
+    """
+    return tables(path, models).to_records(score_column)
+
+
+def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
+    """Read MMLU-Pro's archives as tables; arguments and errors as for :func:`read`."""
+    path = Path(path).expanduser()
+    files = sorted([*path.glob("*.zip"), *path.glob("*.json")]) if path.is_dir() else [path]
+    if not files:
+        raise SatlightError(f"{path} holds no .zip or .json file. Give the folder eval_results of MMLU-Pro.")
+    questions: dict[int, dict[str, Any]] = {}
+    wordings: dict[int, Question] = {}
+    changed: set[int] = set()
+    frames, names, strays = [], [], 0
+    for file in files:
+        name = candidate_name(file.stem)
+        if name in names:
+            raise SatlightError(
+                f"{path} has two files for the candidate '{name}', one of them {file.name}. Keep one."
+            )
+        names.append(name)
+        entries, stray = _entries(file)
+        strays += stray
+        for number, entry in entries.items():
+            wording = _wording(entry)
+            questions.setdefault(number, entry)
+            if wordings.setdefault(number, wording) != wording:
+                changed.add(number)
+        right = [float(entry.get("pred") == entry["answer"]) for entry in entries.values()]
+        ids = pl.Series(list(entries), dtype=pl.Int64)
+        frames.append(pl.DataFrame({"question_id": ids, "model_id": [name] * len(ids), "score": right}))
+    kept = sorted(number for number in questions if number not in changed)
+    if not kept:
+        raise SatlightError(f"No question of {path} is the same in all files; are they all MMLU-Pro results?")
+    records = pl.concat(frames).filter(pl.col("question_id").is_in(kept))
+    return RecordTables(
+        instructions=check_instructions(_instructions(kept, questions), str(path)),
+        candidates=named_candidates(names, models),
+        records=records.select(_id(pl.col("question_id")), "model_id", "score").lazy(),
+        name="mmlu_pro",
+        file=str(path),
+        notes=_notes(len(changed), strays),
+    )
+
+
+def candidate_name(stem: str) -> str:
+    """The candidate that a file name stands for.
+
+    Example:
+        >>> candidate_name("model_outputs_Yi-34B_5shots")
+        'Yi-34B'
+    """
+    return re.sub(r"_\d+-?shots?$", "", stem.removeprefix("model_outputs_"))
+
+
+def _entries(file: Path) -> tuple[dict[int, dict[str, Any]], int]:
+    """Question number → entry, and how many elements of the list were no entries."""
+    rows = _json(file)
+    if not isinstance(rows, list):
+        raise SatlightError(f"{file} must hold a JSON list of answers.")
+    entries: dict[int, dict[str, Any]] = {}
+    stray = 0
+    for position, row in enumerate(rows):
+        if not isinstance(row, dict):
+            stray += 1  # some published files carry keys of a summary among their rows
+            continue
+        if missing := sorted(NEEDED - row.keys()):
+            raise SatlightError(f"{file}, entry {position} (counting from 0): lacks {listed(missing)}.")
+        number = int(row["question_id"])
+        if number in entries:
+            raise SatlightError(
+                f"{file}, entry {position} (counting from 0): question_id {number} appears twice; "
+                "keep one answer."
+            )
+        entries[number] = {key: value for key, value in row.items() if key != "model_outputs"}
+    return entries, stray
+
+
+def _json(file: Path) -> Any:
+    try:
+        if file.suffix == ".json":
+            return json.loads(file.read_bytes())
+        with zipfile.ZipFile(file) as archive:
+            members = [name for name in archive.namelist() if _is_answers(name)]
+            if len(members) != 1:
+                raise SatlightError(
+                    f"{file} must hold exactly one .json file; it holds {archive.namelist()}."
+                )
+            return json.loads(archive.read(members[0]))
+    except FileNotFoundError:
+        raise SatlightError(f"{file} does not exist. Check the path.") from None
+    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SatlightError(f"{file} cannot be read: {error}. Fetch it again.") from None
+
+
+def _is_answers(name: str) -> bool:
+    return name.endswith(".json") and not name.startswith("__MACOSX") and not Path(name).name.startswith("._")
+
+
+def _wording(entry: dict[str, Any]) -> Question:
+    def plain(text: object) -> str:
+        return " ".join(str(text).split())
+
+    return plain(entry["question"]), tuple(plain(option) for option in entry["options"]), str(entry["answer"])
+
+
+def _instructions(numbers: list[int], questions: dict[int, dict[str, Any]]) -> pl.DataFrame:
+    rows = [questions[number] for number in numbers]
+    texts = [
+        "\n".join(
+            [
+                row["question"],
+                *(f"{letter}. {option}" for letter, option in zip(LETTERS, row["options"], strict=False)),
+            ]
+        )
+        for row in rows
+    ]
+    return pl.DataFrame(
+        {
+            "question_id": pl.Series(numbers, dtype=pl.Int64),
+            "dataset": ["mmlu_pro"] * len(rows),
+            "task": pl.Series([row.get("src") or row.get("category") for row in rows], dtype=pl.String),
+            "instruction": texts,
+            "choices": pl.Series([list(map(str, row["options"])) for row in rows], dtype=pl.List(pl.String)),
+            "answer": [str(row["answer"]) for row in rows],
+            "category": pl.Series([row.get("category") for row in rows], dtype=pl.String),
+        }
+    ).with_columns(_id(pl.col("question_id")))
+
+
+def _id(number: pl.Expr) -> pl.Expr:
+    padded = number.cast(pl.String).str.zfill(5)
+    return pl.concat_str([pl.lit("mmlu_pro-"), padded]).alias("instruction_id")
+
+
+def _notes(changed: int, strays: int) -> tuple[str, ...]:
+    notes = ["score is 1 where the stored prediction is the answer; no prediction counts 0."]
+    if changed:
+        notes.append(f"{changed} questions whose text, options or answer differ between files were dropped.")
+    if strays:
+        notes.append(f"{strays} elements that are no answers were ignored.")
+    return tuple(notes)

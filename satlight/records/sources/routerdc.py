@@ -1,0 +1,122 @@
+"""RouterDC's published outcomes: the JSON files of ``datasets/split2_model7`` in its repository.
+
+Each file is a list of ``{"question": …, "scores": {candidate: number}, "cluster_id": …}``. Files named
+``…_train`` or ``…-train`` are for training, all others for testing.
+
+Reference: Chen et al. 2024, "RouterDC: Query-Based Router by Dual Contrastive Learning", NeurIPS.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from satlight.errors import SatlightError
+from satlight.records.matrix import PerformanceRecords
+from satlight.records.names import listed
+from satlight.records.tables import RecordTables, check_instructions, named_candidates, read_json
+
+SAMPLED = frozenset({"gsm8k", "humaneval", "javascript", "mbpp"})
+"""Datasets whose score is the share of right samples.
+
+Elsewhere it is the probability of the right option, and 0 if another option was preferred; there any score
+above 0 counts as correct, as in RouterDC's own evaluation."""
+
+
+def read(
+    path: Path | str, score_column: str = "correct", models: Path | str | None = None
+) -> PerformanceRecords:
+    """Read RouterDC's files as a matrix.
+
+    Args:
+        path: Folder with the JSON files, or one of them.
+        score_column: ``"correct"`` (accuracy as RouterDC counts it) or ``"score"`` (the raw value).
+        models: JSON file with details of the candidates, in the format of ``models.json``.
+
+    Returns:
+        Records with the columns ``cluster_id`` (null where there is none) and ``source_file``.
+
+    Raises:
+        SatlightError: No such file, or one with other content.
+    """
+    return tables(path, models).to_records(score_column)
+
+
+def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
+    """Read RouterDC's files as tables; arguments and errors as for :func:`read`."""
+    path = Path(path).expanduser()
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise SatlightError(
+            f"{path} holds no .json file. Give the folder datasets/split2_model7 of RouterDC."
+        )
+    instructions, records, names = [], [], []
+    for file in files:
+        rows = _rows(file)
+        dataset, split = dataset_and_split(file.stem)
+        ids = [f"routerdc-{file.stem}-{number:05d}" for number in range(len(rows))]
+        instructions.append(
+            pl.DataFrame(
+                {
+                    "instruction_id": ids,
+                    "dataset": [dataset] * len(rows),
+                    "split": [split] * len(rows),
+                    "instruction": [row["question"] for row in rows],
+                    "cluster_id": pl.Series([row.get("cluster_id") for row in rows], dtype=pl.Int64),
+                    "source_file": [file.name] * len(rows),
+                }
+            )
+        )
+        frame = _scores(ids, rows, file)
+        correct = pl.col("score") if dataset in SAMPLED else (pl.col("score") > 0).cast(pl.Float64)
+        records.append(frame.with_columns(correct.alias("correct")))
+        names.extend(frame["model_id"].unique(maintain_order=True).to_list())
+    return RecordTables(
+        instructions=check_instructions(pl.concat(instructions), str(path)),
+        candidates=named_candidates(list(dict.fromkeys(names)), models),
+        records=pl.concat(records).lazy(),
+        name="routerdc",
+        file=str(path),
+        notes=("The column 'correct' is the accuracy that RouterDC reports; 'score' is its raw value.",),
+    )
+
+
+def dataset_and_split(stem: str) -> tuple[str, str]:
+    """Dataset and split that a file name stands for.
+
+    Example:
+        >>> dataset_and_split("gsm8k-train"), dataset_and_split("MATH_prealgebra")
+        (('gsm8k', 'train'), ('math_prealgebra', 'test'))
+    """
+    match = re.fullmatch(r"(.+?)[-_](train|test)", stem)
+    return (match[1].lower(), match[2]) if match else (stem.lower(), "test")
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    rows = read_json(file)
+    if not isinstance(rows, list) or not rows:
+        raise SatlightError(f"{file} must be a non-empty list of objects with 'question' and 'scores'.")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or not {"question", "scores"} <= row.keys() or not row["scores"]:
+            found = listed(list(row)) if isinstance(row, dict) else repr(row)
+            raise SatlightError(
+                f"{file}, entry {number} (counting from 0): got {found}; an object with 'question' and "
+                "'scores' (candidate → number) is needed."
+            )
+    return rows
+
+
+def _scores(ids: list[str], rows: list[dict[str, Any]], file: Path) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(
+            {
+                "instruction_id": [one for one, row in zip(ids, rows, strict=True) for _ in row["scores"]],
+                "model_id": [name for row in rows for name in row["scores"]],
+                "score": pl.Series([float(score) for row in rows for score in row["scores"].values()]),
+            }
+        )
+    except (TypeError, ValueError) as error:
+        raise SatlightError(f"{file} has a score that is no number: {error}.") from None
