@@ -161,8 +161,8 @@ def _require_images(records: PerformanceRecords) -> None:
     missing = [image for image in images if not Path(image).is_file()]
     if missing:
         raise SatlightError(
-            f"{len(missing)} of {len(images)} images of '{records.name}' do not exist, the first is {missing[0]}. "
-            "Paths are relative to the records folder; copy the images there."
+            f"{len(missing)} of {len(images)} images of '{records.name}' do not exist, the first is "
+            f"{missing[0]}. Paths are relative to the records folder; copy the images there."
         )
 
 
@@ -192,26 +192,42 @@ def _without_nan(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _print_records(console: Any, records: PerformanceRecords) -> None:
     lines = records.describe()
-    if not any(line["dropped"] for line in lines):
-        lines = [{key: value for key, value in line.items() if key != "dropped"} for line in lines]
+    empty = [name for name in ("validation", "test", "dropped") if not any(line[name] for line in lines)]
+    lines = [{key: value for key, value in line.items() if key not in empty} for line in lines]
+    for line in lines:  # the widest column last, and without the institute: 80 characters must do
+        line["best_single"] = (line.pop("best_single") or "–").rpartition("/")[2]
     label = " (simulated)" if records.simulated else ""
     title = f"{records.name}{label}: {records.shape[0]} instructions × {records.shape[1]} candidates"
     _print_table(console, title, lines)
 
 
+HEADINGS = {
+    "instructions": "n",
+    "best_single_mean": "best",
+    "params_b": "billion",
+    "release_date": "released",
+}
+
+
 def _print_table(console: Any, title: str, lines: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for key, value in lines[0].items():
-        table.add_column(key.replace("_", " "), justify="left" if isinstance(value, str) else "right")
+        text = isinstance(value, str)
+        fold = key in ("candidate", "best_single")  # long names fold, numbers stay whole
+        heading = HEADINGS.get(key, key.replace("_", " "))
+        table.add_column(heading, justify="left" if text else "right", no_wrap=not fold, overflow="fold")
     for line in lines:
-        table.add_row(*(Text(_shown(value)) for value in line.values()))
+        table.add_row(*(Text(_shown(key, value)) for key, value in line.items()))
     console.print(table)
 
 
-def _shown(value: Any) -> str:
+def _shown(key: str, value: Any) -> str:
     if value is None or value != value:
         return "–"
+    if key == "params_b":
+        return f"{value:g}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
