@@ -1,0 +1,136 @@
+"""Controls: what choosing without a router gives. Every report prints them, asked or not.
+
+Shape legend: N instructions and M candidates of the test records.
+
+| control | choice | chosen on |
+|---|---|---|
+| random | expected outcome of a random known candidate | – |
+| best_single | one candidate for everything (:func:`satlight.metrics.functional.best_single`) | train |
+| dataset_best | per dataset the best candidate; none for a dataset without train data | train |
+| task_best | per task the best candidate; for a task without train data, dataset_best | train |
+| dataset_oracle | per dataset the best candidate | test |
+| oracle | per instruction the best candidate | test |
+| bayes_optimal | per instruction the highest true probability (simulated records only) | truth |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from satlight.metrics import functional
+
+if TYPE_CHECKING:
+    from satlight.records import PerformanceRecords
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control on the test records.
+
+    Args:
+        outcomes: float32 (N,) outcomes in [0, 1], 0 where unknown.
+        known: bool (N,), False where the control has no choice or its outcome is unknown.
+        choices: int64 (N,) columns, -1 = none; None where it is not one choice (random).
+    """
+
+    outcomes: Tensor
+    known: Tensor
+    choices: Tensor | None = None
+
+
+def measure_controls(test: PerformanceRecords, train: PerformanceRecords | None) -> dict[str, Control]:
+    """All controls on the test records.
+
+    Args:
+        test: Records to be judged on, N × M.
+        train: Records to choose candidates on. Its candidates are matched by name, and those that it lacks
+            are never chosen. None = nothing may be chosen on train, so those controls have no outcome.
+
+    Returns:
+        Controls by name, in the order of the table above; ``bayes_optimal`` only where ``test.expected`` is
+        known, with true probabilities in place of outcomes.
+
+    Example:
+        >>> import polars as pl
+        >>> from satlight.records import PerformanceRecords
+        >>> from satlight.types import Candidate
+        >>> rows = pl.DataFrame({"instruction_id": ["1", "2"], "dataset": ["a", "b"], "task": ["a", "b"],
+        ...     "split": ["test", "test"], "instruction": ["x", "y"]})
+        >>> outcomes = np.array([[1, 0], [0, 1]], dtype=np.float32)
+        >>> records = PerformanceRecords(rows, (Candidate("m"), Candidate("n")), outcomes, outcomes >= 0)
+        >>> controls = measure_controls(records, records)
+        >>> {name: controls[name].outcomes.tolist() for name in ("random", "best_single", "dataset_best")}
+        {'random': [0.5, 0.5], 'best_single': [1.0, 0.0], 'dataset_best': [1.0, 1.0]}
+    """
+    outcome_NM, known_NM = matrices(test)
+    choices = _train_choices(test, train)
+    choices["dataset_oracle"] = functional.group_oracle(outcome_NM, known_NM, _numbered(test.datasets)[0])
+    choices["oracle"] = functional.oracle(outcome_NM, known_NM)
+    controls = {"random": Control(*functional.random_outcomes(outcome_NM, known_NM))}
+    for name, choice_N in choices.items():
+        controls[name] = Control(*functional.outcomes_of(choice_N, outcome_NM, known_NM), choice_N)
+    if test.expected is not None:
+        expected_NM = _tensor(test.expected)
+        choice_N = functional.choose(expected_NM)
+        always_NM = torch.ones_like(expected_NM, dtype=torch.bool)
+        controls["bayes_optimal"] = Control(
+            *functional.outcomes_of(choice_N, expected_NM, always_NM), choice_N
+        )
+    return controls
+
+
+def matrices(records: PerformanceRecords, model_ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
+    """Outcomes (N, M) and known mask (N, M) of records as tensors.
+
+    Args:
+        records: Any records.
+        model_ids: Order of the columns; candidates that the records lack are unknown everywhere. None = as
+            they are.
+
+    Returns:
+        float32 outcomes and bool mask.
+    """
+    outcomes, known = records.outcomes, records.known
+    if model_ids is not None and model_ids != records.model_ids:
+        column = {model_id: m for m, model_id in enumerate(records.model_ids)}
+        columns = np.array([column.get(model_id, 0) for model_id in model_ids])
+        present = np.array([model_id in column for model_id in model_ids])
+        outcomes, known = outcomes[:, columns], known[:, columns] & present
+    return _tensor(outcomes).float(), _tensor(known)
+
+
+def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -> dict[str, Tensor]:
+    none_N = torch.full((test.shape[0],), functional.NONE)
+    if train is None:
+        return {"best_single": none_N, "dataset_best": none_N, "task_best": none_N}
+    outcome_NM, known_NM = matrices(train, test.model_ids)
+    dataset_N, train_dataset_N = _numbered(test.datasets, train.datasets)
+    task_N, train_task_N = _numbered(_full_tasks(test), _full_tasks(train))
+    dataset_best_N = functional.group_best(outcome_NM, known_NM, train_dataset_N, dataset_N)
+    task_best_N = functional.group_best(outcome_NM, known_NM, train_task_N, task_N)
+    return {
+        "best_single": none_N.fill_(functional.best_single(outcome_NM, known_NM, train_dataset_N)),
+        "dataset_best": dataset_best_N,
+        "task_best": torch.where(task_best_N == functional.NONE, dataset_best_N, task_best_N),
+    }
+
+
+def _full_tasks(records: PerformanceRecords) -> np.ndarray:
+    """Tasks under their dataset's name, since two datasets may each have an "algebra"."""
+    return np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
+
+
+def _numbered(*names: np.ndarray) -> list[Tensor]:
+    """Consecutive numbers for names, the same name the same number in every array."""
+    _, number = np.unique(np.concatenate(names), return_inverse=True)
+    return list(torch.from_numpy(number.astype(np.int64)).split([len(n) for n in names]))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    # A memory-mapped matrix is read-only, which torch warns of; nothing here writes to it.
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

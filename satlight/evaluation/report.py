@@ -1,0 +1,257 @@
+"""From scores to the table: routed accuracy beside every control, with intervals and calibration.
+
+Shape legend: N instructions and M candidates of the test records, R bootstrap resamples.
+
+Units in results: accuracies, their intervals and differences are percent; ``gap_closed``,
+``reachable_gap_closed``, ``share``, ``ece`` and ``brier`` are fractions. None = cannot be measured.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from satlight.errors import SatlightError
+from satlight.evaluation.controls import Control, matrices, measure_controls
+from satlight.evaluation.results import RoutingResults
+from satlight.metrics import forecast, functional
+from satlight.metrics.bootstrap import bootstrap_means, percentile_interval
+
+if TYPE_CHECKING:
+    from satlight.records import PerformanceRecords
+
+Entry = dict[str, Any]
+
+
+def evaluate(
+    score_NM: np.ndarray | Tensor,
+    test: PerformanceRecords,
+    train: PerformanceRecords | None,
+    groups: dict[str, list[str]] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    split: str = "test",
+) -> RoutingResults:
+    """Judge a router's scores on test records, beside all controls.
+
+    Each instruction goes to the candidate with the highest score (the first of equals). If that candidate
+    has no record there, the instruction is left out of ``routed`` and counted in ``n_unknown``. Groups are
+    macro means over their datasets; their ``gap_closed`` is that of the macro means. Intervals are 95 %
+    percentile bootstrap over instructions, within each dataset; a dataset's interval depends on its own
+    rows and the seed alone.
+
+    Args:
+        score_NM: Log-odds (N, M) in the order of ``test``.
+        test: Records to be judged on, N × M.
+        train: Records that best single, dataset best and task best are chosen on; None = without these.
+        groups: Names of dataset groups, e.g. ``{"in_domain": ["mmlu", "gsm8k"]}``; None = ``all``.
+        seed: Of the bootstrap.
+        resamples: R, number of bootstrap resamples.
+        split: Name of the judged split, written into the results.
+
+    Returns:
+        The results, ready to print and save.
+
+    Raises:
+        SatlightError: Scores of another shape or not finite, or a group of unknown datasets.
+
+    Example:
+        >>> import polars as pl
+        >>> from satlight.records import PerformanceRecords
+        >>> from satlight.types import Candidate
+        >>> rows = pl.DataFrame({"instruction_id": ["1", "2"], "dataset": ["a", "a"], "task": ["a", "a"],
+        ...     "split": ["test", "test"], "instruction": ["x", "y"]})
+        >>> outcomes = np.array([[1, 0], [0, 1]], dtype=np.float32)
+        >>> records = PerformanceRecords(rows, (Candidate("m"), Candidate("n")), outcomes, outcomes >= 0)
+        >>> results = evaluate(np.array([[2.0, 1.0], [0.0, 3.0]]), records, records)
+        >>> results.groups["all"]["routed"], results.groups["all"]["best_single"]
+        (100.0, 50.0)
+    """
+    score_NM = _checked_scores(score_NM, test)
+    names = list(dict.fromkeys(test.datasets.tolist()))
+    groups = check_groups({"all": names} if groups is None else groups, names)
+    choice_N = functional.choose(score_NM)
+    columns = _columns(choice_N, test, train)
+    datasets: dict[str, Entry] = {}
+    draws: dict[str, Tensor] = {}
+    for name in names:
+        rows = torch.from_numpy(np.flatnonzero(test.datasets == name))
+        columns_here = {key: _rows_of(control, rows) for key, control in columns.items()}
+        draws[name] = _draws(columns_here, resamples, zlib.crc32(f"{seed} {name}".encode()))
+        datasets[name] = {
+            **_accuracies(columns_here),
+            **_intervals(draws[name]),
+            **_per_candidate(score_NM[rows], test, rows),
+            "best_single_candidate": _candidate(columns_here["best_single"], test),
+            "dataset_best_candidate": _candidate(columns_here["dataset_best"], test),
+        }
+    merged: dict[str, Entry] = {}
+    for name, members in groups.items():
+        merged[name] = _macro([datasets[member] for member in members])
+        merged[name] |= _intervals(torch.stack([draws[member] for member in members]).mean(0))
+    return RoutingResults(
+        datasets={name: _with_gaps(entry) for name, entry in datasets.items()},
+        groups={name: _with_gaps(entry) for name, entry in merged.items()},
+        candidates=test.model_ids,
+        split=split,
+        score_column=test.score_column,
+        data={"name": test.name, "fingerprint": test.fingerprint, "simulated": test.simulated},
+        seed=seed,
+    )
+
+
+def check_groups(groups: dict[str, list[str]], datasets: list[str]) -> dict[str, list[str]]:
+    """The groups, each dataset once; call it before training to learn of a typo in time.
+
+    Args:
+        groups: Datasets of each group.
+        datasets: Names of the datasets that exist.
+
+    Returns:
+        The same groups without repetitions.
+
+    Raises:
+        SatlightError: A group is empty or names a dataset that does not exist.
+    """
+    for name, members in groups.items():
+        if not members:
+            raise SatlightError(
+                f"The group '{name}' is empty; name at least one of the datasets {sorted(datasets)}"
+            )
+        if unknown := sorted(set(members) - set(datasets)):
+            raise SatlightError(
+                f"The group '{name}' names {unknown}, but the test records hold the datasets "
+                f"{sorted(datasets)}; correct the name, or leave it out of the group"
+            )
+    return {name: list(dict.fromkeys(members)) for name, members in groups.items()}
+
+
+def _checked_scores(score_NM: np.ndarray | Tensor, test: PerformanceRecords) -> Tensor:
+    score_NM = torch.as_tensor(score_NM).detach().cpu().float()
+    if tuple(score_NM.shape) != test.shape:
+        raise SatlightError(
+            f"The scores have shape {tuple(score_NM.shape)}, but the records '{test.name}' are "
+            f"{test.shape[0]} instructions x {test.shape[1]} candidates; score exactly these, in this order"
+        )
+    if len(bad := (~score_NM.isfinite()).nonzero()):
+        row, column = bad[0].tolist()
+        raise SatlightError(
+            f"{len(bad)} scores are not finite, the first for instruction "
+            f"'{test.instructions['instruction_id'][row]}' and candidate '{test.model_ids[column]}' "
+            f"({score_NM[row, column]}); scores are finite log-odds, so the router has diverged or overflowed"
+        )
+    return score_NM
+
+
+def _columns(
+    choice_N: Tensor, test: PerformanceRecords, train: PerformanceRecords | None
+) -> dict[str, Control]:
+    """Outcomes under the router and under every control; with true probabilities, what to expect of them."""
+    controls = measure_controls(test, train)
+    columns = {"routed": Control(*functional.outcomes_of(choice_N, *matrices(test)), choice_N), **controls}
+    if test.expected is not None:
+        expected_NM = torch.from_numpy(np.array(test.expected, dtype=np.float32))
+        known_NM = torch.ones_like(expected_NM, dtype=torch.bool)
+        for name in ("routed", "best_single"):
+            choices = columns[name].choices
+            assert choices is not None
+            columns[f"{name}_expected"] = Control(
+                *functional.outcomes_of(choices, expected_NM, known_NM), choices
+            )
+    return columns
+
+
+def _rows_of(control: Control, rows: Tensor) -> Control:
+    choices = None if control.choices is None else control.choices[rows]
+    return Control(control.outcomes[rows], control.known[rows], choices)
+
+
+def _accuracies(columns: dict[str, Control]) -> Entry:
+    routed = columns["routed"]
+    return {
+        "n": len(routed.known),
+        "n_unknown": int((~routed.known).sum()),
+        **{
+            name: 100 * functional.masked_mean(control.outcomes.double(), control.known).item()
+            for name, control in columns.items()
+        },
+    }
+
+
+def _per_candidate(score_NM: Tensor, test: PerformanceRecords, rows: Tensor) -> Entry:
+    """Calibration, the share of each candidate among the choices, and its own accuracy."""
+    outcome_NM, known_NM = matrices(test.rows(rows.numpy()))
+    share_M = functional.selection_share(functional.choose(score_NM), len(test.model_ids))
+    group_N = torch.zeros(len(rows), dtype=torch.long)
+    single_M = 100 * functional.group_means(outcome_NM, known_NM, group_N, 1)[0]
+    return {
+        "ece": forecast.expected_calibration_error(score_NM, outcome_NM, known_NM).item(),
+        "brier": forecast.brier_score(score_NM, outcome_NM, known_NM).item(),
+        "share": dict(zip(test.model_ids, share_M.tolist(), strict=True)),
+        "single": dict(zip(test.model_ids, single_M.tolist(), strict=True)),
+    }
+
+
+def _candidate(control: Control, test: PerformanceRecords) -> str | None:
+    """The one candidate that a control chooses for a whole dataset."""
+    assert control.choices is not None
+    column = int(control.choices[0])
+    return None if column == functional.NONE else test.model_ids[column]
+
+
+def _draws(columns: dict[str, Control], resamples: int, seed: int) -> Tensor:
+    """Resampled percentages (2, R): routed, and routed minus best single on the same instructions."""
+    routed, best_single = columns["routed"], columns["best_single"]
+    value_KN = torch.stack([routed.outcomes, routed.outcomes - best_single.outcomes])
+    known_KN = torch.stack([routed.known, routed.known & best_single.known])
+    return 100 * bootstrap_means(value_KN, known_KN, resamples=resamples, seed=seed)
+
+
+def _intervals(draw_KR: Tensor) -> Entry:
+    return {
+        "interval": list(percentile_interval(draw_KR[0])),
+        "versus_best_single": list(percentile_interval(draw_KR[1])),
+    }
+
+
+def _macro(entries: list[Entry]) -> Entry:
+    """Mean over datasets, key by key; counts are added. A gap in one dataset is a gap in the mean."""
+    first = entries[0]
+    merged: Entry = {key: sum(entry[key] for entry in entries) for key in ("n", "n_unknown")}
+    for key, value in first.items():
+        if isinstance(value, dict):
+            merged[key] = {name: _mean([entry[key][name] for entry in entries]) for name in value}
+        elif isinstance(value, float):
+            merged[key] = _mean([entry[key] for entry in entries])
+    merged["best_single_candidate"] = first["best_single_candidate"]
+    return merged
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _with_gaps(entry: Entry) -> Entry:
+    """The finished entry: with the shares of the gap closed, rounded, None for NaN."""
+    entry["gap_closed"] = functional.gap_closed(entry["routed"], entry["best_single"], entry["oracle"])
+    if "bayes_optimal" in entry:
+        entry["reachable_gap_closed"] = functional.gap_closed(
+            entry["routed_expected"], entry["best_single_expected"], entry["bayes_optimal"]
+        )
+    return {key: _tidy(value) for key, value in entry.items()}
+
+
+def _tidy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tidy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_tidy(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

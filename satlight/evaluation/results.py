@@ -1,0 +1,124 @@
+"""The results of an evaluation, and the files that hold them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from satlight.errors import SatlightError
+from satlight.files import write_text
+
+
+@dataclass
+class RoutingResults:
+    """What :func:`satlight.evaluation.evaluate` measured; ``results.json`` has the same keys.
+
+    Accuracies, their intervals and differences are percent; ``gap_closed``, ``reachable_gap_closed``,
+    ``share``, ``ece`` and ``brier`` are fractions. None = cannot be measured.
+
+    Args:
+        datasets: Per dataset ``routed``, ``interval`` [low, high], ``versus_best_single`` [low, high] of the
+            paired difference, the controls (``random``, ``best_single``, ``dataset_best``, ``task_best``,
+            ``dataset_oracle``, ``oracle``), ``gap_closed``, ``ece``, ``brier``, ``n`` instructions,
+            ``n_unknown`` of them without a record of the routed candidate, ``share`` and ``single`` (own
+            accuracy) of each candidate, ``best_single_candidate``, ``dataset_best_candidate``; on simulated
+            records also ``bayes_optimal``, ``routed_expected``, ``best_single_expected`` and
+            ``reachable_gap_closed``, by true probabilities.
+        groups: The same per named group, macro means over its datasets.
+        candidates: Candidate names, in the order of the scores' columns.
+        split: Split that was judged.
+        score_column: Column of the records that held the outcomes.
+        data: ``name``, ``fingerprint`` and ``simulated`` of the judged records.
+        seed: Of the bootstrap.
+    """
+
+    datasets: dict[str, dict[str, Any]]
+    groups: dict[str, dict[str, Any]]
+    candidates: list[str]
+    split: str
+    score_column: str
+    data: dict[str, Any]
+    seed: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per dataset and group: the scalars, with intervals as two columns each.
+
+        Returns:
+            Rows with ``kind`` ("dataset" or "group"), ``name`` and equal keys throughout.
+        """
+        rows = []
+        for kind, name, entry in self._entries():
+            row: dict[str, Any] = {"kind": kind, "name": name}
+            for key, value in entry.items():
+                if isinstance(value, list):
+                    row[f"{key}_low"], row[f"{key}_high"] = value
+                elif not isinstance(value, dict):
+                    row[key] = value
+            rows.append(row)
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        return [{key: row.get(key) for key in keys} for row in rows]
+
+    def choice_rows(self) -> list[dict[str, Any]]:
+        """One row per dataset or group and candidate: ``share`` of the choices, own accuracy ``single``."""
+        return [
+            {"kind": kind, "name": name, "candidate": candidate}
+            | {"share": entry["share"][candidate], "single": entry["single"][candidate]}
+            for kind, name, entry in self._entries()
+            for candidate in self.candidates
+        ]
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``results.json``, ``results.csv`` and ``choices.csv``, each whole or not at all.
+
+        Args:
+            folder: Where to; made if it is missing, files of these names are replaced.
+        """
+        folder = Path(folder)
+        write_text(folder / "choices.csv", _csv(self.choice_rows()))
+        write_text(folder / "results.csv", _csv(self.rows()))
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(folder / "results.json", text + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> RoutingResults:
+        """Read ``results.json``.
+
+        Args:
+            path: The file, or the folder that holds it.
+
+        Raises:
+            SatlightError: It is missing or not what :meth:`save` writes.
+        """
+        path = Path(path)
+        path = path / "results.json" if path.is_dir() else path
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SatlightError(
+                f"Cannot read results from {path}: {error}; `lightning test` writes them"
+            ) from error
+        wanted = {field.name for field in fields(cls)}
+        if not isinstance(content, dict) or set(content) != wanted:
+            got = sorted(content) if isinstance(content, dict) else type(content).__name__
+            raise SatlightError(
+                f"{path} is no results.json: got {got}, expected the keys {sorted(wanted)}; "
+                "write it again with `lightning test`"
+            )
+        return cls(**content)
+
+    def _entries(self) -> list[tuple[str, str, dict[str, Any]]]:
+        return [("dataset", name, entry) for name, entry in self.datasets.items()] + [
+            ("group", name, entry) for name, entry in self.groups.items()
+        ]
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,191 @@
+"""From scores to results: hand-computed entries, macro means, intervals, bad input."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from satlight.errors import SatlightError
+from satlight.evaluation import check_groups, evaluate
+from satlight.records import PerformanceRecords
+from satlight.types import Candidate
+
+
+def records(outcomes, known=None, datasets=None, expected=None) -> PerformanceRecords:
+    outcomes = np.asarray(outcomes, dtype=np.float32)
+    n, m = outcomes.shape
+    names = list(datasets or ["math"] * n)
+    table = pl.DataFrame(
+        {
+            "instruction_id": [f"i{i}" for i in range(n)],
+            "dataset": names,
+            "task": names,
+            "split": ["test"] * n,
+            "instruction": ["?"] * n,
+        }
+    )
+    known = np.ones((n, m), dtype=bool) if known is None else np.asarray(known)
+    zoo = tuple(Candidate(f"lab/c{i}") for i in range(m))
+    return PerformanceRecords(
+        table, zoo, outcomes, known, expected=expected, name="toy", simulated=expected is not None
+    )
+
+
+def logit(p: float) -> float:
+    return float(np.log(p / (1 - p)))
+
+
+def random_case(n=300, m=4, seed=0, datasets=None):
+    rng = np.random.default_rng(seed)
+    outcomes = (rng.random((n, m)) < np.linspace(0.3, 0.6, m)).astype(np.float32)
+    return rng.normal(size=(n, m)) + outcomes, records(outcomes, datasets=datasets)
+
+
+def test_every_figure_of_a_small_case():
+    outcomes = [[1, 0], [0, 1], [1, 0], [0, 0]]
+    known = [[True, True], [True, True], [True, True], [False, True]]
+    train = records([[1, 0], [1, 1]])
+    score = np.array([[logit(0.8), logit(0.2)], [0.0, 0.0], [logit(0.2), logit(0.8)], [logit(0.8), -9.0]])
+    entry = evaluate(score, records(outcomes, known), train).datasets["math"]
+    assert entry["n"] == 4
+    assert entry["n_unknown"] == 1  # the last one is routed to c0, which has no record there
+    assert entry["routed"] == pytest.approx(100 / 3)
+    assert entry["best_single"] == pytest.approx(200 / 3)
+    assert entry["best_single_candidate"] == entry["dataset_best_candidate"] == "lab/c0"
+    assert entry["random"] == pytest.approx(37.5)
+    assert entry["dataset_oracle"] == pytest.approx(200 / 3)
+    assert entry["oracle"] == pytest.approx(75)
+    assert entry["gap_closed"] == pytest.approx((100 / 3 - 200 / 3) / (75 - 200 / 3), rel=1e-5)
+    assert entry["share"] == {"lab/c0": 0.75, "lab/c1": 0.25}
+    assert entry["single"] == {"lab/c0": pytest.approx(200 / 3), "lab/c1": 25.0}
+    brier = (2 * 0.2**2 + 2 * 0.5**2 + 2 * 0.8**2) / 7
+    assert entry["brier"] == pytest.approx(brier, rel=1e-3)
+    assert "bayes_optimal" not in entry
+
+
+def test_groups_are_macro_means_with_the_gap_of_the_means():
+    score, test = random_case(datasets=["a"] * 250 + ["b"] * 50)
+    results = evaluate(score, test, test)
+    a, b, both = results.datasets["a"], results.datasets["b"], results.groups["all"]
+    for key in ("routed", "random", "oracle", "ece", "brier"):
+        assert both[key] == pytest.approx((a[key] + b[key]) / 2, abs=1e-5)
+    gap = (both["routed"] - both["best_single"]) / (both["oracle"] - both["best_single"])
+    assert both["gap_closed"] == pytest.approx(gap, abs=1e-5)
+    assert both["n"] == 300
+    assert sum(both["share"].values()) == pytest.approx(1, abs=1e-5)
+    assert both["interval"][1] - both["interval"][0] < b["interval"][1] - b["interval"][0]
+    assert both["interval"][0] < both["routed"] < both["interval"][1]
+
+
+def test_a_dataset_without_train_data_has_no_dataset_best_nor_has_its_group():
+    score, test = random_case(datasets=["a"] * 150 + ["b"] * 150)
+    results = evaluate(score, test, test.filter(datasets="a"), {"a": ["a"], "both": ["a", "b"]})
+    assert results.datasets["b"]["dataset_best"] is None
+    assert results.datasets["b"]["dataset_best_candidate"] is None
+    assert results.datasets["b"]["best_single"] is not None
+    assert results.groups["both"]["dataset_best"] is None
+    assert results.groups["a"]["dataset_best"] == results.datasets["a"]["dataset_best"]
+
+
+def test_without_train_records_what_needs_them_is_missing():
+    score, test = random_case()
+    entry = evaluate(score, test, None).groups["all"]
+    assert entry["best_single"] is entry["gap_closed"] is entry["best_single_candidate"] is None
+    assert entry["versus_best_single"] == [None, None]
+    assert entry["routed"] is not None
+
+
+def test_choosing_the_best_single_everywhere_differs_by_nothing():
+    _, test = random_case()
+    score = np.zeros(test.shape)
+    score[:, 3] = 1
+    entry = evaluate(score, test, test).datasets["math"]
+    assert entry["best_single_candidate"] == "lab/c3"
+    assert entry["versus_best_single"] == [0.0, 0.0]
+    assert entry["gap_closed"] == 0
+
+
+def test_intervals_depend_on_the_seed_and_on_their_own_dataset_alone():
+    score, test = random_case(datasets=["a"] * 150 + ["b"] * 150)
+    whole = evaluate(score, test, test, resamples=200).datasets["b"]
+    alone = evaluate(score[150:], test.filter(datasets="b"), test, resamples=200).datasets["b"]
+    other = evaluate(score, test, test, resamples=200, seed=1).datasets["b"]
+    assert whole == alone
+    assert whole["interval"] != other["interval"]
+
+
+def test_reachable_gap_is_by_true_probabilities():
+    expected = np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32)
+    test = records([[0, 0], [1, 0]], expected=expected)
+    train = records([[1, 0]])
+    entry = evaluate(np.array([[1.0, 0.0], [0.0, 1.0]]), test, train).groups["all"]
+    assert entry["bayes_optimal"] == entry["routed_expected"] == pytest.approx(75)
+    assert entry["best_single_expected"] == pytest.approx(65)
+    assert entry["reachable_gap_closed"] == 1.0
+    worst = evaluate(np.array([[0.0, 1.0], [0.0, 1.0]]), test, train).groups["all"]
+    assert worst["reachable_gap_closed"] == pytest.approx((35 - 65) / (75 - 65))
+
+
+def test_tensors_and_arrays_give_the_same():
+    score, test = random_case(n=40)
+    tensor = torch.tensor(score, requires_grad=True)
+    assert evaluate(tensor, test, test, resamples=50) == evaluate(score, test, test, resamples=50)
+
+
+def test_one_instruction_one_candidate():
+    test = records([[1.0]])
+    entry = evaluate(np.zeros((1, 1)), test, test).groups["all"]
+    assert entry["routed"] == entry["oracle"] == 100
+    assert entry["gap_closed"] is None  # there is no gap to close
+
+
+def test_read_only_memory_map_is_accepted(tmp_path):
+    score, test = random_case(n=20)
+    np.save(tmp_path / "m.npy", test.outcomes)
+    mapped = np.load(tmp_path / "m.npy", mmap_mode="r")
+    test.outcomes = mapped
+    assert evaluate(score, test, test, resamples=10).datasets["math"]["n"] == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s[:, :3], r"scores have shape \(300, 3\), but the records 'toy' are 300 instructions x 4"),
+        (
+            lambda s: np.where(s == s[7, 2], np.nan, s),
+            r"1 scores are not finite.*'i7' and candidate 'lab/c2'",
+        ),
+        (lambda s: np.where(s == s[0, 0], np.inf, s), r"'i0' and candidate 'lab/c0' \(inf\)"),
+    ],
+)
+def test_bad_scores_are_named(change, message):
+    score, test = random_case()
+    with pytest.raises(SatlightError, match=message):
+        evaluate(change(score), test, test)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"ood": ["maths"]}, r"group 'ood' names \['maths'\].*datasets \['math'\]"),
+        ({"ood": []}, "group 'ood' is empty"),
+    ],
+)
+def test_bad_groups_are_named(groups, message):
+    with pytest.raises(SatlightError, match=message):
+        check_groups(groups, ["math"])
+
+
+def test_a_dataset_named_twice_counts_once():
+    assert check_groups({"g": ["b", "a", "b"]}, ["a", "b"]) == {"g": ["b", "a"]}
+
+
+def test_thirteen_thousand_instructions_take_less_than_three_seconds():
+    score, test = random_case(n=13_000, m=7, datasets=["a"] * 6_000 + ["b"] * 7_000)
+    start = time.process_time()
+    evaluate(score, test, test, resamples=2000)
+    assert time.process_time() - start < 3
