@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -189,3 +191,12 @@ def test_thirteen_thousand_instructions_take_less_than_three_seconds():
     start = time.process_time()
     evaluate(score, test, test, resamples=2000)
     assert time.process_time() - start < 3
+
+
+def test_evaluation_needs_neither_lightning_nor_transformers():
+    code = (
+        "import sys, satlight.evaluation; "
+        "print({'lightning', 'torchmetrics', 'transformers', 'satlight.modules'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
