@@ -197,7 +197,7 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     for line in lines:  # the widest column last, and without the institute: 80 characters must do
         line["best_single"] = (line.pop("best_single") or "–").rpartition("/")[2]
     label = " (simulated)" if records.simulated else ""
-    title = f"{records.name}{label}: {records.shape[0]} instructions × {records.shape[1]} candidates"
+    title = f"{records.name}{label}: {records.shape[0]} instructions × {records.shape[1]} candidates (shares and means in %)"
     _print_table(console, title, lines)
 
 
@@ -230,4 +230,4 @@ def _shown(key: str, value: Any) -> str:
         return "–"
     if key == "params_b":
         return f"{value:g}"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.2%}".rstrip("%") if isinstance(value, float) else str(value)

@@ -143,9 +143,9 @@ class PerformanceRecords:
                 encoded = text.encode("utf-8", "surrogatepass")
                 digest.update(len(encoded).to_bytes(8, "little"))
                 digest.update(encoded)
-        for rows in self.row_chunks():
-            digest.update(np.ascontiguousarray(self.outcomes[rows], dtype="<f4").data)
-            digest.update(np.ascontiguousarray(self.known[rows], dtype=np.uint8).data)
+        for matrix, kind in ((self.outcomes, "<f4"), (self.known, "u1")):
+            for rows in self.row_chunks():
+                digest.update(np.ascontiguousarray(matrix[rows], dtype=kind).data)
         return digest.hexdigest()
 
     def row_chunks(self, cells: int = CHUNK_CELLS) -> Iterable[slice]:
