@@ -1,0 +1,160 @@
+"""``satlight data import | describe | validate``."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+
+from satlight.errors import SatlightError
+from satlight.records import PerformanceRecords
+from satlight.records.commands import add_parser
+
+
+def data(*arguments):
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    args = parser.parse_args(["data", *map(str, arguments)])
+    assert args.run(args) is None
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "instruction,candidate,score,strict\n1+1?,tiny,0,0\n1+1?,large,1,1\n[b]Sort[/b],large,0.5,0\n"
+    )
+    return path
+
+
+def test_import(log, tmp_path, capsys):
+    data("import", log, "--from", "csv", "--to", tmp_path / "out", "--name", "mine")
+    printed = capsys.readouterr().out
+    assert "mine: 2 instructions × 2 candidates" in printed
+    assert "Other score columns (--data.score_column): strict" in printed
+    records = PerformanceRecords.open(tmp_path / "out", score_column="strict")
+    assert (records.name, records.model_ids, records.outcomes.sum()) == ("mine", ["tiny", "large"], 1.0)
+    assert records.texts[1] == "[b]Sort[/b]"
+
+
+def test_import_does_not_replace_unasked(log, tmp_path):
+    data("import", log, "--from", "csv", "--to", tmp_path / "out")
+    with pytest.raises(SatlightError, match=r"exists\. Choose another folder, or add --force"):
+        data("import", log, "--from", "csv", "--to", tmp_path / "out")
+    data("import", log, "--from", "csv", "--to", tmp_path / "out", "--force", "--name", "new")
+    assert PerformanceRecords.open(tmp_path / "out").name == "new"
+
+
+def test_import_of_mistakes_writes_nothing(tmp_path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("instruction,candidate,score\nq,m,7\n")
+    with pytest.raises(SatlightError, match=r"'score': got 7\.0"):
+        data("import", bad, "--from", "csv", "--to", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_another_format_are_refused(log, tmp_path):
+    with pytest.raises(SatlightError, match="--metric belongs to --from lm-eval; csv has no such choice"):
+        data("import", log, "--from", "csv", "--to", tmp_path / "out", "--metric", "acc")
+
+
+def test_lm_eval_options_arrive(tmp_path, capsys):
+    sample = {
+        "doc_id": 0,
+        "doc": {"q": "Why?"},
+        "arguments": [["prompt", " yes"]],
+        "acc": 1.0,
+        "acc_norm": 0.0,
+    }
+    folder = tmp_path / "logs" / "m"
+    folder.mkdir(parents=True)
+    (folder / "samples_t_2024.jsonl").write_text(json.dumps(sample))
+    options = ("--metric", "acc_norm", "--text-field", "q", "--to", tmp_path / "out")
+    data("import", folder.parent, "--from", "lm-eval", *options)
+    records = PerformanceRecords.open(tmp_path / "out")
+    assert (records.texts, records.outcomes.tolist()) == (["Why?"], [[0.0]])
+    assert "score is acc_norm for t." in capsys.readouterr().out
+
+
+def test_describe(log, capsys):
+    data("describe", log, "--candidates", "lar*")
+    printed = capsys.readouterr().out
+    assert "2 instructions × 1 candidates" in printed
+    assert "75.00" in printed
+
+
+def test_describe_as_json(write_folder, capsys):
+    data("describe", write_folder(), "--json", "--score-column", "strict", "--datasets", "math")
+    about = json.loads(capsys.readouterr().out)
+    assert about["candidates"][0] == {
+        "candidate": "tiny-1b",
+        "params_b": 1.0,
+        "release_date": "2024-01",
+        "records": 1,
+        "mean": 0.0,
+    }
+    assert about["datasets"][0]["filled"] == 0.5
+    assert about["score_column"] == "strict"
+
+
+def test_describe_writes_unknown_as_null(write_folder, capsys):
+    path = write_folder(
+        instructions={"split": None}, records={"strict": [0.0, 1.0, None, None, None], "cost_usd": None}
+    )
+    data("describe", path, "--json", "--score-column", "strict")
+    lines = {line["dataset"]: line for line in json.loads(capsys.readouterr().out)["datasets"]}
+    assert lines["code"]["oracle"] is None
+    assert lines["math"]["oracle"] == 1.0
+
+
+def test_validate(write_folder, capsys):
+    data(
+        "validate", write_folder(instructions={"split": ["train"] * 3})
+    )
+    printed = capsys.readouterr().out
+    assert "3 instructions × 2 candidates) is valid." in printed
+    assert "There is no test row" in printed
+
+
+def test_validate_counts_repeats(write_folder, capsys):
+    instructions = {
+        "instruction_id": list("abcde"),
+        "dataset": ["d"] * 5,
+        "task": ["t"] * 5,
+        "split": ["test", "train", "train", "train", "train"],
+        "instruction": ["p", "p", "q", "r", "s"],
+        "level": None,
+    }
+    data("validate", write_folder(instructions=instructions))
+    printed = capsys.readouterr().out
+    assert "Split: 1 dropped, 1 test, 2 train, 1 validation" in printed
+    assert "1 rows repeat a text or group" in printed
+
+
+def test_validate_misses_images(write_folder):
+    path = write_folder(instructions={"image": ["here.png", None, "gone.png"]})
+    (path / "here.png").touch()
+    with pytest.raises(
+        SatlightError, match=r"1 of 2 images of 'demo' do not exist, the first is .*gone\.png"
+    ):
+        data("validate", path)
+
+
+def test_help_waits_for_nothing_heavy():
+    code = (
+        "import argparse, sys; from satlight.records.commands import add_parser; "
+        "add_parser(argparse.ArgumentParser().add_subparsers()); "
+        "print({'torch', 'polars', 'numpy', 'rich', 'pyarrow'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_records_do_not_import_torch(write_folder):
+    code = (
+        "import sys; from satlight.records import open_records, split_records; "
+        f"open_records({str(write_folder())!r}).fingerprint; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
