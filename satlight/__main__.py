@@ -1,0 +1,3 @@
+from satlight.cli import main
+
+main()

@@ -1,0 +1,119 @@
+"""What test and predict leave behind: the table, results.json, choices, scores."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from satlight.errors import SatlightError
+from satlight.files import atomic_path
+
+if TYPE_CHECKING:
+    from satlight.data import CapabilityInstructionDataModule
+    from satlight.evaluation import RoutingResults
+    from satlight.types import Block
+
+log = logging.getLogger(__name__)
+
+
+def run_folder(trainer: L.Trainer) -> Path:
+    """The folder of this run."""
+    return Path(trainer.default_root_dir)
+
+
+class RoutingReport(Callback):
+    """Gathers the scores of ``test`` and prints and saves the table with every control; writes the scores of ``predict``.
+
+    ``test`` writes results.json, results.csv and choices.csv into the run's folder, ``predict`` writes scores.parquet there: a column
+    instruction_id and one float32 column of log-odds per candidate.
+
+    Args:
+        resamples: Bootstrap resamples of every interval.
+        seed: Of the bootstrap.
+    """
+
+    def __init__(self, resamples: int = 2000, seed: int = 0) -> None:
+        self.resamples, self.seed = resamples, seed
+        self.results: RoutingResults | None = None
+        self._scores: np.ndarray | None = None
+
+    def _collect(self, score_BC: Any, block: Block, total: int) -> None:
+        score_BC = score_BC.detach().float().cpu().numpy()
+        if self._scores is None:
+            self._scores = np.full((total, score_BC.shape[1]), np.nan, dtype=np.float32)
+        self._scores[block.rows.cpu().numpy()] = score_BC
+
+    def _data(self, trainer: L.Trainer) -> CapabilityInstructionDataModule:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
+    # -- test ----------------------------------------------------------------------------------------------------
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        from satlight.evaluation import check_groups
+
+        data = self._data(trainer)
+        self._scores, self.results = None, None
+        self._view = data.eval_view("test").records
+        if data.test_groups is not None:
+            check_groups(data.test_groups, sorted(set(self._view.datasets.tolist())))
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        self._collect(outputs, batch, self._view.shape[0])
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        from satlight.evaluation import evaluate, print_table
+
+        if self._scores is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        done = ~np.isnan(self._scores).any(axis=1)
+        if not done.all():
+            raise SatlightError(
+                f"Only {done.sum()} of {len(done)} test instructions were scored (limit_test_batches, or several devices?); "
+                "a table of a part would not be comparable. Test on one device, without limits."
+            )
+        data = self._data(trainer)
+        self.results = evaluate(
+            self._scores,
+            self._view,
+            data.control_records(),
+            data.test_groups,
+            seed=self.seed,
+            resamples=self.resamples,
+        )
+        folder = run_folder(trainer)
+        self.results.save(folder)
+        print_table(self.results)
+        log.info("results.json, results.csv and choices.csv are in %s", folder)
+
+    # -- predict -------------------------------------------------------------------------------------------------
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = self._data(trainer)
+        self._scores = None
+        self._view = data.eval_view(data.predict_split).records
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        self._collect(outputs, batch, self._view.shape[0])
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        import polars as pl
+
+        if self._scores is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        table = pl.DataFrame({"instruction_id": self._view.instructions["instruction_id"]}).hstack(
+            pl.DataFrame(self._scores, schema=self._view.model_ids)
+        )
+        path = run_folder(trainer) / "scores.parquet"
+        with atomic_path(path) as temporary:
+            table.write_parquet(temporary)
+        log.info("wrote the scores of %d instructions x %d candidates to %s", *self._scores.shape, path)

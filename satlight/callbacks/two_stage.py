@@ -1,0 +1,52 @@
+"""Two-stage tuning in one fit: first the connector alone on in-domain instructions, then everything on all of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from satlight.errors import SatlightError
+
+log = logging.getLogger(__name__)
+
+
+class TwoStageTuning(Callback):
+    """Stage 1: only the projector trains, on instructions whose task is a core task. Stage 2: everything, everywhere.
+
+    A module without projector (the ablation without encoder) has no stage 1; the log says so.
+
+    Args:
+        connector_epochs: Epochs of stage 1, at least 0; 0 = stage 2 from the start.
+
+    Reference: [Zhang et al. 2025, §4, stage 1 and 2].
+    """
+
+    def __init__(self, connector_epochs: int = 1) -> None:
+        if connector_epochs < 0:
+            raise SatlightError(f"TwoStageTuning.connector_epochs is {connector_epochs}; it must be 0 or more")
+        self.connector_epochs = connector_epochs
+        self._trainable: dict[str, bool] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._enter(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._enter(trainer, pl_module)
+
+    def _enter(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._trainable is None:
+            self._trainable = {name: p.requires_grad for name, p in pl_module.named_parameters()}
+        connector_only = trainer.current_epoch < self.connector_epochs
+        if connector_only and getattr(pl_module, "projector", None) is None:
+            log.info("%s has no projector: stage 1 trains everything", type(pl_module).__name__)
+            connector_only = False
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        if datamodule is not None:
+            datamodule.in_domain_only = connector_only
+        for name, parameter in pl_module.named_parameters():
+            parameter.requires_grad_(
+                self._trainable[name] and (not connector_only or name.startswith("projector."))
+            )

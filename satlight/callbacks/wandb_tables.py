@@ -1,0 +1,36 @@
+"""What Weights & Biases should know of a run beyond its curves. Does nothing without a WandbLogger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+
+from satlight.callbacks.report import RoutingReport
+
+
+def wandb_loggers(trainer: L.Trainer) -> list[WandbLogger]:
+    """The trainer's W&B loggers."""
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+class WandbTables(Callback):
+    """Logs the test table and the choices as W&B tables, and each group's routed accuracy in the summary.
+
+    It must stand behind :class:`~satlight.callbacks.report.RoutingReport` in the list of callbacks.
+    """
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        reports: list[Any] = [c for c in trainer.callbacks if isinstance(c, RoutingReport)]  # type: ignore[attr-defined]
+        results = reports[0].results if reports else None
+        if results is None:
+            return
+        for logger in wandb_loggers(trainer):
+            for key, rows in (("test_table", results.rows()), ("choices", results.choice_rows())):
+                if rows:
+                    logger.log_table(key, columns=list(rows[0]), data=[list(row.values()) for row in rows])
+            for name, entry in results.groups.items():
+                logger.experiment.summary[f"test/{name}/routed"] = entry["routed"]
+                logger.experiment.summary[f"test/{name}/gap_closed"] = entry["gap_closed"]

@@ -1,0 +1,16 @@
+"""Data modules: performance records in, blocks of capability instructions out."""
+
+from satlight.data.blocks import BlockSampler, GroupBlocks, RandomBlocks, TaskBlocks
+from satlight.data.capability import AptitudeSpec, CapabilityInstructionDataModule, SimulatedSpec
+from satlight.data.targets import TargetSpec
+
+__all__ = [
+    "AptitudeSpec",
+    "BlockSampler",
+    "CapabilityInstructionDataModule",
+    "GroupBlocks",
+    "RandomBlocks",
+    "SimulatedSpec",
+    "TargetSpec",
+    "TaskBlocks",
+]

@@ -1,0 +1,177 @@
+"""Block samplers: which instructions meet which candidates in a training step.
+
+A sampler turns a :class:`BlockSpace` (arrays) into plans (indices). Plans are a pure function of the random generator handed in.
+
+Legend: R training instructions, C candidates.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from satlight.errors import SatlightError
+
+Plan = tuple[np.ndarray, np.ndarray]
+"""Rows (B,) and columns (C,) of one block, int64."""
+
+
+@dataclass(frozen=True)
+class BlockSpace:
+    """What a sampler draws from.
+
+    Args:
+        target_RC: float32 outcomes in [0, 1].
+        known_RC: bool, False where no record exists.
+        length_R: Length of each instruction in bytes, to bucket by.
+        task_R: int64, number of each instruction's task.
+    """
+
+    target_RC: np.ndarray
+    known_RC: np.ndarray
+    length_R: np.ndarray
+    task_R: np.ndarray
+
+    def subset(self, keep_R: np.ndarray) -> BlockSpace:
+        """The space of some rows only; plans drawn from it count rows within the subset."""
+        return BlockSpace(self.target_RC[keep_R], self.known_RC[keep_R], self.length_R[keep_R], self.task_R[keep_R])
+
+
+class BlockSampler(ABC):
+    """Subclass it to add a way of building blocks.
+
+    Args:
+        instructions: B, instructions in a block.
+        candidates: C, candidates drawn for each block; None = all.
+    """
+
+    def __init__(self, instructions: int = 32, candidates: int | None = None) -> None:
+        for name, value in (("instructions", instructions), ("candidates", candidates)):
+            if value is not None and value < 1:
+                raise SatlightError(f"{type(self).__name__}.{name} is {value}; it must be 1 or more")
+        self.instructions = instructions
+        self.candidates = candidates
+
+    @abstractmethod
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+        """The plans of one pass; always the same number for the same space."""
+
+    def columns(self, space: BlockSpace, rng: np.random.Generator) -> np.ndarray:
+        """The candidates of one block, ascending."""
+        total = space.target_RC.shape[1]
+        if self.candidates is None or self.candidates >= total:
+            return np.arange(total)
+        return np.sort(rng.choice(total, self.candidates, replace=False))
+
+
+def bucketed(order: np.ndarray, length_R: np.ndarray, size: int, rng: np.random.Generator, pool: int = 16) -> list[np.ndarray]:
+    """Cut a shuffled order into batches of similar length: sort within pools of ``pool`` batches, then shuffle batches.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> [b.tolist() for b in bucketed(np.array([3, 0, 2, 1]), np.array([5, 9, 6, 10]), 2, rng)]
+        [[0, 2], [1, 3]]
+    """
+    batches = []
+    for start in range(0, len(order), size * pool):
+        part = order[start : start + size * pool]
+        part = part[np.argsort(length_R[part], kind="stable")]
+        batches += [part[i : i + size] for i in range(0, len(part), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class RandomBlocks(BlockSampler):
+    """Every instruction once a pass, in random blocks of similar length."""
+
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+        order = rng.permutation(len(space.length_R))
+        return [(rows, self.columns(space, rng)) for rows in bucketed(order, space.length_R, self.instructions, rng)]
+
+
+class TaskBlocks(BlockSampler):
+    """Every instruction once a pass, in blocks of one task: the negatives of a column are homogeneous."""
+
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+        blocks = [
+            rows
+            for task in np.unique(space.task_R)
+            for rows in bucketed(
+                rng.permutation(np.flatnonzero(space.task_R == task)), space.length_R, self.instructions, rng
+            )
+        ]
+        return [(blocks[i], self.columns(space, rng)) for i in rng.permutation(len(blocks))]
+
+
+class GroupBlocks(BlockSampler):
+    """The paper's groups: one candidate, one positive instruction and k - 1 negatives of the same task.
+
+    A pass holds one group per instruction that some candidate solves and that has a negative in its task. Where a task has fewer than
+    k - 1 negatives for the candidate, the group is smaller.
+
+    Args:
+        size: k, at least 2.
+        rank_weight: 0 draws candidates evenly; larger values draw better-ranked ones more often: the candidate at
+            rank r of C (0 = best mean outcome) has weight (1 - r / C) ** rank_weight.
+
+    Reference: [Zhang et al. 2025, §4, Eq. 5; candidate weighting §4].
+    """
+
+    def __init__(self, size: int = 4, rank_weight: float = 0.0) -> None:
+        if size < 2:
+            raise SatlightError(f"GroupBlocks.size is {size}; a group needs 1 positive and at least 1 negative")
+        super().__init__(instructions=size, candidates=1)
+        self.rank_weight = rank_weight
+
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+        positive_RC = space.known_RC & (space.target_RC >= 0.5)
+        negative_RC = space.known_RC & (space.target_RC < 0.5)
+        weight_C = rank_weights(space.target_RC, space.known_RC, self.rank_weight)
+        negatives = {
+            (task, column): np.flatnonzero((space.task_R == task) & negative_RC[:, column])
+            for task in np.unique(space.task_R)
+            for column in range(positive_RC.shape[1])
+        }
+        has_negative = np.array([[len(negatives[t, c]) > 0 for c in range(positive_RC.shape[1])] for t in np.unique(space.task_R)])
+        usable_RC = positive_RC & has_negative[np.searchsorted(np.unique(space.task_R), space.task_R)]
+        plans = []
+        for row in rng.permutation(np.flatnonzero(usable_RC.any(axis=1))):
+            weight = weight_C * usable_RC[row]
+            column = rng.choice(len(weight), p=weight / weight.sum())
+            pool = negatives[space.task_R[row], column]
+            others = rng.choice(pool, min(self.instructions - 1, len(pool)), replace=False)
+            plans.append((np.concatenate([[row], others]), np.array([column])))
+        if not plans:
+            raise SatlightError(
+                "GroupBlocks found no group: it needs a task in which a candidate solves one instruction and fails another"
+            )
+        return plans
+
+
+def rank_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float) -> np.ndarray:
+    """Candidate weights by rank of mean outcome, mean 1: float (C,).
+
+    Example:
+        >>> rank_weights(np.array([[1.0, 0.0]]), np.array([[True, True]]), 1.0).round(2).tolist()
+        [1.33, 0.67]
+    """
+    mean_C = (target_RC * known_RC).sum(axis=0) / np.maximum(known_RC.sum(axis=0), 1)
+    rank_C = np.argsort(np.argsort(-mean_C, kind="stable"), kind="stable")
+    weight_C = (1 - rank_C / len(rank_C)) ** power
+    return weight_C / weight_C.mean()
+
+
+def disagreement_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float, floor: float = 0.1) -> np.ndarray:
+    """Instruction weights by how much the candidates disagree, (floor + 4p(1-p)) ** power with mean 1: float (R,).
+
+    An instruction that everybody or nobody solves teaches no routing.
+
+    Example:
+        >>> target = np.array([[1.0, 0.0], [1.0, 1.0]])
+        >>> disagreement_weights(target, np.ones((2, 2), dtype=bool), 1.0).round(2).tolist()
+        [1.83, 0.17]
+    """
+    p_R = (target_RC * known_RC).sum(axis=1) / np.maximum(known_RC.sum(axis=1), 1)
+    weight_R = (floor + 4 * p_R * (1 - p_R)) ** power
+    return weight_R / weight_R.mean()

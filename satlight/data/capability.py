@@ -1,0 +1,402 @@
+"""The data module of capability instructions: performance records in, blocks out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from satlight.data.blocks import BlockSampler, BlockSpace, Plan, RandomBlocks, disagreement_weights, rank_weights
+from satlight.data.targets import TargetSpec, shrink
+from satlight.errors import SatlightError
+from satlight.types import Block, Capability
+
+if TYPE_CHECKING:
+    from satlight.capability import AptitudeTest
+    from satlight.records import PerformanceRecords
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class AptitudeSpec:
+    """How capabilities are measured and written down.
+
+    Args:
+        num_tasks: Core tasks, at most.
+        num_shots: Core instructions per task, at most.
+        min_shots: Tasks with fewer usable instructions are passed over.
+        shots: Use only the first so many core instructions of each task in results; None = all.
+        keywords: JSON file {task: "keyword, keyword, ..."}; None = from the task's name.
+        style: ``plain`` or ``graded`` wording of a result, see :mod:`satlight.capability.text`.
+        resample: In training, draw each block's results anew from the core instructions with replacement, so that the router
+            learns that they are estimates.
+    """
+
+    num_tasks: int = 50
+    num_shots: int = 20
+    min_shots: int = 5
+    shots: int | None = None
+    keywords: str | None = None
+    style: Literal["plain", "graded"] = "plain"
+    resample: bool = False
+
+
+@dataclass
+class SimulatedSpec:
+    """Size of the simulated zoo (``records: simulated``), see :class:`satlight.records.simulated.SimulatedZoo`."""
+
+    num_instructions: int = 4000
+    num_candidates: int = 30
+    seed: int = 0
+
+
+@dataclass
+class _View:
+    """One side of the data: records of some rows and candidates, with the candidates' capabilities."""
+
+    records: PerformanceRecords
+    capabilities: list[Capability]
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+
+
+class CapabilityInstructionDataModule(L.LightningDataModule):
+    """Blocks of capability instructions from any performance records.
+
+    ``fit`` never holds a test row. Core instructions come from the train split and are never training instructions.
+
+    Args:
+        records: A folder of performance records, a CSV or JSONL file, or ``simulated``.
+        score_column: Column of outcomes to learn, in [0, 1].
+        candidates: Names or patterns (``*7b*``) of the zoo; None = all.
+        datasets: Datasets to use; None = all.
+        train_datasets: Datasets to train and validate on; None = all that have train rows.
+        test_groups: Named groups of datasets that get a macro mean in the test table, e.g. ``{in_domain: [a, b]}``.
+        unseen_candidates: Names or patterns of candidates kept out of training, validation and the design of the aptitude test;
+            they are routed from their aptitude results alone.
+        zoo: Candidates that test and predict route between: ``all``, ``seen`` or ``unseen``.
+        group_column: Instructions with the same value never stand on two sides of a split.
+        validation_fraction: Share of train instructions kept for validation, in (0, 1).
+        aptitude: The aptitude test.
+        sampler: How blocks are built; random ones when None.
+        targets: How outcomes become targets.
+        blocks_per_epoch: Training steps in an epoch; None = one pass. Passes run on across epochs.
+        eval_instructions: B of validation, test and predict blocks.
+        predict_split: Instructions that ``predict`` scores.
+        simulated: Size of the simulated zoo.
+        seed: Of splits and samplers.
+
+    Example:
+        >>> data = CapabilityInstructionDataModule(simulated=SimulatedSpec(600, 6), eval_instructions=8)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader())).shape
+        (32, 6)
+    """
+
+    def __init__(
+        self,
+        records: str = "simulated",
+        score_column: str = "score",
+        candidates: list[str] | None = None,
+        datasets: list[str] | None = None,
+        train_datasets: list[str] | None = None,
+        test_groups: dict[str, list[str]] | None = None,
+        unseen_candidates: list[str] | None = None,
+        zoo: Literal["all", "seen", "unseen"] = "all",
+        group_column: str | None = None,
+        validation_fraction: float = 0.1,
+        aptitude: AptitudeSpec = AptitudeSpec(),  # noqa: B008  dataclass defaults are what jsonargparse shows
+        sampler: BlockSampler | None = None,
+        targets: TargetSpec = TargetSpec(),  # noqa: B008
+        blocks_per_epoch: int | None = None,
+        eval_instructions: int = 64,
+        predict_split: Literal["train", "validation", "test", "all"] = "test",
+        simulated: SimulatedSpec = SimulatedSpec(),  # noqa: B008
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source, self.score_column = records, score_column
+        self.candidates, self.datasets = candidates, datasets
+        self.train_datasets, self.test_groups = train_datasets, test_groups
+        self.unseen_candidates, self.zoo = unseen_candidates, zoo
+        self.group_column, self.validation_fraction = group_column, validation_fraction
+        self.aptitude_spec = aptitude
+        self.sampler = sampler if sampler is not None else RandomBlocks()
+        self.target_spec = targets
+        self.blocks_per_epoch = blocks_per_epoch
+        self.eval_instructions, self.predict_split = eval_instructions, predict_split
+        self.simulated, self.seed = simulated, seed
+        self.in_domain_only = False
+        self._plans: PlanSampler | None = None
+        self._resume: dict[str, int] | None = None
+        self._records: PerformanceRecords | None = None
+        self._without_test = False
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _open(self) -> PerformanceRecords:
+        if self.source == "simulated":
+            from satlight.records.simulated import SimulatedZoo
+
+            spec = self.simulated
+            zoo = SimulatedZoo(
+                num_instructions=spec.num_instructions, num_candidates=spec.num_candidates, seed=spec.seed
+            )
+            return zoo.generate().filter(candidates=self.candidates, datasets=self.datasets)
+        from satlight.records import open_records
+
+        return open_records(
+            self.source, score_column=self.score_column, candidates=self.candidates, datasets=self.datasets
+        )
+
+    def setup(self, stage: str) -> None:
+        if self._records is not None and (stage == "fit" or not self._without_test):
+            return
+        from satlight.records import split_records
+
+        records = self._open()
+        split = split_records(
+            records,
+            validation_fraction=self.validation_fraction,
+            seed=self.seed,
+            group_column=self.group_column,
+        )
+        records = records.with_splits(split)
+        self.seen, self.unseen = self._divide(records)
+        fitting = records.splits == "train"
+        if self.train_datasets is not None:
+            unknown = sorted(set(self.train_datasets) - set(records.datasets))
+            if unknown:
+                raise SatlightError(
+                    f"data.train_datasets names {unknown}; the records have {sorted(set(records.datasets))}"
+                )
+            fitting &= np.isin(records.datasets, self.train_datasets)
+        if not fitting.any():
+            raise SatlightError(
+                f"The train split of {records.name} is empty"
+                + (f" for train_datasets {self.train_datasets}" if self.train_datasets else "")
+                + "; check the split column, data.datasets and data.train_datasets"
+            )
+        self._design(records, fitting)
+        # What fit holds cannot be peeked at: test rows leave memory here.
+        self._without_test = stage == "fit"
+        self._records = records.rows(records.splits != "test") if self._without_test else records
+
+    def _divide(self, records: PerformanceRecords) -> tuple[list[str], list[str]]:
+        unseen = records.filter(candidates=self.unseen_candidates).model_ids if self.unseen_candidates else []
+        seen = [name for name in records.model_ids if name not in unseen]
+        if len(seen) < 1:
+            raise SatlightError("data.unseen_candidates leaves no candidate to train on")
+        return seen, unseen
+
+    def _design(self, records: PerformanceRecords, fitting: np.ndarray) -> None:
+        from satlight.capability import AptitudeTest
+
+        spec = self.aptitude_spec
+        train = records.rows(fitting)
+        self.aptitude: AptitudeTest = AptitudeTest.design(
+            train.filter(candidates=self.seen),
+            num_tasks=spec.num_tasks,
+            num_shots=spec.num_shots,
+            min_shots=spec.min_shots,
+            seed=self.seed,
+            keywords=spec.keywords,
+        )
+        core = self.aptitude.holds(train)
+        self._core = train.rows(core)
+        self._training = train.rows(~core)
+        if not (~core).any():
+            raise SatlightError(
+                "Every train instruction became a core instruction; lower data.aptitude.num_tasks or num_shots"
+            )
+
+    # -- views ---------------------------------------------------------------------------------------------------
+
+    @property
+    def records(self) -> PerformanceRecords:
+        """The records of this stage with satlight's splits; without test rows in ``fit``."""
+        if self._records is None:
+            raise SatlightError("The data module is not set up; call setup('fit') or setup('test') first")
+        return self._records
+
+    @property
+    def zoo_candidates(self) -> list[str]:
+        """Names of the candidates that test and predict route between."""
+        chosen = {"all": self.seen + self.unseen, "seen": self.seen, "unseen": self.unseen}[self.zoo]
+        if not chosen:
+            raise SatlightError("data.zoo is 'unseen' but data.unseen_candidates names none")
+        return [name for name in self.records.model_ids if name in set(chosen)]
+
+    def capabilities(self, model_ids: list[str], rng: np.random.Generator | None = None) -> list[Capability]:
+        """Capability representations of the candidates, from their outcomes on the core instructions.
+
+        Args:
+            model_ids: Candidates.
+            rng: Resample the core instructions with it; None = the results as they are.
+        """
+        from satlight.capability import CapabilityText
+
+        spec = self.aptitude_spec
+        return CapabilityText(shots=spec.shots, style=spec.style).write(self.aptitude, self._core, model_ids, rng)
+
+    def train_view(self) -> _View:
+        records = self._training.filter(candidates=self.seen)
+        spec = self.target_spec
+        targets = shrink(records.outcomes, records.known, records.tasks, records.datasets, spec)
+        weights = None
+        if spec.rank_weight or spec.disagreement_weight:
+            weights = np.outer(
+                disagreement_weights(records.outcomes, records.known, spec.disagreement_weight),
+                rank_weights(records.outcomes, records.known, spec.rank_weight),
+            ).astype(np.float32)
+        return _View(records, self.capabilities(self.seen), targets, weights)
+
+    def eval_view(self, split: str) -> _View:
+        """Rows of ``split`` against the seen candidates (validation) or the zoo (test, predict)."""
+        names = self.seen if split == "validation" else self.zoo_candidates
+        rows = np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
+        if split == "validation" and self.train_datasets is not None:
+            rows &= np.isin(self.records.datasets, self.train_datasets)
+        if not rows.any():
+            raise SatlightError(
+                f"The {split} split of {self.records.name} is empty; its splits are "
+                f"{sorted(set(self.records.splits))}. Check the split column, data.datasets and data.validation_fraction."
+            )
+        records = self.records.rows(rows).filter(candidates=names)
+        return _View(records, self.capabilities(names), records.outcomes)
+
+    def control_records(self) -> PerformanceRecords:
+        """What controls and baselines may learn from: every row that is neither test nor dropped, for the zoo."""
+        keep = np.isin(self.records.splits, ["train", "validation"])
+        if self.train_datasets is not None:
+            keep &= np.isin(self.records.datasets, self.train_datasets)
+        return self.records.rows(keep).filter(candidates=self.zoo_candidates)
+
+    # -- loaders -------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        view = self.train_view()
+        in_domain_R = np.isin(view.records.tasks, [task.name for task in self.aptitude.tasks])
+        space = BlockSpace(view.targets, view.records.known, _lengths(view.records), _codes(view.records.tasks))
+        self._plans = PlanSampler(self, space, in_domain_R)
+        if self._resume is not None:
+            self._plans.resume(**self._resume)
+            self._resume = None
+        return DataLoader(BlockDataset(view, self), sampler=self._plans, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._eval_loader("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self._eval_loader(self.predict_split)
+
+    def _eval_loader(self, split: str) -> DataLoader:
+        view = self.eval_view(split)
+        order = np.argsort(_lengths(view.records), kind="stable")
+        columns = np.arange(len(view.capabilities))
+        plans = [(order[i : i + self.eval_instructions], columns) for i in range(0, len(order), self.eval_instructions)]
+        return DataLoader(BlockDataset(view), sampler=plans, batch_size=None)  # type: ignore[arg-type]
+
+    # -- resuming ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._plans is None or self.trainer is None:
+            return {}
+        done = int(self.trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+        return {"epoch": self._plans.epoch, "done": done % max(1, len(self._plans))}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume = dict(state_dict) or None
+
+
+class BlockDataset(Dataset):
+    """Turns plans into blocks."""
+
+    def __init__(self, view: _View, resampling: CapabilityInstructionDataModule | None = None) -> None:
+        self.view = view
+        self.texts = view.records.texts
+        self.groups = _codes(view.records.datasets)
+        resample = resampling is not None and resampling.aptitude_spec.resample
+        self.resampling = resampling if resample else None
+
+    def __getitem__(self, plan: Plan) -> Block:
+        rows, columns = plan
+        view, cells = self.view, np.ix_(rows, columns)
+        names = view.records.model_ids
+        if self.resampling is None:
+            capabilities = [view.capabilities[c] for c in columns]
+        else:
+            rng = np.random.default_rng([int(rows[0]), int(columns[0]), len(rows), int(rows[-1])])
+            capabilities = self.resampling.capabilities([names[c] for c in columns], rng)
+        return Block(
+            instructions=[self.texts[r] for r in rows],
+            capabilities=capabilities,
+            rows=torch.as_tensor(rows),
+            columns=torch.as_tensor(columns),
+            groups=torch.as_tensor(self.groups[rows]),
+            target_BC=torch.from_numpy(np.asarray(view.targets[cells], dtype=np.float32)),
+            known_BC=torch.from_numpy(np.asarray(view.records.known[cells])),
+            weight_BC=None if view.weights is None else torch.from_numpy(view.weights[cells]),
+        )
+
+
+class PlanSampler(Sampler):
+    """The endless stream of plans, cut into epochs; a pure function of (seed, epoch), so training can resume anywhere.
+
+    Args:
+        data: The data module, asked at the start of every epoch whether it wants in-domain instructions only (stage 1).
+        space: All training rows.
+        in_domain_R: bool, rows whose task is a core task.
+    """
+
+    def __init__(self, data: CapabilityInstructionDataModule, space: BlockSpace, in_domain_R: np.ndarray) -> None:
+        self.data, self.space, self.in_domain_R = data, space, in_domain_R
+        self.epoch, self._skip = 0, 0
+        self._length = data.blocks_per_epoch or len(data.sampler.draw(space, np.random.default_rng(0)))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of every epoch."""
+        self.epoch = epoch
+
+    def resume(self, epoch: int, done: int) -> None:
+        """Leave out the first ``done`` plans of ``epoch``, once."""
+        self.epoch, self._skip = epoch, done
+
+    def plans(self, epoch: int, in_domain_only: bool) -> list[Plan]:
+        """All plans of one epoch."""
+        keep = np.flatnonzero(self.in_domain_R) if in_domain_only else np.arange(len(self.in_domain_R))
+        space = self.space.subset(keep) if in_domain_only else self.space
+        start, plans, number, skipped = epoch * self._length, [], 0, 0
+        while len(plans) < self._length:
+            rng = np.random.default_rng([self.data.seed, int(in_domain_only), number])
+            drawn = [(keep[rows], columns) for rows, columns in self.data.sampler.draw(space, rng)]
+            first = max(0, start - skipped)
+            plans += drawn[first : first + self._length - len(plans)]
+            skipped, number = skipped + len(drawn), number + 1
+        return plans
+
+    def __iter__(self) -> Iterator[Plan]:
+        # A generator: Lightning makes the first epoch's iterator before callbacks have set the stage.
+        skip, self._skip = self._skip, 0
+        yield from self.plans(self.epoch, self.data.in_domain_only)[skip:]
+
+
+def _lengths(records: PerformanceRecords) -> np.ndarray:
+    return np.array([len(text.encode()) for text in records.texts])
+
+
+def _codes(names: np.ndarray) -> np.ndarray:
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)

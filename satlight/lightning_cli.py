@@ -1,0 +1,153 @@
+"""LightningCLI with run folders, honest defaults and the report that cannot be switched off."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+from satlight import runs
+from satlight.callbacks.report import RoutingReport
+from satlight.callbacks.wandb_tables import WandbTables, wandb_loggers
+from satlight.errors import SatlightError
+
+log = logging.getLogger(__name__)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml (fit) or VERB_config.yaml into the run's folder and the nested config into W&B."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for logger in wandb_loggers(trainer):
+            nested = yaml.safe_load(self.parser.dump(self.config))
+            logger.experiment.config.update({"cli": nested}, allow_val_change=True)
+
+
+class SatlightCLI(LightningCLI):
+    """``fit``, ``validate``, ``test``, ``predict`` for any satlight module and data module.
+
+    Beyond LightningCLI: ``--name`` and ``--runs`` choose the run folder; ``--ckpt_path last`` continues the newest run of that name;
+    ``test``, ``validate`` and ``predict`` take the newest run's best checkpoint when none is named; a CSVLogger and a
+    ModelCheckpoint (best by ``val_routed_accuracy``, and last) are there unless configured otherwise.
+    """
+
+    def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        self.run_dir: Path | None = None
+        super().__init__(
+            args=args,
+            run=run,
+            seed_everything_default=0,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": [RoutingReport(), WandbTables()]},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # config.yaml is the record; see docs/decisions.md
+            parser_kwargs={"parser_mode": "omegaconf"},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default=None, help="Name of the run (default: of the first config)")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if config.trainer.fast_dev_run:
+            return
+        name = config.name or _config_name(config)
+        path = config.get("ckpt_path")
+        if path is None and self.subcommand != "fit":
+            path = "best"
+        if path in ("best", "last"):
+            path = str(runs.checkpoint(config.runs, name, path))
+        if path is not None:
+            if not Path(path).is_file():
+                raise SatlightError(f"--ckpt_path {path}: there is no such file; `best` and `last` find the newest run's")
+            config.ckpt_path = path
+            self.run_dir = runs.folder_of(path)
+        elif "SATLIGHT_RUN_DIR" in os.environ:  # set by the main process for the other ranks of a run
+            self.run_dir = Path(os.environ["SATLIGHT_RUN_DIR"])
+        else:
+            self.run_dir = runs.create(config.runs, name)
+            os.environ["SATLIGHT_RUN_DIR"] = str(self.run_dir)
+        log.info("run folder: %s", self.run_dir)
+        self.save_config_kwargs["config_filename"] = (
+            "config.yaml" if self.subcommand == "fit" else f"{self.subcommand}_config.yaml"
+        )
+        config.trainer.default_root_dir = str(self.run_dir)
+        for logger in _as_list(config.trainer.logger):
+            if str(getattr(logger, "class_path", "")).endswith("WandbLogger") and logger.init_args.save_dir == ".":
+                logger.init_args.save_dir = str(self.run_dir)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        if self.run_dir is None:
+            return super().instantiate_trainer(**kwargs)
+        given = self._get(self.config_init, "trainer")
+        loggers = _as_list(given.logger)
+        if self.subcommand != "fit":
+            # A new CSVLogger would delete the curves of the fit; results go to default_root_dir.
+            kwargs["logger"] = loggers or False
+        elif given.logger is not False and not any(isinstance(x, CSVLogger) for x in loggers):
+            _keep_metrics(self.run_dir)
+            # First in the list, so that the run's folder is its, whatever else logs.
+            kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
+        callbacks = _as_list(given.callbacks)
+        if given.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
+            callbacks.append(
+                ModelCheckpoint(
+                    dirpath=self.run_dir / "checkpoints",
+                    filename="best",
+                    monitor="val_routed_accuracy",
+                    mode="max",
+                    save_last=True,
+                    enable_version_counter=False,
+                )
+            )
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """The command line wins over the checkpoint (LightningCLI would merge the checkpoint last)."""
+
+
+def _keep_metrics(run_dir: Path) -> None:
+    """Move the curves of an interrupted fit aside: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
+    if (metrics := run_dir / "metrics.csv").is_file():
+        metrics.rename(run_dir / f"metrics.{len(list(run_dir.glob('metrics.*.csv'))) + 1}.csv")
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _config_name(config: Any) -> str:
+    """``configs/full.yaml`` → ``full``; ``experiments/routerdc/config.yaml`` → ``routerdc``."""
+    for path in config.get("config") or []:
+        path = Path(str(path))
+        return path.resolve().parent.name if path.stem == "config" else path.stem
+    return "unnamed"
+
+
+def run(words: list[str]) -> None:
+    """Run a training verb with these words of the command line."""
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+    warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    if rank_zero_only.rank == 0 and "SATLIGHT_RUN_DIR" in os.environ and "LOCAL_RANK" not in os.environ:
+        del os.environ["SATLIGHT_RUN_DIR"]  # left by an earlier run in this process
+    SatlightCLI(args=words)
+    sys.stdout.flush()

@@ -1,0 +1,201 @@
+"""What every router module shares: steps over blocks, optimiser, honest metrics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from satlight.errors import SatlightError
+from satlight.losses.objectives import Objective, Pointwise
+from satlight.metrics.modules import CalibrationError, RoutedAccuracy
+from satlight.types import Block
+
+
+@dataclass
+class OptimizerSpec:
+    """AdamW with warm-up, decay and learning rates by part.
+
+    Args:
+        lr: Peak learning rate of the router LLM (of everything, in a module without parts).
+        encoder_scale: Factor on ``lr`` for the capability encoder.
+        projector_scale: Factor on ``lr`` for the projector and a regression head.
+        weight_decay: AdamW's decoupled decay, on matrices only.
+        warmup: Share of all steps during which the rate rises linearly from 0, in [0, 1).
+        decay: How the rate falls from there to ``final`` at the last step.
+        final: Rate at the last step as a share of the peak.
+        betas: AdamW's.
+
+    Reference: larger rates for encoder and connector than for the LLM, [Zhang et al. 2025, §4, stage 2].
+    """
+
+    lr: float = 3e-4
+    encoder_scale: float = 1.0
+    projector_scale: float = 3.0
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    final: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+
+    def factor(self, step: int, total: int) -> float:
+        """The learning rate at ``step`` of ``total`` as a share of the peak.
+
+        Example:
+            >>> spec = OptimizerSpec(warmup=0.1, decay="linear", final=0.0)
+            >>> [round(spec.factor(s, 100), 2) for s in (0, 9, 55, 100)]
+            [0.1, 1.0, 0.5, 0.0]
+        """
+        warm = round(self.warmup * total)
+        if step < warm:
+            return (step + 1) / warm
+        progress = min(1.0, (step - warm) / max(1, total - warm))
+        if self.decay == "cosine":
+            shape = 0.5 * (1 + math.cos(math.pi * progress))
+        elif self.decay == "linear":
+            shape = 1 - progress
+        else:
+            shape = 1.0
+        return self.final + (1 - self.final) * shape if self.decay != "none" else 1.0
+
+
+class BlockRouter(L.LightningModule):
+    """A LightningModule that scores blocks; subclasses define :meth:`score`.
+
+    Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy`` (macro mean over
+    datasets, in [0, 1]) and ``val_ece``. Checkpoints hold only what may train: parameters frozen by config are
+    the pretrained ones and are loaded again from there.
+
+    Args:
+        objective: Loss on a block; :class:`~satlight.losses.objectives.Pointwise` when None.
+        optimizer: Learning rates and schedule.
+    """
+
+    def __init__(self, objective: Objective | None = None, optimizer: OptimizerSpec | None = None) -> None:
+        super().__init__()
+        self.objective: nn.Module = objective if objective is not None else Pointwise()
+        self.optimizer_spec = optimizer if optimizer is not None else OptimizerSpec()
+        self.val_routed_accuracy = RoutedAccuracy()
+        self.val_ece = CalibrationError()
+        self._base_seed: int | None = None
+
+    def score(self, block: Block) -> Tensor:
+        """Log-odds that each candidate handles each instruction: float (B, C)."""
+        raise NotImplementedError
+
+    def forward(self, block: Block) -> Tensor:
+        return self.score(block)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Block, batch_idx: int) -> None:
+        # Every step is a pure function of seed and step, so that a resumed run repeats an uninterrupted one.
+        if self._base_seed is None:
+            self._base_seed = torch.initial_seed()
+        torch.manual_seed((self._base_seed + 1_000_003 * (self.global_step + 1)) % 2**63)
+
+    def training_step(self, block: Block, batch_idx: int) -> Tensor:
+        parts = self.objective(self.score(block), block.target_BC, block.known_BC, block.weight_BC)
+        size = len(block.instructions)
+        self.log("train_loss", parts["loss"], prog_bar=True, batch_size=size)
+        for name, value in parts.items():
+            if name != "loss":
+                self.log(f"train_{name}", value, batch_size=size)
+        return parts["loss"]
+
+    def validation_step(self, block: Block, batch_idx: int) -> Tensor:
+        score_BC = self.score(block)
+        parts = self.objective(score_BC, block.target_BC, block.known_BC, block.weight_BC)
+        size = len(block.instructions)
+        self.log("val_loss", parts["loss"], prog_bar=True, batch_size=size)
+        self.val_routed_accuracy.update(score_BC, block.target_BC, block.known_BC, block.groups)
+        self.val_ece.update(score_BC, block.target_BC, block.known_BC)
+        self.log("val_routed_accuracy", self.val_routed_accuracy, prog_bar=True, batch_size=size)
+        self.log("val_ece", self.val_ece, batch_size=size)
+        return score_BC
+
+    def test_step(self, block: Block, batch_idx: int) -> Tensor:
+        return self.score(block)
+
+    def predict_step(self, block: Block, batch_idx: int) -> Tensor:
+        return self.score(block)
+
+    # -- optimiser -----------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The parts that have a learning rate of their own, by the name used in :class:`OptimizerSpec`."""
+        return {}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        spec = self.optimizer_spec
+        scales = {"encoder": spec.encoder_scale, "projector": spec.projector_scale}
+        owner = {id(p): name for name, part in self.parts().items() for p in part.parameters()}
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        frozen = self.frozen_names()
+        for name, parameter in self.named_parameters():
+            if name not in frozen:
+                groups.setdefault((owner.get(id(parameter), "router_llm"), parameter.ndim >= 2), []).append(parameter)
+        if not groups:
+            raise SatlightError(f"{type(self).__name__} has nothing to train: every parameter is frozen by config")
+        return [
+            {
+                "params": parameters,
+                "name": f"{part}{'' if decays else '_no_decay'}",
+                "lr": spec.lr * scales.get(part, 1.0),
+                "weight_decay": spec.weight_decay if decays else 0.0,
+            }
+            for (part, decays), parameters in groups.items()
+        ]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self._groups(), betas=self.optimizer_spec.betas)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.optimizer_spec.factor(step, total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def frozen_names(self) -> set[str]:
+        """Names of parameters frozen by config for the whole run (not those frozen for one stage)."""
+        return {
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.named_modules()
+            if isinstance(module, BlockRouter)
+            for name in module.frozen_parameters()
+        }
+
+    def frozen_parameters(self) -> list[str]:
+        """Names, within this module alone, of what its config freezes."""
+        return []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name in self.frozen_names():
+            checkpoint["state_dict"].pop(name, None)
+        checkpoint["satlight_seed"] = self._base_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._base_seed = checkpoint.get("satlight_seed")
+        own, loaded = self.state_dict(), checkpoint["state_dict"]
+        for name in self.frozen_names():
+            loaded.setdefault(name, own[name])
+        for name, tensor in loaded.items():
+            expected = own.get(name)
+            if isinstance(tensor, Tensor) and isinstance(expected, Tensor) and tensor.shape != expected.shape:
+                raise SatlightError(
+                    f"The checkpoint was written by a model of another shape: {name} is {tuple(tensor.shape)} there "
+                    f"and {tuple(expected.shape)} here. Use the config it was trained with (config.yaml in its run "
+                    "folder), or train anew."
+                )
+        missing, unknown = sorted(set(own) - set(loaded)), sorted(set(loaded) - set(own))
+        if missing or unknown:
+            raise SatlightError(
+                "The checkpoint was written by another model: "
+                f"it lacks {missing[:3] or 'nothing'} and has {unknown[:3] or 'nothing'} that this model lacks. "
+                "Use the config it was trained with (config.yaml in its run folder)."
+            )

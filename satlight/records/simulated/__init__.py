@@ -1,0 +1,10 @@
+"""The simulated zoo: embedded data with a known best possible router. Always labelled as simulated."""
+
+from __future__ import annotations
+
+from satlight.records.simulated.families import FAMILIES
+from satlight.records.simulated.family import SKILLS, Family, Neutral, Numbers
+from satlight.records.simulated.response import bayes_optimal
+from satlight.records.simulated.zoo import SimulatedZoo
+
+__all__ = ["FAMILIES", "SKILLS", "Family", "Neutral", "Numbers", "SimulatedZoo", "bayes_optimal"]

@@ -1,0 +1,105 @@
+"""The item-response model: how likely a simulated candidate gets a simulated instruction right.
+
+Shape legend: N instructions, M candidates, K skills, F families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from satlight.errors import SatlightError
+from satlight.records.matrix import PerformanceRecords
+from satlight.records.simulated.candidates import Examinee
+from satlight.records.simulated.family import SKILLS, Family
+
+DISCRIMINATION = 1.5
+SLIP = 0.03
+VISIBLE_SPREAD = 0.8
+HIDDEN_SPREAD = 0.5
+HARD_BONUS = 0.3
+
+
+def item_difficulty(base_N: np.ndarray, visible_N: np.ndarray, hidden_N: np.ndarray) -> np.ndarray:
+    """Difficulty of each instruction in logits: family mean, what the text shows, and what it does not.
+
+    Args:
+        base_N: float (N,), mean difficulty of the family.
+        visible_N: float (N,), standardised difficulty that can be read off the text (operand size, rare
+            words).
+        hidden_N: float (N,), standard normal noise.
+
+    Returns:
+        float (N,).
+    """
+    return base_N + VISIBLE_SPREAD * visible_N + HIDDEN_SPREAD * hidden_N
+
+
+def success_probabilities(
+    examinee: Examinee,
+    families: Sequence[Family],
+    family_N: np.ndarray,
+    visible_N: np.ndarray,
+    difficulty_N: np.ndarray,
+) -> np.ndarray:
+    """Pr(candidate m gets instruction i right), a multidimensional item-response model.
+
+        P = c_f + (1 - c_f - slip) * sigmoid(a * (ability_mf - difficulty_i + h * size_m * max(v_i, 0)))
+        ability_mf = theta_m . w_f + general_m
+
+    with the family's guessing chance c_f and skill loadings w_f, the candidate's skills theta_m and log
+    size, and the item's visible difficulty v_i: the last term lets large candidates hold up better on hard
+    instructions. a is :data:`DISCRIMINATION`, h is :data:`HARD_BONUS`.
+
+    Args:
+        examinee: Candidate m.
+        families: F families.
+        family_N: int (N,), index into ``families``.
+        visible_N: float (N,), visible difficulty.
+        difficulty_N: float (N,), from :func:`item_difficulty`.
+
+    Returns:
+        float64 (N,) in (0, 1).
+
+    Reference:
+        Reckase 2009, "Multidimensional Item Response Theory", compensatory three-parameter model.
+    """
+    loading_FK = np.array([[family.skills.get(skill, 0.0) for skill in SKILLS] for family in families])
+    guess_F = np.array([family.guess for family in families])
+    ability_F = loading_FK @ examinee.skills + examinee.general
+    bonus_N = HARD_BONUS * examinee.size * np.maximum(visible_N, 0.0)
+    logit_N = DISCRIMINATION * (ability_F[family_N] - difficulty_N + bonus_N)
+    guess_N = guess_F[family_N]
+    return guess_N + (1.0 - guess_N - SLIP) / (1.0 + np.exp(-logit_N))
+
+
+def bayes_optimal(records: PerformanceRecords, rows: np.ndarray | Sequence[int] | None = None) -> float:
+    """Best accuracy any router can reach on average: always the candidate with the highest true probability.
+
+    Lucky outcomes do not count, so the oracle (the best outcome of each row) is higher.
+
+    Args:
+        records: Simulated records (``expected`` is there).
+        rows: int (n,) or bool (N,), the rows to look at; None = all.
+
+    Returns:
+        Accuracy in [0, 1].
+
+    Raises:
+        SatlightError: The records are not simulated, so the true probabilities are not known.
+
+    Example:
+        >>> from satlight.records.simulated import SimulatedZoo
+        >>> records = SimulatedZoo(num_instructions=1000, num_candidates=10).generate()
+        >>> round(bayes_optimal(records), 1)  # the best single candidate has 0.7
+        0.8
+    """
+    if records.expected is None:
+        raise SatlightError(
+            "The Bayes-optimal accuracy needs true success probabilities, which the records "
+            f"'{records.name}' do not have: only simulated records do (--data.records simulated). "
+            "For real records look at the oracle row."
+        )
+    expected = records.expected if rows is None else records.expected[np.asarray(rows)]
+    return float(expected.max(axis=1).mean(dtype=np.float64))

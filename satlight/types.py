@@ -1,0 +1,98 @@
+"""The contract between data and modules: a candidate, an instruction, a block of the score matrix.
+
+Shape legend, used as suffixes all over satlight:
+
+    N instructions and M candidates of a whole matrix
+    B instructions and C candidates of a block
+    S statements of one capability representation
+    T tokens, D features
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # records, the command line and `import satlight` need Candidate but must not wait for torch
+    import torch
+    from torch import Tensor
+
+Capability = tuple[str, ...]
+"""A capability representation: one statement per core task, then expert notes; joined by spaces it is the text c_m."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An LLM that may be chosen.
+
+    Args:
+        model_id: Unique name, e.g. ``"mistralai/Mistral-7B-v0.1"``.
+        institute: Who released it.
+        params_b: Parameters in billions (total for mixtures of experts).
+        release_date: ``"YYYY-MM"``.
+        open_weights: Whether the weights are public.
+        price_in: US dollars per million prompt tokens; None = unknown, never 0.
+        price_out: US dollars per million generated tokens; None = unknown, never 0.
+        notes: Expert knowledge added to its capability representation, e.g. ``("It supports Chinese.",)``.
+
+    Example:
+        >>> Candidate("tiny-7b", params_b=7.0).params_b
+        7.0
+    """
+
+    model_id: str
+    institute: str | None = None
+    params_b: float | None = None
+    release_date: str | None = None
+    open_weights: bool | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Block:
+    """A B × C piece of the score matrix: what a data module yields and a router scores.
+
+    Args:
+        instructions: B instruction texts.
+        capabilities: C capability representations (:data:`Capability`).
+        rows: int64 (B,), row of each instruction in the whole matrix.
+        columns: int64 (C,), column of each candidate in the whole matrix.
+        groups: int64 (B,), number of the dataset each instruction belongs to.
+        target_BC: float32 (B, C) outcomes in [0, 1]; None when predicting.
+        known_BC: bool (B, C), False where no record exists; such cells never count.
+        weight_BC: float32 (B, C) non-negative weights of the cells; None = all 1.
+
+    Example:
+        >>> import torch
+        >>> block = Block(["2+2?"], [("The model achieves ...",)] * 2, torch.tensor([0]), torch.tensor([0, 1]),
+        ...               torch.tensor([0]))
+        >>> block.shape
+        (1, 2)
+    """
+
+    instructions: list[str]
+    capabilities: list[Capability]
+    rows: Tensor
+    columns: Tensor
+    groups: Tensor
+    target_BC: Tensor | None = None
+    known_BC: Tensor | None = None
+    weight_BC: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, C)."""
+        return len(self.instructions), len(self.capabilities)
+
+    def to(self, device: torch.device | str, **kwargs: object) -> Block:
+        """The same block with its tensors on ``device`` (Lightning calls this)."""
+        from torch import Tensor
+
+        tensors = {
+            f.name: value.to(device, **kwargs)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)

