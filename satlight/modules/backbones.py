@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -276,15 +277,14 @@ def _load(
             setattr(config, key, dropout)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if folder is None:
-        with torch.random.fork_rng(devices=[]):
-            if pretrained:  # a tiny model is the same in every process and leaves the global generator alone
-                torch.manual_seed(0)
-            model = AutoModel.from_config(config, dtype=DTYPES[dtype])
-    elif pretrained:
-        model = _read_weights(name, folder, config, DTYPES[dtype])
-    else:
+    if not pretrained:
         model = AutoModel.from_config(config, dtype=DTYPES[dtype])
+    elif folder is None:
+        with torch.random.fork_rng(devices=[]):  # the same in every process; the global generator stays put
+            torch.manual_seed(0)
+            model = AutoModel.from_config(config, dtype=DTYPES[dtype])
+    else:
+        model = _read_weights(name, folder, config, DTYPES[dtype])
     return model.train(), tokenizer, folder  # from_pretrained returns eval mode and the Trainer would keep it
 
 
@@ -309,7 +309,7 @@ def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torc
                 folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
                 trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SatlightError(
             f"backbone {name!r}: {folder} has no readable *.safetensors ({error}). Pickled weights "
             "(.bin, .pt) are not loaded; choose a revision with safetensors or convert the files."
