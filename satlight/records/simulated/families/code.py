@@ -62,7 +62,7 @@ FAMILIES = (
         difficulty=0.1,
         templates=(
             "Write a JavaScript arrow function {fn} that {task}, using const and no external package.",
-            "Create a {framework} component called {fn} that {web}. Keep it under {n} lines.",
+            "Create a component for {framework} called {fn} that {web}. Keep it under {n} lines.",
             "In TypeScript, declare an async function {fn} that {web} and retries up to {n} times.",
             "Show how to add an event listener in plain JavaScript so that the page {web}.",
         ),

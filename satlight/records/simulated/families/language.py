@@ -106,7 +106,7 @@ FAMILIES = (
             'Correct the grammar of this sentence and name the rule for {reader}: "{wrong}"',
             'Is the sentence "{wrong}" grammatical in {place} English? If not, repair it for {reader}.',
             'Proofread "{wrong}" for {reader} in {place} English, changing as few words as possible.',
-            'An examiner in {place} marked "{wrong}" as wrong. List each mistake for {reader}.',
+            'An examiner of {place} English marked "{wrong}" as wrong. List each mistake for {reader}.',
         ),
         slots={
             "wrong": WRONG_SENTENCES,
@@ -157,7 +157,7 @@ FAMILIES = (
         difficulty=0.1,
         templates=(
             'What does the idiom "{idiom}" mean, and when would {name} say it?',
-            'Find a {language} proverb that means the same as "{idiom}" and translate it literally.',
+            'Find a proverb in {language} that means the same as "{idiom}" and translate it literally.',
             'Use the expression "{idiom}" in a short dialogue between {name1} and {name2}.',
             'Explain to a speaker of {language} why nobody should take "{idiom}" literally.',
         ),

@@ -145,7 +145,7 @@ FAMILIES = (
             "higher. "
             "When does {name1} catch up?",
             "{name1} earns {c} dollars an hour and works {b} hours a week. "
-            "How many weeks until {name1} can pay for a car of {a} dollars?",
+            "How many weeks until {name1} can pay for a car of {car} dollars?",
             "{name1} is {b} years older than {name2}, and together they are {c} years old. How old is "
             "{name2}?",
         ),
@@ -153,6 +153,7 @@ FAMILIES = (
             "a": Numbers(60, 4000),
             "b": Numbers(3, 60),
             "c": Numbers(12, 600),
+            "car": Numbers(4000, 60000, 100),
             "name": NAMES,
             "goods": GOODS,
         },

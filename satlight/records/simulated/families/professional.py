@@ -42,7 +42,7 @@ FAMILIES = (
                 ),
                 *("muscle wasting", "an enlarged spleen", "clubbed nails", "a raised anion gap"),
             ),
-            "age": Numbers(18, 90, graded=False),
+            "age": Numbers(19, 79, graded=False),
             "n": Numbers(2, 9, graded=False),
             "country": Neutral(COUNTRIES[:12]),
         },

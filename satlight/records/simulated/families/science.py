@@ -14,7 +14,7 @@ FAMILIES = (
         templates=(
             "A {object} of mass {a} kg moves at {b} m/s. How large is the {quantity} involved?",
             "A {object} falls from a height of {b} metres. Neglecting drag, when does it hit the ground?",
-            "A resistor of {a} ohm carries a current of {b} milliampere. Find the {quantity} of the circuit.",
+            "A resistor of {a} ohm carries a current of {b} milliampere. Find its voltage and its power.",
             "Derive the {quantity} of a {object} on a slope of {b} degrees, and evaluate it for {a} kg.",
             "Light of wavelength {a} nanometres enters glass at {b} degrees. By which angle is it refracted?",
         ),
