@@ -63,8 +63,7 @@ def represent(
         accuracies: float (T,) in [0, 1]; tasks with NaN are left out.
         notes: Expert knowledge, e.g. ``("It supports Chinese.",)``; always last.
         order: Permutation of the T tasks; or a generator to draw one; None = the order of the test.
-        style: "plain", or "graded" to add how the accuracy compares with the candidates the test was
-            designed on.
+        style: "plain", or "graded" to add a comparison with the candidates the test was designed on.
 
     Returns:
         Statements, then notes.
