@@ -196,8 +196,9 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     lines = [{key: value for key, value in line.items() if key not in empty} for line in lines]
     for line in lines:  # the widest column last, and without the institute: 80 characters must do
         line["best_single"] = (line.pop("best_single") or "–").rpartition("/")[2]
-    label = " (simulated)" if records.simulated else ""
-    title = f"{records.name}{label}: {records.shape[0]} instructions × {records.shape[1]} candidates (shares and means in %)"
+    label = " (simulated)" if records.simulated and records.name != "simulated" else ""
+    size = f"{records.shape[0]} instructions × {records.shape[1]} candidates"
+    title = f"{records.name}{label}: {size} (shares and means in %)"
     _print_table(console, title, lines)
 
 

@@ -76,6 +76,11 @@ def split_records(
                 f"No validation rows can be drawn from '{records.name}': every dataset is a single text or "
                 "group. Add instructions, choose another group_column, or set validation_fraction to 0."
             )
+    _report_dropped(records, split)
+    return split
+
+
+def _report_dropped(records: PerformanceRecords, split: np.ndarray) -> None:
     dropped = int((split == "dropped").sum())
     if dropped and not (split == "train").any():
         raise SatlightError(
@@ -86,7 +91,6 @@ def split_records(
         log.info(
             "%d of %d rows of %s repeat another split and are left out", dropped, len(split), records.name
         )
-    return split
 
 
 def _check_fractions(validation_fraction: float, test_fraction: float | None) -> None:
