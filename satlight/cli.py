@@ -22,7 +22,7 @@ TRAINING_VERBS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs; the training verbs only stand in its help."""
-    from satlight import weights_commands
+    from satlight import export, weights_commands
     from satlight.records import commands as data_commands
     from satlight.routing import commands as routing_commands
 
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, text in TRAINING_VERBS.items():
         subparsers.add_parser(verb, help=text, add_help=False)
-    for commands in (routing_commands, weights_commands, data_commands):
+    for commands in (routing_commands, export, weights_commands, data_commands):
         commands.add_parser(subparsers)
     return parser
 
@@ -50,7 +50,7 @@ def _show_log() -> None:
     advice.addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
-def _import_torchmetrics_without_transformers() -> None:
+def import_torchmetrics_alone() -> None:
     """torchmetrics imports transformers where it is installed, for BERTScore; hiding its version saves seconds at every start."""
     from importlib.metadata import PackageNotFoundError
     from unittest import mock
@@ -83,7 +83,7 @@ def main(args: list[str] | None = None) -> None:
     _show_log()
     try:
         if words and words[0] in TRAINING_VERBS:
-            _import_torchmetrics_without_transformers()
+            import_torchmetrics_alone()
             from satlight.lightning_cli import run
 
             run(words)

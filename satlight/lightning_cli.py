@@ -19,6 +19,7 @@ from satlight import runs
 from satlight.callbacks.report import RoutingReport
 from satlight.callbacks.wandb_tables import WandbTables, wandb_loggers
 from satlight.errors import SatlightError
+from satlight.export import export_router
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,12 @@ class SatlightCLI(LightningCLI):
                 )
             )
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def after_fit(self) -> None:
+        """Export the best checkpoint, so that every run ends in a router that can be used."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best and self.run_dir is not None and self.trainer.is_global_zero:
+            log.info("router folder: %s", export_router(self.model, self.datamodule, best, self.run_dir / "router"))
 
     def _parse_ckpt_path(self) -> None:
         """The command line wins over the checkpoint (LightningCLI would merge the checkpoint last)."""

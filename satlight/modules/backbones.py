@@ -1,8 +1,7 @@
 """Pretrained networks behind one door: the only module that imports transformers and peft.
 
-Every function takes a backbone name (:mod:`satlight.weights` lists the forms) and gives back plain
-``torch.nn`` modules in float32 and in train mode, whatever the files say. ``trust_remote_code`` is never on
-and no pickle is ever read.
+Loading takes a backbone name (:mod:`satlight.weights` lists the forms) and gives back modules in float32 and
+in train mode, whatever the files say. ``trust_remote_code`` is never on and no pickle is ever read.
 
     B texts, T tokens, V entries of the vocabulary, D features
 """
@@ -54,6 +53,8 @@ __all__ = [
 ]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Their position ids start behind the padding index, so two of the positions are never used.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 _DROPOUT_KEYS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout",
     "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "activation_dropout",
@@ -95,8 +96,10 @@ def load_encoder(
         model.register_module(
             "pooler", None
         )  # pooling is the convention's; left in, DDP would wait for its gradients
-    limit = _longest_input(model.config, tokenizer)
-    return model, tokenizer, read_convention(name, folder, limit)
+    positions = getattr(model.config, "max_position_embeddings", None) or 512
+    if model.config.model_type in _OFFSET_POSITIONS:
+        positions -= 2
+    return model, tokenizer, read_convention(name, folder, min(positions, tokenizer.model_max_length))
 
 
 def load_causal_lm(
@@ -162,7 +165,7 @@ def save_encoder(
         True
     """
     model = _pretrained_model(encoder)
-    with atomic_path(folder) as temporary, _quiet():
+    with atomic_path(folder) as temporary, _writing(folder):
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_convention(convention, temporary, model.config.hidden_size)
@@ -188,7 +191,7 @@ def save_causal_lm(folder: Path | str, decoder: nn.Module, tokenizer: Tokenizer,
         True
     """
     model = _pretrained_model(decoder)
-    with atomic_path(folder) as temporary, _quiet():
+    with atomic_path(folder) as temporary, _writing(folder):
         model.save_pretrained(temporary, state_dict=merged_state_dict(model))
         tokenizer.save_pretrained(temporary)
         if not model.config.tie_word_embeddings:
@@ -246,7 +249,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
         fresh = AutoModelForCausalLM.from_config(type(read.config).from_dict(values), dtype=torch.float32)
     fresh.load_state_dict(read.state_dict(), assign=True)
     fresh.tie_weights()
-    with _quiet():
+    with _writing(folder):
         fresh.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -339,13 +342,6 @@ def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: s
         config.layer_types = config.layer_types[:num_layers]
 
 
-def _longest_input(config: PreTrainedConfig, tokenizer: Tokenizer) -> int:
-    positions = getattr(config, "max_position_embeddings", None) or 512
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        positions -= 2  # their position ids start behind the padding index
-    return min(positions, tokenizer.model_max_length)
-
-
 def _add_lora(model: PreTrainedModel, lora: LoraSpec, name: str) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -359,6 +355,19 @@ def _add_lora(model: PreTrainedModel, lora: LoraSpec, name: str) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:  # small updates vanish in bf16, and adapters are small
             parameter.data = parameter.data.float()
+
+
+@contextmanager
+def _writing(folder: Path | str) -> Iterator[None]:
+    """Say what to do when ``folder`` cannot be written; the caller keeps it whole or absent."""
+    try:
+        with _quiet():
+            yield
+    except (OSError, SafetensorError) as error:
+        raise SatlightError(
+            f"cannot write {folder}: {error}. Nothing half-written was kept. Make room there, or choose "
+            "another folder (for the cache: SATLIGHT_CACHE), and try again."
+        ) from error
 
 
 @contextmanager

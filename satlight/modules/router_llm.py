@@ -78,17 +78,18 @@ class RouterLLM(BlockRouter):
 
         if max_instruction_tokens < 2:
             raise SatlightError(f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more")
-        self.backbone, head_rows, self.tokenizer = load_causal_lm(
+        self.backbone, self.head_rows, self.tokenizer = load_causal_lm(
             backbone, num_layers=num_layers, lora=lora, dtype=dtype
         )
         self.order = order
         self.score_head = score_head
+        self.inquiry = inquiry
         self.max_instruction_tokens = max_instruction_tokens
         self.tokens_per_pass = tokens_per_pass
         self.shortened = 0
         self._freeze(freeze_embeddings, freeze_layers)
 
-        yes_no = head_rows(yes_no_token_ids(self.tokenizer)).float()
+        yes_no = self.head_rows(yes_no_token_ids(self.tokenizer)).float()
         if score_head == "yes":
             self.head = nn.Parameter(yes_no[0].clone())
         elif score_head == "yes_no":

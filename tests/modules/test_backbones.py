@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
+from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, Phi3Config, RobertaConfig
 
-from satlight import weights
+from satlight import weights, weights_commands
 from satlight.errors import SatlightError
 from satlight.modules.backbones import (
     LoraSpec,
@@ -308,6 +310,23 @@ def test_merging_without_adapters_changes_nothing() -> None:
     assert merged_state_dict(decoder).keys() == decoder.state_dict().keys()
 
 
+def test_a_full_disk_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, rows, tokenizer = load_causal_lm("tiny:llama")
+    save_causal_lm(tmp_path / "saved", decoder, tokenizer, rows)
+    before = (tmp_path / "saved" / "model.safetensors").read_bytes()
+
+    def full(self: object, folder: Path, **options: object) -> None:
+        (folder / "model.safetensors").parent.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(type(decoder), "save_pretrained", full)
+    with pytest.raises(SatlightError, match="No space left on device"):
+        save_causal_lm(tmp_path / "saved", decoder, tokenizer, rows)
+    assert (tmp_path / "saved" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
 def test_saving_something_else_is_a_programmers_error(tmp_path: Path) -> None:
     _, rows, tokenizer = load_causal_lm("tiny:llama")
     with pytest.raises(TypeError, match="Linear"):
@@ -364,8 +383,13 @@ def test_files_as_sentence_transformers_writes_them(tmp_path: Path) -> None:
     assert read_convention("mine", tmp_path) == EncoderConvention("last", 256, "", False)
 
 
-def test_the_longest_input_follows_the_model() -> None:
-    assert load_encoder("tiny:bert")[2].max_length == 128
+def test_the_longest_input_follows_the_model(tmp_path: Path) -> None:
+    encoder, tokenizer, convention = load_encoder("tiny:bert")
+    assert convention.max_length == 128
+    config = RobertaConfig.from_dict(encoder.config.to_dict() | {"model_type": "roberta", "pad_token_id": 1})
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert load_encoder(str(tmp_path))[2].max_length == 126, "RoBERTa loses two positions to its padding"
 
 
 # GGUF
@@ -423,6 +447,13 @@ def test_gguf_is_converted_once_and_kept(
     assert Manifest.read(folder).damaged(folder) == []  # type: ignore[union-attr]
     monkeypatch.setattr("satlight.modules.backbones.convert_gguf", None)  # calling it again would fail
     assert safetensors_folder(str(tmp_path / "small.gguf")) == folder
+
+
+def test_weights_fetch_converts_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_gguf(tmp_path / "small.gguf")
+    weights_commands.fetch(argparse.Namespace(names=[str(tmp_path / "small.gguf")]))
+    ready = capsys.readouterr().err.rsplit("ready in ", 1)[1].strip()
+    assert (Path(ready) / "model.safetensors").is_file()
 
 
 def test_gguf_in_the_cache_is_converted_beside_itself(cache: Path) -> None:

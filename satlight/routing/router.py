@@ -1,0 +1,260 @@
+"""A trained router, ready to use: load, score, route, save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from satlight.errors import SatlightError
+from satlight.files import atomic_path
+from satlight.modules import BlockRouter, CapabilityEncoder, ModelSAT, RouterLLM
+from satlight.types import Block, Candidate, Capability
+
+FORMAT = "satlight-router/1"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One candidate for one instruction.
+
+    Args:
+        model_id: The candidate.
+        probability: Predicted Pr(correct) = sigmoid(score), in [0, 1].
+        score: Log-odds.
+    """
+
+    model_id: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates for one instruction, best first."""
+
+    choices: tuple[Choice, ...]
+
+    @property
+    def best(self) -> str:
+        """The candidate to send the instruction to."""
+        return self.choices[0].model_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"route": best candidate, "ranking": [{"model_id", "probability", "score"}, ...]}."""
+        return {"route": self.best, "ranking": [asdict(choice) for choice in self.choices]}
+
+
+class Router:
+    """A module, a zoo and the zoo's capability representations.
+
+    Args:
+        module: A trained :class:`~satlight.modules.ModelSAT`, :class:`~satlight.modules.RouterLLM` or
+            :class:`~satlight.modules.CapabilityEncoder`; put in eval mode.
+        candidates: M candidates.
+        capabilities: Their capability representations.
+        about: Facts kept with the router, e.g. what it was trained on.
+
+    Example:
+        >>> module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"))
+        >>> router = Router(module, [Candidate("a"), Candidate("b")], [("It is good.",), ("It is poor.",)])
+        >>> router.score(["What is 2+2?"]).shape
+        torch.Size([1, 2])
+        >>> len(router.route("What is 2+2?").choices)
+        2
+    """
+
+    def __init__(
+        self,
+        module: BlockRouter,
+        candidates: Sequence[Candidate],
+        capabilities: Sequence[Capability],
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        if len(candidates) != len(capabilities) or not candidates:
+            raise SatlightError(
+                f"A router needs one capability per candidate and at least one, got {len(candidates)} and {len(capabilities)}"
+            )
+        self.module = module.eval()
+        self.candidates, self.capabilities = tuple(candidates), tuple(capabilities)
+        self.about = about or {}
+
+    @property
+    def model_ids(self) -> list[str]:
+        """Names of the candidates, in the order of the columns of :meth:`score`."""
+        return [candidate.model_id for candidate in self.candidates]
+
+    def _columns(self, candidates: Sequence[str] | None) -> list[int]:
+        if candidates is None:
+            return list(range(len(self.candidates)))
+        known = {name: column for column, name in enumerate(self.model_ids)}
+        unknown = [name for name in candidates if name not in known]
+        if unknown or not candidates:
+            raise SatlightError(
+                f"The router does not know the candidates {unknown}; its zoo is {self.model_ids}"
+                if unknown
+                else "The list of candidates to choose from is empty"
+            )
+        return [known[name] for name in dict.fromkeys(candidates)]
+
+    @torch.inference_mode()
+    def score(self, instructions: Sequence[str], candidates: Sequence[str] | None = None) -> Tensor:
+        """Log-odds of success.
+
+        Args:
+            instructions: B texts.
+            candidates: Names of C candidates; None = the whole zoo.
+
+        Returns:
+            float32 (B, C) on the CPU.
+
+        Raises:
+            SatlightError: An unknown candidate.
+        """
+        columns = self._columns(candidates)
+        block = Block(
+            list(instructions),
+            [self.capabilities[c] for c in columns],
+            rows=torch.arange(len(instructions)),
+            columns=torch.tensor(columns),
+            groups=torch.zeros(len(instructions), dtype=torch.long),
+        )
+        return self.module(block).float().cpu()
+
+    def route(
+        self, instructions: str | Sequence[str], candidates: Sequence[str] | None = None, top_k: int | None = None
+    ) -> Any:
+        """Rank candidates.
+
+        Args:
+            instructions: One text, or several.
+            candidates: Choose among these only; None = the whole zoo.
+            top_k: Keep the first so many, at least 1; None = all.
+
+        Returns:
+            A :class:`Ranking` for one text, a list of them for several.
+
+        Raises:
+            SatlightError: An unknown candidate, or ``top_k`` below 1.
+        """
+        if top_k is not None and top_k < 1:
+            raise SatlightError(f"top_k is {top_k}; it must be 1 or more")
+        texts = [instructions] if isinstance(instructions, str) else list(instructions)
+        names = [self.model_ids[c] for c in self._columns(candidates)]
+        score_BC = self.score(texts, candidates)
+        probability_BC = score_BC.sigmoid()
+        rankings = []
+        for b in range(len(texts)):
+            order = torch.sort(score_BC[b], descending=True, stable=True).indices[:top_k].tolist()
+            rankings.append(
+                Ranking(tuple(Choice(names[c], float(probability_BC[b, c]), float(score_BC[b, c])) for c in order))
+            )
+        return rankings[0] if isinstance(instructions, str) else rankings
+
+    # -- folder --------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write the router as a folder, whole or not at all: config.json, zoo.json, safetensors, tokenizers.
+
+        The folder loads offline, without the training data and without the pretrained weights.
+        """
+        from satlight.modules.backbones import save_causal_lm, save_encoder
+
+        encoder, router_llm = _parts(self.module)
+        config: dict[str, Any] = {
+            "format": FORMAT,
+            "perturbations": getattr(self.module, "perturbations", 1),
+            "encoder": encoder
+            and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
+            "router_llm": router_llm
+            and {
+                "order": router_llm.order,
+                "score_head": router_llm.score_head,
+                "max_instruction_tokens": router_llm.max_instruction_tokens,
+                "inquiry": router_llm.inquiry,
+            },
+            "about": self.about,
+        }
+        zoo = [
+            {"candidate": asdict(candidate), "capability": list(capability)}
+            for candidate, capability in zip(self.candidates, self.capabilities, strict=True)
+        ]
+        rest = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.module.state_dict().items()
+            if isinstance(tensor, Tensor) and not _saved_elsewhere(name)
+        }
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            if encoder is not None:
+                save_encoder(temporary / "encoder", encoder.backbone, encoder.tokenizer, encoder.convention)
+            if router_llm is not None:
+                save_causal_lm(
+                    temporary / "router_llm", router_llm.backbone, router_llm.tokenizer, router_llm.head_rows
+                )
+            save_file(rest, temporary / "router.safetensors")
+            for name, content in (("config.json", config), ("zoo.json", zoo)):
+                text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+                (temporary / name).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Router:
+        """Load what :meth:`save_pretrained` wrote.
+
+        Raises:
+            SatlightError: No router there, another format, or files that do not fit together.
+        """
+        folder = Path(folder)
+        config, zoo = _read(folder, "config.json"), _read(folder, "zoo.json")
+        if config.get("format") != FORMAT:
+            raise SatlightError(
+                f"{folder / 'config.json'}: format is {config.get('format')!r}; this version reads {FORMAT!r}"
+            )
+        encoder = config["encoder"] and CapabilityEncoder(str(folder / "encoder"), **config["encoder"])
+        router_llm = config["router_llm"] and RouterLLM(str(folder / "router_llm"), **config["router_llm"])
+        module: BlockRouter = (
+            ModelSAT(router_llm, encoder, perturbations=config["perturbations"]) if router_llm else encoder
+        )
+        rest = load_file(folder / "router.safetensors")
+        try:
+            missing, unexpected = module.load_state_dict(rest, strict=False)
+        except RuntimeError as error:
+            raise SatlightError(f"{folder}: router.safetensors does not fit its config.json ({error})") from error
+        if unexpected or (lost := [name for name in missing if not _saved_elsewhere(name)]):
+            raise SatlightError(f"{folder}: router.safetensors lacks {lost[:3] if not unexpected else []} "
+                                f"and has the unknown {unexpected[:3]}; export the router again")
+        candidates = [
+            Candidate(**{**entry["candidate"], "notes": tuple(entry["candidate"]["notes"])}) for entry in zoo
+        ]
+        return cls(module, candidates, [tuple(entry["capability"]) for entry in zoo], config["about"])
+
+
+def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | None]:
+    if isinstance(module, ModelSAT):
+        return module.encoder, module.router_llm
+    if isinstance(module, RouterLLM):
+        return None, module
+    if isinstance(module, CapabilityEncoder):
+        return module, None
+    raise SatlightError(f"A {type(module).__name__} cannot be saved as a router folder")
+
+
+def _saved_elsewhere(name: str) -> bool:
+    """Backbones have their own folders; metric states and caches are not part of a router."""
+    return "backbone." in name or name.endswith("_extra_state") or name.startswith(("val_", "objective."))
+
+
+def _read(folder: Path, name: str) -> Any:
+    path = folder / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SatlightError(
+            f"{path} cannot be read ({error}); --router takes a folder that `fit`, `satlight export` or save_pretrained wrote"
+        ) from error
