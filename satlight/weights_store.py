@@ -145,6 +145,7 @@ def download_wheel(folder: Path, package: str, version: str) -> Path:
 
     Raises:
         ConnectionError: pip could not get it; the text is pip's own.
+        SatlightError: No room for it.
     """
     for left in folder.glob("*.whl"):
         if _is_whole(left):
@@ -158,7 +159,11 @@ def download_wheel(folder: Path, package: str, version: str) -> Path:
     wheels = list(incoming.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         shutil.rmtree(folder, ignore_errors=True)
-        lines = [line for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
+        lines = [line.strip() for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
+        with _room(folder):
+            if any("No space left" in line for line in lines):
+                raise OSError(lines[-1])
+        lines = [line for line in lines if line.startswith("ERROR")] or lines
         if any("No module named pip" in line for line in lines):
             lines.append("This Python has no pip; `python -m ensurepip` (or `uv pip install pip`) adds it.")
         raise ConnectionError("pip download failed: " + " ".join(lines[-3:]))

