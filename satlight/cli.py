@@ -1,7 +1,7 @@
 """The command line: ``lightning`` and ``satlight`` are the same program.
 
-Training verbs (fit, validate, test, predict) go to :class:`satlight.lightning_cli.SatlightCLI`; the others are small argparse commands. Nothing heavy is
-imported before the verb is known.
+Training verbs (fit, validate, test, predict) go to :class:`satlight.lightning_cli.SatlightCLI`; the others
+are small argparse commands. Nothing heavy is imported before the verb is known.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def _show_log() -> None:
 
 
 def import_torchmetrics_alone() -> None:
-    """torchmetrics imports transformers where it is installed, for BERTScore; hiding its version saves seconds at every start."""
+    """Import torchmetrics with transformers hidden from it, which saves seconds at every start.
+
+    It would import transformers for BERTScore alone.
+    """
     from importlib.metadata import PackageNotFoundError
     from unittest import mock
 

@@ -36,9 +36,10 @@ class SaveConfig(SaveConfigCallback):
 class SatlightCLI(LightningCLI):
     """``fit``, ``validate``, ``test``, ``predict`` for any satlight module and data module.
 
-    Beyond LightningCLI: ``--name`` and ``--runs`` choose the run folder; ``--ckpt_path last`` continues the newest run of that name;
-    ``test``, ``validate`` and ``predict`` take the newest run's best checkpoint when none is named; a CSVLogger and a
-    ModelCheckpoint (best by ``val_routed_accuracy``, and last) are there unless configured otherwise.
+    Beyond LightningCLI: ``--name`` and ``--runs`` choose the run folder; ``--ckpt_path last`` continues the
+    newest run of that name; ``test``, ``validate`` and ``predict`` take the newest run's best checkpoint
+    when none is named; a CSVLogger and a ModelCheckpoint (best by ``val_routed_accuracy``, and last) are
+    there unless configured otherwise.
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
@@ -56,7 +57,9 @@ class SatlightCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--name", type=str, default=None, help="Name of the run (default: of the first config)")
+        parser.add_argument(
+            "--name", type=str, default=None, help="Name of the run (default: of the first config)"
+        )
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs")
 
     def before_instantiate_classes(self) -> None:
@@ -71,7 +74,9 @@ class SatlightCLI(LightningCLI):
             path = str(runs.checkpoint(config.runs, name, path))
         if path is not None:
             if not Path(path).is_file():
-                raise SatlightError(f"--ckpt_path {path}: there is no such file; `best` and `last` find the newest run's")
+                raise SatlightError(
+                    f"--ckpt_path {path}: there is no such file; `best` and `last` find the newest run's"
+                )
             config.ckpt_path = path
             self.run_dir = runs.folder_of(path)
         elif "SATLIGHT_RUN_DIR" in os.environ:  # set by the main process for the other ranks of a run
@@ -85,7 +90,10 @@ class SatlightCLI(LightningCLI):
         )
         config.trainer.default_root_dir = str(self.run_dir)
         for logger in _as_list(config.trainer.logger):
-            if str(getattr(logger, "class_path", "")).endswith("WandbLogger") and logger.init_args.save_dir == ".":
+            if (
+                str(getattr(logger, "class_path", "")).endswith("WandbLogger")
+                and logger.init_args.save_dir == "."
+            ):
                 logger.init_args.save_dir = str(self.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -101,7 +109,9 @@ class SatlightCLI(LightningCLI):
             # First in the list, so that the run's folder is its, whatever else logs.
             kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
         callbacks = _as_list(given.callbacks)
-        if given.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
+        if given.enable_checkpointing is not False and not any(
+            isinstance(c, ModelCheckpoint) for c in callbacks
+        ):
             callbacks.append(
                 ModelCheckpoint(
                     dirpath=self.run_dir / "checkpoints",
@@ -118,7 +128,9 @@ class SatlightCLI(LightningCLI):
         """Export the best checkpoint, so that every run ends in a router that can be used."""
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         if best and self.run_dir is not None and self.trainer.is_global_zero:
-            log.info("router folder: %s", export_router(self.model, self.datamodule, best, self.run_dir / "router"))
+            log.info(
+                "router folder: %s", export_router(self.model, self.datamodule, best, self.run_dir / "router")
+            )
 
     def _parse_ckpt_path(self) -> None:
         """The command line wins over the checkpoint (LightningCLI would merge the checkpoint last)."""
@@ -147,14 +159,14 @@ def _config_name(config: Any) -> str:
 def run(words: list[str]) -> None:
     """Run a training verb with these words of the command line."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
-    warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*")
+    warnings.filterwarnings(
+        "ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*"
+    )
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-    if rank_zero_only.rank == 0 and "SATLIGHT_RUN_DIR" in os.environ and "LOCAL_RANK" not in os.environ:
-        del os.environ["SATLIGHT_RUN_DIR"]  # left by an earlier run in this process
+    if "LOCAL_RANK" not in os.environ:
+        os.environ.pop("SATLIGHT_RUN_DIR", None)  # left by an earlier run in this process
     SatlightCLI(args=words)
     sys.stdout.flush()

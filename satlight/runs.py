@@ -1,4 +1,4 @@
-"""Run folders: ``runs/NAME/1``, ``runs/NAME/2``, ... One folder holds one training run and what was made of it."""
+"""Run folders ``runs/NAME/1``, ``runs/NAME/2``, ...: each holds a training run and what was made of it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def checkpoint(root: Path | str, name: str, which: str) -> Path:
         if path.is_file():
             return path
     raise SatlightError(
-        f"No run under {Path(root) / name} has a checkpoint {which}.ckpt. Train one with `lightning fit -c CONFIG` "
-        "(same --name), or name a checkpoint file with --ckpt_path."
+        f"No run under {Path(root) / name} has a checkpoint {which}.ckpt. Train one with `lightning fit -c "
+        "CONFIG` (same --name), or name a checkpoint file with --ckpt_path."
     )
 
 

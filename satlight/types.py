@@ -11,14 +11,14 @@ Shape legend, used as suffixes all over satlight:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # records, the command line and `import satlight` need Candidate but must not wait for torch
+if TYPE_CHECKING:  # records and the command line need Candidate, but must not wait for torch
     import torch
     from torch import Tensor
 
 Capability = tuple[str, ...]
-"""A capability representation: one statement per core task, then expert notes; joined by spaces it is the text c_m."""
+"""A capability representation: a statement per core task, then notes; joined by spaces it is the text c_m."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Block:
 
     Example:
         >>> import torch
-        >>> block = Block(["2+2?"], [("The model achieves ...",)] * 2, torch.tensor([0]), torch.tensor([0, 1]),
-        ...               torch.tensor([0]))
+        >>> zero, capability = torch.tensor([0]), ("The model achieves ...",)
+        >>> block = Block(["2+2?"], [capability] * 2, zero, torch.tensor([0, 1]), zero)
         >>> block.shape
         (1, 2)
     """
@@ -86,11 +86,11 @@ class Block:
         """(B, C)."""
         return len(self.instructions), len(self.capabilities)
 
-    def to(self, device: torch.device | str, **kwargs: object) -> Block:
+    def to(self, device: torch.device | str, **kwargs: Any) -> Block:
         """The same block with its tensors on ``device`` (Lightning calls this)."""
         from torch import Tensor
 
-        tensors = {
+        tensors: dict[str, Any] = {
             f.name: value.to(device, **kwargs)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)

@@ -27,10 +27,10 @@ def run_folder(trainer: L.Trainer) -> Path:
 
 
 class RoutingReport(Callback):
-    """Gathers the scores of ``test`` and prints and saves the table with every control; writes the scores of ``predict``.
+    """Prints and saves the table of ``test`` with every control; writes the scores of ``predict``.
 
-    ``test`` writes results.json, results.csv and choices.csv into the run's folder, ``predict`` writes scores.parquet there: a column
-    instruction_id and one float32 column of log-odds per candidate.
+    ``test`` writes results.json, results.csv and choices.csv into the run's folder, ``predict`` writes
+    scores.parquet there: a column instruction_id and one float32 column of log-odds per candidate.
 
     Args:
         resamples: Bootstrap resamples of every interval.
@@ -52,7 +52,7 @@ class RoutingReport(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         return data
 
-    # -- test ----------------------------------------------------------------------------------------------------
+    # -- test ----------------------------------------------------------------------------------------------
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         from satlight.evaluation import check_groups
@@ -76,8 +76,9 @@ class RoutingReport(Callback):
         done = ~np.isnan(self._scores).any(axis=1)
         if not done.all():
             raise SatlightError(
-                f"Only {done.sum()} of {len(done)} test instructions were scored (limit_test_batches, or several devices?); "
-                "a table of a part would not be comparable. Test on one device, without limits."
+                f"Only {done.sum()} of {len(done)} test instructions were scored (limit_test_batches, or "
+                "several devices?); a table of a part would not be comparable. Test on one device, without "
+                "limits."
             )
         data = self._data(trainer)
         self.results = evaluate(
@@ -93,7 +94,7 @@ class RoutingReport(Callback):
         print_table(self.results)
         log.info("results.json, results.csv and choices.csv are in %s", folder)
 
-    # -- predict -------------------------------------------------------------------------------------------------
+    # -- predict -------------------------------------------------------------------------------------------
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = self._data(trainer)

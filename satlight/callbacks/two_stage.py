@@ -1,4 +1,4 @@
-"""Two-stage tuning in one fit: first the connector alone on in-domain instructions, then everything on all of them."""
+"""Two-stage tuning in one fit: the connector alone on in-domain instructions, then everything on all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class TwoStageTuning(Callback):
-    """Stage 1: only the projector trains, on instructions whose task is a core task. Stage 2: everything, everywhere.
+    """Stage 1 trains the projector alone, on instructions whose task is a core task; stage 2 everything.
 
     A module without projector (the ablation without encoder) has no stage 1; the log says so.
 
@@ -26,7 +26,9 @@ class TwoStageTuning(Callback):
 
     def __init__(self, connector_epochs: int = 1) -> None:
         if connector_epochs < 0:
-            raise SatlightError(f"TwoStageTuning.connector_epochs is {connector_epochs}; it must be 0 or more")
+            raise SatlightError(
+                f"TwoStageTuning.connector_epochs is {connector_epochs}; it must be 0 or more"
+            )
         self.connector_epochs = connector_epochs
         self._trainable: dict[str, bool] | None = None
 

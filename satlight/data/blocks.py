@@ -1,6 +1,7 @@
 """Block samplers: which instructions meet which candidates in a training step.
 
-A sampler turns a :class:`BlockSpace` (arrays) into plans (indices). Plans are a pure function of the random generator handed in.
+A sampler turns a :class:`BlockSpace` (arrays) into plans (indices). Plans are a pure function of the random
+generator handed in.
 
 Legend: R training instructions, C candidates.
 """
@@ -36,7 +37,9 @@ class BlockSpace:
 
     def subset(self, keep_R: np.ndarray) -> BlockSpace:
         """The space of some rows only; plans drawn from it count rows within the subset."""
-        return BlockSpace(self.target_RC[keep_R], self.known_RC[keep_R], self.length_R[keep_R], self.task_R[keep_R])
+        return BlockSpace(
+            self.target_RC[keep_R], self.known_RC[keep_R], self.length_R[keep_R], self.task_R[keep_R]
+        )
 
 
 class BlockSampler(ABC):
@@ -66,8 +69,12 @@ class BlockSampler(ABC):
         return np.sort(rng.choice(total, self.candidates, replace=False))
 
 
-def bucketed(order: np.ndarray, length_R: np.ndarray, size: int, rng: np.random.Generator, pool: int = 16) -> list[np.ndarray]:
-    """Cut a shuffled order into batches of similar length: sort within pools of ``pool`` batches, then shuffle batches.
+def bucketed(
+    order: np.ndarray, length_R: np.ndarray, size: int, rng: np.random.Generator, pool: int = 16
+) -> list[np.ndarray]:
+    """Cut a shuffled order into batches of similar length, themselves in random order.
+
+    Instructions are sorted within pools of ``pool`` batches.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -87,7 +94,10 @@ class RandomBlocks(BlockSampler):
 
     def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
         order = rng.permutation(len(space.length_R))
-        return [(rows, self.columns(space, rng)) for rows in bucketed(order, space.length_R, self.instructions, rng)]
+        return [
+            (rows, self.columns(space, rng))
+            for rows in bucketed(order, space.length_R, self.instructions, rng)
+        ]
 
 
 class TaskBlocks(BlockSampler):
@@ -107,20 +117,22 @@ class TaskBlocks(BlockSampler):
 class GroupBlocks(BlockSampler):
     """The paper's groups: one candidate, one positive instruction and k - 1 negatives of the same task.
 
-    A pass holds one group per instruction that some candidate solves and that has a negative in its task. Where a task has fewer than
-    k - 1 negatives for the candidate, the group is smaller.
+    A pass holds one group per instruction that some candidate solves and that has a negative in its task.
+    Where a task has fewer than k - 1 negatives for the candidate, the group is smaller.
 
     Args:
         size: k, at least 2.
-        rank_weight: 0 draws candidates evenly; larger values draw better-ranked ones more often: the candidate at
-            rank r of C (0 = best mean outcome) has weight (1 - r / C) ** rank_weight.
+        rank_weight: 0 draws candidates evenly; larger values draw better-ranked ones more often: the
+            candidate at rank r of C (0 = best mean outcome) has weight (1 - r / C) ** rank_weight.
 
     Reference: [Zhang et al. 2025, §4, Eq. 5; candidate weighting §4].
     """
 
     def __init__(self, size: int = 4, rank_weight: float = 0.0) -> None:
         if size < 2:
-            raise SatlightError(f"GroupBlocks.size is {size}; a group needs 1 positive and at least 1 negative")
+            raise SatlightError(
+                f"GroupBlocks.size is {size}; a group needs 1 positive and at least 1 negative"
+            )
         super().__init__(instructions=size, candidates=1)
         self.rank_weight = rank_weight
 
@@ -133,7 +145,9 @@ class GroupBlocks(BlockSampler):
             for task in np.unique(space.task_R)
             for column in range(positive_RC.shape[1])
         }
-        has_negative = np.array([[len(negatives[t, c]) > 0 for c in range(positive_RC.shape[1])] for t in np.unique(space.task_R)])
+        has_negative = np.array(
+            [[len(negatives[t, c]) > 0 for c in range(positive_RC.shape[1])] for t in np.unique(space.task_R)]
+        )
         usable_RC = positive_RC & has_negative[np.searchsorted(np.unique(space.task_R), space.task_R)]
         plans = []
         for row in rng.permutation(np.flatnonzero(usable_RC.any(axis=1))):
@@ -144,7 +158,8 @@ class GroupBlocks(BlockSampler):
             plans.append((np.concatenate([[row], others]), np.array([column])))
         if not plans:
             raise SatlightError(
-                "GroupBlocks found no group: it needs a task in which a candidate solves one instruction and fails another"
+                "GroupBlocks found no group: it needs a task in which a candidate solves one instruction "
+                "and fails another"
             )
         return plans
 
@@ -162,10 +177,13 @@ def rank_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float) -> n
     return weight_C / weight_C.mean()
 
 
-def disagreement_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float, floor: float = 0.1) -> np.ndarray:
-    """Instruction weights by how much the candidates disagree, (floor + 4p(1-p)) ** power with mean 1: float (R,).
+def disagreement_weights(
+    target_RC: np.ndarray, known_RC: np.ndarray, power: float, floor: float = 0.1
+) -> np.ndarray:
+    """Instruction weights by how much the candidates disagree: float (R,).
 
-    An instruction that everybody or nobody solves teaches no routing.
+    They are (floor + 4p(1-p)) ** power, scaled to mean 1, for a share p of right outcomes. An
+    instruction that everybody or nobody solves teaches no routing.
 
     Example:
         >>> target = np.array([[1.0, 0.0], [1.0, 1.0]])

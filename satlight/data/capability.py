@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from satlight.data.blocks import BlockSampler, BlockSpace, Plan, RandomBlocks, disagreement_weights, rank_weights
+from satlight.data.blocks import BlockSampler, BlockSpace, RandomBlocks, disagreement_weights, rank_weights
+from satlight.data.stream import BlockDataset, PlanSampler, View, codes, lengths
 from satlight.data.targets import TargetSpec, shrink
 from satlight.errors import SatlightError
-from satlight.types import Block, Capability
+from satlight.types import Capability
 
 if TYPE_CHECKING:
     from satlight.capability import AptitudeTest
     from satlight.records import PerformanceRecords
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,8 +31,8 @@ class AptitudeSpec:
         shots: Use only the first so many core instructions of each task in results; None = all.
         keywords: JSON file {task: "keyword, keyword, ..."}; None = from the task's name.
         style: ``plain`` or ``graded`` wording of a result, see :mod:`satlight.capability.text`.
-        resample: In training, draw each block's results anew from the core instructions with replacement, so that the router
-            learns that they are estimates.
+        resample: In training, draw each block's results anew from the core instructions with replacement,
+            so that the router learns that they are estimates.
     """
 
     num_tasks: int = 50
@@ -50,27 +46,18 @@ class AptitudeSpec:
 
 @dataclass
 class SimulatedSpec:
-    """Size of the simulated zoo (``records: simulated``), see :class:`satlight.records.simulated.SimulatedZoo`."""
+    """Size of the simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`."""
 
     num_instructions: int = 4000
     num_candidates: int = 30
     seed: int = 0
 
 
-@dataclass
-class _View:
-    """One side of the data: records of some rows and candidates, with the candidates' capabilities."""
-
-    records: PerformanceRecords
-    capabilities: list[Capability]
-    targets: np.ndarray
-    weights: np.ndarray | None = None
-
-
 class CapabilityInstructionDataModule(L.LightningDataModule):
     """Blocks of capability instructions from any performance records.
 
-    ``fit`` never holds a test row. Core instructions come from the train split and are never training instructions.
+    ``fit`` never holds a test row. Core instructions come from the train split and are never training
+    instructions.
 
     Args:
         records: A folder of performance records, a CSV or JSONL file, or ``simulated``.
@@ -78,9 +65,10 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         candidates: Names or patterns (``*7b*``) of the zoo; None = all.
         datasets: Datasets to use; None = all.
         train_datasets: Datasets to train and validate on; None = all that have train rows.
-        test_groups: Named groups of datasets that get a macro mean in the test table, e.g. ``{in_domain: [a, b]}``.
-        unseen_candidates: Names or patterns of candidates kept out of training, validation and the design of the aptitude test;
-            they are routed from their aptitude results alone.
+        test_groups: Named groups of datasets that get a macro mean in the test table, e.g.
+            ``{in_domain: [a, b]}``.
+        unseen_candidates: Names or patterns of candidates kept out of training, validation and the design
+            of the aptitude test; they are routed from their aptitude results alone.
         zoo: Candidates that test and predict route between: ``all``, ``seen`` or ``unseen``.
         group_column: Instructions with the same value never stand on two sides of a split.
         validation_fraction: Share of train instructions kept for validation, in (0, 1).
@@ -94,7 +82,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         seed: Of splits and samplers.
 
     Example:
-        >>> data = CapabilityInstructionDataModule(simulated=SimulatedSpec(600, 6), eval_instructions=8)
+        >>> data = CapabilityInstructionDataModule(simulated=SimulatedSpec(1500, 6))
         >>> data.setup("fit")
         >>> next(iter(data.train_dataloader())).shape
         (32, 6)
@@ -139,7 +127,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         self._records: PerformanceRecords | None = None
         self._without_test = False
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------
 
     def _open(self) -> PerformanceRecords:
         if self.source == "simulated":
@@ -214,10 +202,11 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         self._training = train.rows(~core)
         if not (~core).any():
             raise SatlightError(
-                "Every train instruction became a core instruction; lower data.aptitude.num_tasks or num_shots"
+                "Every train instruction became a core instruction; lower data.aptitude.num_tasks or "
+                "data.aptitude.num_shots"
             )
 
-    # -- views ---------------------------------------------------------------------------------------------------
+    # -- views ---------------------------------------------------------------------------------------------
 
     @property
     def records(self) -> PerformanceRecords:
@@ -244,9 +233,11 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         from satlight.capability import CapabilityText
 
         spec = self.aptitude_spec
-        return CapabilityText(shots=spec.shots, style=spec.style).write(self.aptitude, self._core, model_ids, rng)
+        return CapabilityText(shots=spec.shots, style=spec.style).write(
+            self.aptitude, self._core, model_ids, rng
+        )
 
-    def train_view(self) -> _View:
+    def train_view(self) -> View:
         records = self._training.filter(candidates=self.seen)
         spec = self.target_spec
         targets = shrink(records.outcomes, records.known, records.tasks, records.datasets, spec)
@@ -256,35 +247,38 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
                 disagreement_weights(records.outcomes, records.known, spec.disagreement_weight),
                 rank_weights(records.outcomes, records.known, spec.rank_weight),
             ).astype(np.float32)
-        return _View(records, self.capabilities(self.seen), targets, weights)
+        return View(records, self.capabilities(self.seen), targets, weights)
 
-    def eval_view(self, split: str) -> _View:
+    def eval_view(self, split: str) -> View:
         """Rows of ``split`` against the seen candidates (validation) or the zoo (test, predict)."""
         names = self.seen if split == "validation" else self.zoo_candidates
-        rows = np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
+        rows = (
+            np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
+        )
         if split == "validation" and self.train_datasets is not None:
             rows &= np.isin(self.records.datasets, self.train_datasets)
         if not rows.any():
             raise SatlightError(
                 f"The {split} split of {self.records.name} is empty; its splits are "
-                f"{sorted(set(self.records.splits))}. Check the split column, data.datasets and data.validation_fraction."
+                f"{sorted(set(self.records.splits))}. Check the split column, data.datasets and "
+                "data.validation_fraction."
             )
         records = self.records.rows(rows).filter(candidates=names)
-        return _View(records, self.capabilities(names), records.outcomes)
+        return View(records, self.capabilities(names), records.outcomes)
 
     def control_records(self) -> PerformanceRecords:
-        """What controls and baselines may learn from: every row that is neither test nor dropped, for the zoo."""
+        """What controls and baselines may learn from: train and validation rows, for the zoo."""
         keep = np.isin(self.records.splits, ["train", "validation"])
         if self.train_datasets is not None:
             keep &= np.isin(self.records.datasets, self.train_datasets)
         return self.records.rows(keep).filter(candidates=self.zoo_candidates)
 
-    # -- loaders -------------------------------------------------------------------------------------------------
+    # -- loaders -------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
         view = self.train_view()
         in_domain_R = np.isin(view.records.tasks, [task.name for task in self.aptitude.tasks])
-        space = BlockSpace(view.targets, view.records.known, _lengths(view.records), _codes(view.records.tasks))
+        space = BlockSpace(view.targets, view.records.known, lengths(view.records), codes(view.records.tasks))
         self._plans = PlanSampler(self, space, in_domain_R)
         if self._resume is not None:
             self._plans.resume(**self._resume)
@@ -302,12 +296,15 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     def _eval_loader(self, split: str) -> DataLoader:
         view = self.eval_view(split)
-        order = np.argsort(_lengths(view.records), kind="stable")
+        order = np.argsort(lengths(view.records), kind="stable")
         columns = np.arange(len(view.capabilities))
-        plans = [(order[i : i + self.eval_instructions], columns) for i in range(0, len(order), self.eval_instructions)]
+        plans = [
+            (order[i : i + self.eval_instructions], columns)
+            for i in range(0, len(order), self.eval_instructions)
+        ]
         return DataLoader(BlockDataset(view), sampler=plans, batch_size=None)  # type: ignore[arg-type]
 
-    # -- resuming ------------------------------------------------------------------------------------------------
+    # -- resuming ------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         if self._plans is None or self.trainer is None:
@@ -317,86 +314,3 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume = dict(state_dict) or None
-
-
-class BlockDataset(Dataset):
-    """Turns plans into blocks."""
-
-    def __init__(self, view: _View, resampling: CapabilityInstructionDataModule | None = None) -> None:
-        self.view = view
-        self.texts = view.records.texts
-        self.groups = _codes(view.records.datasets)
-        resample = resampling is not None and resampling.aptitude_spec.resample
-        self.resampling = resampling if resample else None
-
-    def __getitem__(self, plan: Plan) -> Block:
-        rows, columns = plan
-        view, cells = self.view, np.ix_(rows, columns)
-        names = view.records.model_ids
-        if self.resampling is None:
-            capabilities = [view.capabilities[c] for c in columns]
-        else:
-            rng = np.random.default_rng([int(rows[0]), int(columns[0]), len(rows), int(rows[-1])])
-            capabilities = self.resampling.capabilities([names[c] for c in columns], rng)
-        return Block(
-            instructions=[self.texts[r] for r in rows],
-            capabilities=capabilities,
-            rows=torch.as_tensor(rows),
-            columns=torch.as_tensor(columns),
-            groups=torch.as_tensor(self.groups[rows]),
-            target_BC=torch.from_numpy(np.asarray(view.targets[cells], dtype=np.float32)),
-            known_BC=torch.from_numpy(np.asarray(view.records.known[cells])),
-            weight_BC=None if view.weights is None else torch.from_numpy(view.weights[cells]),
-        )
-
-
-class PlanSampler(Sampler):
-    """The endless stream of plans, cut into epochs; a pure function of (seed, epoch), so training can resume anywhere.
-
-    Args:
-        data: The data module, asked at the start of every epoch whether it wants in-domain instructions only (stage 1).
-        space: All training rows.
-        in_domain_R: bool, rows whose task is a core task.
-    """
-
-    def __init__(self, data: CapabilityInstructionDataModule, space: BlockSpace, in_domain_R: np.ndarray) -> None:
-        self.data, self.space, self.in_domain_R = data, space, in_domain_R
-        self.epoch, self._skip = 0, 0
-        self._length = data.blocks_per_epoch or len(data.sampler.draw(space, np.random.default_rng(0)))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of every epoch."""
-        self.epoch = epoch
-
-    def resume(self, epoch: int, done: int) -> None:
-        """Leave out the first ``done`` plans of ``epoch``, once."""
-        self.epoch, self._skip = epoch, done
-
-    def plans(self, epoch: int, in_domain_only: bool) -> list[Plan]:
-        """All plans of one epoch."""
-        keep = np.flatnonzero(self.in_domain_R) if in_domain_only else np.arange(len(self.in_domain_R))
-        space = self.space.subset(keep) if in_domain_only else self.space
-        start, plans, number, skipped = epoch * self._length, [], 0, 0
-        while len(plans) < self._length:
-            rng = np.random.default_rng([self.data.seed, int(in_domain_only), number])
-            drawn = [(keep[rows], columns) for rows, columns in self.data.sampler.draw(space, rng)]
-            first = max(0, start - skipped)
-            plans += drawn[first : first + self._length - len(plans)]
-            skipped, number = skipped + len(drawn), number + 1
-        return plans
-
-    def __iter__(self) -> Iterator[Plan]:
-        # A generator: Lightning makes the first epoch's iterator before callbacks have set the stage.
-        skip, self._skip = self._skip, 0
-        yield from self.plans(self.epoch, self.data.in_domain_only)[skip:]
-
-
-def _lengths(records: PerformanceRecords) -> np.ndarray:
-    return np.array([len(text.encode()) for text in records.texts])
-
-
-def _codes(names: np.ndarray) -> np.ndarray:
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)

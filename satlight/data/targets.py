@@ -1,4 +1,4 @@
-"""What a cell of a training block should say: the outcome, or the outcome shrunk toward what its task makes likely."""
+"""What a cell of a training block should say: the outcome, or one shrunk toward the mean of its task."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from satlight.errors import SatlightError
 class TargetSpec:
     """How outcomes become training targets.
 
-    One sampled outcome is a noisy reading of a success probability; the mean of its candidate on its task is a steady one.
-    A target between both keeps a router from following noise.
+    One sampled outcome is a noisy reading of a success probability; the mean of its candidate on its task
+    is a steady one. A target between both keeps a router from following noise.
 
     Args:
         shrinkage: Share λ of the task mean in the target, in [0, 1]; 0 = the outcome itself.
-        task_prior: How many instructions' worth of the dataset's mean is mixed into a task's mean, at least 0.
-        rank_weight: Weight cells by their candidate's rank, see :func:`satlight.data.blocks.rank_weights`; 0 = evenly.
-        disagreement_weight: Weight cells by disagreement, see :func:`satlight.data.blocks.disagreement_weights`; 0 = evenly.
+        task_prior: How many instructions' worth of the dataset's mean is mixed into a task's mean; 0 or
+            more.
+        rank_weight: Weight cells by their candidate's rank, see :func:`satlight.data.blocks.rank_weights`;
+            0 = evenly.
+        disagreement_weight: Weight cells by disagreement, see
+            :func:`satlight.data.blocks.disagreement_weights`; 0 = evenly.
     """
 
     shrinkage: float = 0.0
@@ -44,7 +47,8 @@ def shrink(
 ) -> np.ndarray:
     """Training targets: (1 - λ) · outcome + λ · mean of the candidate on the task, float32 (R, C).
 
-    The task mean is itself shrunk toward the dataset mean by ``task_prior`` pseudo-instructions. Unknown cells stay 0.
+    The task mean is itself shrunk toward the dataset mean by ``task_prior`` pseudo-instructions. Unknown
+    cells stay 0.
 
     Args:
         outcome_RC: Outcomes in [0, 1] of the training rows only.
@@ -61,7 +65,9 @@ def shrink(
     """
     if spec.shrinkage == 0:
         return outcome_RC.astype(np.float32)
-    dataset_mean = group_means(outcome_RC, known_RC, dataset_R, np.zeros(outcome_RC.shape, dtype=np.float32), 0.0)
+    dataset_mean = group_means(
+        outcome_RC, known_RC, dataset_R, np.zeros(outcome_RC.shape, dtype=np.float32), 0.0
+    )
     task_mean = group_means(outcome_RC, known_RC, task_R, dataset_mean, spec.task_prior)
     target = (1 - spec.shrinkage) * outcome_RC + spec.shrinkage * task_mean
     return np.where(known_RC, target, 0).astype(np.float32)
@@ -70,7 +76,7 @@ def shrink(
 def group_means(
     outcome_RC: np.ndarray, known_RC: np.ndarray, group_R: np.ndarray, prior_RC: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Mean outcome of every candidate over the rows of each row's group, with ``strength`` rows' worth of ``prior_RC``: (R, C)."""
+    """Mean outcome of every candidate in each row's group, with ``strength`` rows of ``prior_RC``: (R, C)."""
     _, code_R = np.unique(group_R, return_inverse=True)
     groups = code_R.max() + 1
     total = np.zeros((groups, outcome_RC.shape[1]))

@@ -7,4 +7,12 @@ from satlight.modules.model_sat import ModelSAT
 from satlight.modules.projector import Projector
 from satlight.modules.router_llm import RouterLLM
 
-__all__ = ["BlockRouter", "CapabilityEncoder", "LoraSpec", "ModelSAT", "OptimizerSpec", "Projector", "RouterLLM"]
+__all__ = [
+    "BlockRouter",
+    "CapabilityEncoder",
+    "LoraSpec",
+    "ModelSAT",
+    "OptimizerSpec",
+    "Projector",
+    "RouterLLM",
+]

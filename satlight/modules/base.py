@@ -66,9 +66,9 @@ class OptimizerSpec:
 class BlockRouter(L.LightningModule):
     """A LightningModule that scores blocks; subclasses define :meth:`score`.
 
-    Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy`` (macro mean over
-    datasets, in [0, 1]) and ``val_ece``. Checkpoints hold only what may train: parameters frozen by config are
-    the pretrained ones and are loaded again from there.
+    Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy``
+    (macro mean over datasets, in [0, 1]) and ``val_ece``. Checkpoints hold only what may train: parameters
+    frozen by config are the pretrained ones and are loaded again from there.
 
     Args:
         objective: Loss on a block; :class:`~satlight.losses.objectives.Pointwise` when None.
@@ -90,7 +90,7 @@ class BlockRouter(L.LightningModule):
     def forward(self, block: Block) -> Tensor:
         return self.score(block)
 
-    # -- steps ---------------------------------------------------------------------------------------------------
+    # -- steps ---------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Block, batch_idx: int) -> None:
         # Every step is a pure function of seed and step, so that a resumed run repeats an uninterrupted one.
@@ -108,6 +108,8 @@ class BlockRouter(L.LightningModule):
         return parts["loss"]
 
     def validation_step(self, block: Block, batch_idx: int) -> Tensor:
+        assert block.target_BC is not None
+        assert block.known_BC is not None
         score_BC = self.score(block)
         parts = self.objective(score_BC, block.target_BC, block.known_BC, block.weight_BC)
         size = len(block.instructions)
@@ -124,7 +126,7 @@ class BlockRouter(L.LightningModule):
     def predict_step(self, block: Block, batch_idx: int) -> Tensor:
         return self.score(block)
 
-    # -- optimiser -----------------------------------------------------------------------------------------------
+    # -- optimiser -----------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, nn.Module]:
         """The parts that have a learning rate of their own, by the name used in :class:`OptimizerSpec`."""
@@ -138,9 +140,13 @@ class BlockRouter(L.LightningModule):
         frozen = self.frozen_names()
         for name, parameter in self.named_parameters():
             if name not in frozen:
-                groups.setdefault((owner.get(id(parameter), "router_llm"), parameter.ndim >= 2), []).append(parameter)
+                groups.setdefault((owner.get(id(parameter), "router_llm"), parameter.ndim >= 2), []).append(
+                    parameter
+                )
         if not groups:
-            raise SatlightError(f"{type(self).__name__} has nothing to train: every parameter is frozen by config")
+            raise SatlightError(
+                f"{type(self).__name__} has nothing to train: every parameter is frozen by config"
+            )
         return [
             {
                 "params": parameters,
@@ -159,7 +165,7 @@ class BlockRouter(L.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------
+    # -- checkpoints ---------------------------------------------------------------------------------------
 
     def frozen_names(self) -> set[str]:
         """Names of parameters frozen by config for the whole run (not those frozen for one stage)."""
@@ -188,14 +194,14 @@ class BlockRouter(L.LightningModule):
             expected = own.get(name)
             if isinstance(tensor, Tensor) and isinstance(expected, Tensor) and tensor.shape != expected.shape:
                 raise SatlightError(
-                    f"The checkpoint was written by a model of another shape: {name} is {tuple(tensor.shape)} there "
-                    f"and {tuple(expected.shape)} here. Use the config it was trained with (config.yaml in its run "
-                    "folder), or train anew."
+                    f"The checkpoint was written by a model of another shape: {name} is "
+                    f"{tuple(tensor.shape)} there and {tuple(expected.shape)} here. Use the config it was "
+                    "trained with (config.yaml in its run folder), or train anew."
                 )
         missing, unknown = sorted(set(own) - set(loaded)), sorted(set(loaded) - set(own))
         if missing or unknown:
             raise SatlightError(
                 "The checkpoint was written by another model: "
-                f"it lacks {missing[:3] or 'nothing'} and has {unknown[:3] or 'nothing'} that this model lacks. "
-                "Use the config it was trained with (config.yaml in its run folder)."
+                f"it lacks {missing[:3] or 'nothing'} and has {unknown[:3] or 'nothing'} that this model "
+                "lacks. Use the config it was trained with (config.yaml in its run folder)."
             )

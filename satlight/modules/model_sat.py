@@ -22,8 +22,9 @@ class ModelSAT(BlockRouter):
         router_llm: φ.
         encoder: ψ; None = the candidate is read as text by the router LLM (the paper's ablation).
         projector: W; a default one when None and there is an encoder.
-        perturbations: In evaluation, average the scores over so many orders of the results inside c_m, at least 1
-            (paper: 2). An encoder that reads statement by statement does not see their order and is asked once.
+        perturbations: In evaluation, average the scores over so many orders of the results inside c_m, at
+            least 1 (paper: 2). An encoder that reads statement by statement does not see their order and is
+            asked once.
         objective: Loss on a block.
         optimizer: Learning rates by part and schedule.
 
@@ -50,7 +51,9 @@ class ModelSAT(BlockRouter):
         if perturbations < 1:
             raise SatlightError(f"model.perturbations is {perturbations}; it must be 1 or more")
         if encoder is None and projector is not None:
-            raise SatlightError("model.projector is set but model.encoder is null; a projector needs an encoder")
+            raise SatlightError(
+                "model.projector is set but model.encoder is null; a projector needs an encoder"
+            )
         self.router_llm = router_llm
         self.encoder = encoder
         self.projector = projector if projector is not None or encoder is None else Projector()
@@ -63,7 +66,10 @@ class ModelSAT(BlockRouter):
         return {name: part for name, part in found.items() if part is not None}
 
     def embed_capabilities(self, capabilities: list[Capability]) -> tuple[Tensor, Tensor]:
-        """The candidates as the router LLM reads them: float (C, S, D) and bool (C, S); S = 1 behind an encoder."""
+        """The candidates as the router LLM reads them: float (C, S, D) and bool (C, S).
+
+        S = 1 behind an encoder.
+        """
         if self.encoder is None or self.projector is None:
             return self.router_llm.embed_capabilities(capabilities)
         vector_CD = self.encoder.encode(capabilities)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 class Projector(L.LightningModule):
     """A single linear layer, e_c = W·ψ(c) + b.
 
-    Capability vectors of different candidates are nearly the same direction (their texts differ in numbers only),
-    while an LLM's token embeddings are not. With ``fit_scale`` the layer starts from a random rotation whose scale and
-    bias make the spread between the first block's candidates as large as a typical token embedding. The layer
-    stays the paper's linear one; only its start differs.
+    Capability vectors of different candidates are nearly the same direction (their texts differ in numbers
+    only), while an LLM's token embeddings are not. With ``fit_scale`` the layer starts from a random
+    rotation whose scale and bias make the spread between the first block's candidates as large as a typical
+    token embedding. The layer stays the paper's linear one; only its start differs.
 
     Args:
         fit_scale: Start from the first training block's capability vectors as described.

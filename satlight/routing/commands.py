@@ -20,14 +20,19 @@ def add_parser(subparsers: Any) -> None:
     route = subparsers.add_parser(
         "route",
         help="rank the candidates for an instruction",
-        description="Rank the candidates for one instruction, for a JSONL file of them, or for lines on standard input.",
+        description="Rank the candidates for one instruction, for a JSONL file of them, or for lines on "
+        "standard input.",
     )
     route.add_argument("instruction", nargs="?", help="the instruction; `-` or nothing reads standard input")
     route.add_argument("--router", required=True, metavar="DIR", help="folder of an exported router")
-    route.add_argument("--file", type=Path, metavar="JSONL", help='one {"instruction": ...} a line; other keys are kept')
+    route.add_argument(
+        "--file", type=Path, metavar="JSONL", help='one {"instruction": ...} a line; other keys are kept'
+    )
     route.add_argument("--top-k", type=int, metavar="K", help="show the first K candidates only")
     route.add_argument("--candidates", metavar="A,B", help="choose among these candidates only")
-    route.add_argument("--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise")
+    route.add_argument(
+        "--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise"
+    )
     route.add_argument("--batch-size", type=int, default=32, help="instructions scored at once (default 32)")
     route.set_defaults(run=run_route)
 
@@ -56,12 +61,18 @@ def _requests(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if not args.file.is_file():
             raise SatlightError(f"--file {args.file}: there is no such file")
         with args.file.open(encoding="utf-8") as lines:
-            yield from (_request(line, f"{args.file}, line {n}") for n, line in enumerate(lines, 1) if line.strip())
+            yield from (
+                _request(line, f"{args.file}, line {n}") for n, line in enumerate(lines, 1) if line.strip()
+            )
     elif args.instruction in (None, "-"):
         for n, line in enumerate(sys.stdin, 1):
             if line.strip():
                 is_json = line.lstrip().startswith("{")
-                yield _request(line, f"standard input, line {n}") if is_json else {"instruction": line.rstrip("\n")}
+                yield (
+                    _request(line, f"standard input, line {n}")
+                    if is_json
+                    else {"instruction": line.rstrip("\n")}
+                )
     elif not args.instruction.strip():
         raise SatlightError("The instruction is empty")
     else:
@@ -72,7 +83,9 @@ def _request(line: str, where: str) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except ValueError as error:
-        raise SatlightError(f"{where}: not JSON ({error}); each line is an object with a key 'instruction'") from error
+        raise SatlightError(
+            f"{where}: not JSON ({error}); each line is an object with a key 'instruction'"
+        ) from error
     text = request.get("instruction") if isinstance(request, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise SatlightError(f"{where}: 'instruction' must be a text that is not empty, got {text!r}")
@@ -101,5 +114,7 @@ def _print_table(instruction: str, ranking: Ranking) -> None:
     table.add_column("probability", justify="right")
     table.add_column("score", justify="right")
     for place, choice in enumerate(ranking.choices, 1):
-        table.add_row(str(place), choice.model_id, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}")
+        table.add_row(
+            str(place), choice.model_id, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}"
+        )
     Console().print(table)

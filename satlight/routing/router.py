@@ -79,7 +79,8 @@ class Router:
     ) -> None:
         if len(candidates) != len(capabilities) or not candidates:
             raise SatlightError(
-                f"A router needs one capability per candidate and at least one, got {len(candidates)} and {len(capabilities)}"
+                f"A router needs one capability per candidate and at least one, got {len(candidates)} "
+                f"candidates and {len(capabilities)} capabilities"
             )
         self.module = module.eval()
         self.candidates, self.capabilities = tuple(candidates), tuple(capabilities)
@@ -128,7 +129,10 @@ class Router:
         return self.module(block).float().cpu()
 
     def route(
-        self, instructions: str | Sequence[str], candidates: Sequence[str] | None = None, top_k: int | None = None
+        self,
+        instructions: str | Sequence[str],
+        candidates: Sequence[str] | None = None,
+        top_k: int | None = None,
     ) -> Any:
         """Rank candidates.
 
@@ -153,11 +157,13 @@ class Router:
         for b in range(len(texts)):
             order = torch.sort(score_BC[b], descending=True, stable=True).indices[:top_k].tolist()
             rankings.append(
-                Ranking(tuple(Choice(names[c], float(probability_BC[b, c]), float(score_BC[b, c])) for c in order))
+                Ranking(
+                    tuple(Choice(names[c], float(probability_BC[b, c]), float(score_BC[b, c])) for c in order)
+                )
             )
         return rankings[0] if isinstance(instructions, str) else rankings
 
-    # -- folder --------------------------------------------------------------------------------------------------
+    # -- folder --------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the router as a folder, whole or not at all: config.json, zoo.json, safetensors, tokenizers.
@@ -225,10 +231,14 @@ class Router:
         try:
             missing, unexpected = module.load_state_dict(rest, strict=False)
         except RuntimeError as error:
-            raise SatlightError(f"{folder}: router.safetensors does not fit its config.json ({error})") from error
+            raise SatlightError(
+                f"{folder}: router.safetensors does not fit its config.json ({error})"
+            ) from error
         if unexpected or (lost := [name for name in missing if not _saved_elsewhere(name)]):
-            raise SatlightError(f"{folder}: router.safetensors lacks {lost[:3] if not unexpected else []} "
-                                f"and has the unknown {unexpected[:3]}; export the router again")
+            raise SatlightError(
+                f"{folder}: router.safetensors lacks {lost[:3] if not unexpected else []} "
+                f"and has the unknown {unexpected[:3]}; export the router again"
+            )
         candidates = [
             Candidate(**{**entry["candidate"], "notes": tuple(entry["candidate"]["notes"])}) for entry in zoo
         ]
@@ -256,5 +266,6 @@ def _read(folder: Path, name: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SatlightError(
-            f"{path} cannot be read ({error}); --router takes a folder that `fit`, `satlight export` or save_pretrained wrote"
+            f"{path} cannot be read ({error}); --router takes a folder that `fit`, `satlight export` or "
+            "save_pretrained wrote"
         ) from error
