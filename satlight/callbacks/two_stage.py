@@ -41,10 +41,11 @@ class TwoStageTuning(Callback):
     def _enter(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._trainable is None:
             self._trainable = {name: p.requires_grad for name, p in pl_module.named_parameters()}
+        if self.connector_epochs > 0 and getattr(pl_module, "projector", None) is None:
+            log.info("%s has no projector: there is no stage 1", type(pl_module).__name__)
+            return
         connector_only = trainer.current_epoch < self.connector_epochs
-        if connector_only and getattr(pl_module, "projector", None) is None:
-            log.info("%s has no projector: stage 1 trains everything", type(pl_module).__name__)
-            connector_only = False
+        self._set_schedule(trainer, pl_module, connector_only)
         datamodule: Any = getattr(trainer, "datamodule", None)
         if datamodule is not None:
             datamodule.in_domain_only = connector_only
@@ -52,3 +53,10 @@ class TwoStageTuning(Callback):
             parameter.requires_grad_(
                 self._trainable[name] and (not connector_only or name.startswith("projector."))
             )
+
+    def _set_schedule(self, trainer: L.Trainer, pl_module: Any, connector_only: bool) -> None:
+        """Give each stage a warm-up and a decay of its own: weights that start to move late must start slowly too."""
+        total = int(trainer.estimated_stepping_batches)
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
+        boundary = round(total * min(1.0, self.connector_epochs / epochs))
+        pl_module.schedule_window = (0, boundary) if connector_only else (boundary, total)

@@ -82,6 +82,8 @@ class BlockRouter(L.LightningModule):
         self.val_routed_accuracy = RoutedAccuracy()
         self.val_ece = CalibrationError()
         self._base_seed: int | None = None
+        self.schedule_window: tuple[int, int] | None = None
+        """First step and end of the current warm-up and decay; None = the whole run. Set by staged tuning."""
 
     def score(self, block: Block) -> Tensor:
         """Log-odds that each candidate handles each instruction: float (B, C)."""
@@ -160,9 +162,12 @@ class BlockRouter(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self._groups(), betas=self.optimizer_spec.betas)
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.optimizer_spec.factor(step, total)
-        )
+
+        def factor(step: int) -> float:
+            start, end = self.schedule_window or (0, total)
+            return self.optimizer_spec.factor(step - start, end - start)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # -- checkpoints ---------------------------------------------------------------------------------------

