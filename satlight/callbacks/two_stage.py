@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import lightning as L
@@ -33,6 +34,8 @@ class TwoStageTuning(Callback):
         self._trainable: dict[str, bool] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.connector_epochs > 0 and getattr(pl_module, "projector", None) is None:
+            log.info("%s has no projector: there is no stage 1", type(pl_module).__name__)
         self._enter(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -42,7 +45,6 @@ class TwoStageTuning(Callback):
         if self._trainable is None:
             self._trainable = {name: p.requires_grad for name, p in pl_module.named_parameters()}
         if self.connector_epochs > 0 and getattr(pl_module, "projector", None) is None:
-            log.info("%s has no projector: there is no stage 1", type(pl_module).__name__)
             return
         connector_only = trainer.current_epoch < self.connector_epochs
         self._set_schedule(trainer, pl_module, connector_only)
@@ -55,8 +57,8 @@ class TwoStageTuning(Callback):
             )
 
     def _set_schedule(self, trainer: L.Trainer, pl_module: Any, connector_only: bool) -> None:
-        """Give each stage a warm-up and a decay of its own: weights that start to move late must start slowly too."""
+        """Give each stage a warm-up and a decay: weights that start to move late must start slowly too."""
         total = int(trainer.estimated_stepping_batches)
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else 1
-        boundary = round(total * min(1.0, self.connector_epochs / epochs))
+        epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        boundary = min(total, self.connector_epochs * epoch)
         pl_module.schedule_window = (0, boundary) if connector_only else (boundary, total)

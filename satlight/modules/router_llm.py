@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class RouterLLM(BlockRouter):
     Reference: φ in [Zhang et al. 2025, Eq. 3 and 4].
     """
 
+    backbone: Any  # a transformers model; its types stay in backbones.py
+
     def __init__(
         self,
         backbone: str = "smollm2-135m",
@@ -77,6 +79,12 @@ class RouterLLM(BlockRouter):
             raise SatlightError(
                 f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more"
             )
+        for option, value, allowed in (
+            ("order", order, ("instruction_first", "capability_first")),
+            ("score_head", score_head, ("yes_no", "yes", "regression")),
+        ):
+            if value not in allowed:
+                raise SatlightError(f"router_llm.{option} is {value!r}; allowed: {', '.join(allowed)}")
         self.backbone, self.head_rows, self.tokenizer = load_causal_lm(
             backbone, num_layers=num_layers, lora=lora, dtype=dtype
         )
@@ -100,6 +108,12 @@ class RouterLLM(BlockRouter):
         begin = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
         self._begin = begin + self._ids(PROMPT_PREFIX)
         self._inquiry = self._ids(f"\n{inquiry}")
+        needed = len(self._begin) + max_instruction_tokens + len(self._inquiry) + 1
+        if needed > self._room:
+            raise SatlightError(
+                f"router_llm.max_instruction_tokens is {max_instruction_tokens}; with prompt and candidate "
+                f"that is {needed} tokens, and {backbone} has {self._room} positions"
+            )
 
     def _freeze(self, embeddings: bool, layers: int) -> None:
         available = len(self.backbone.layers)
@@ -120,6 +134,10 @@ class RouterLLM(BlockRouter):
         return int(self.backbone.config.hidden_size)
 
     @property
+    def _room(self) -> int:
+        return int(self.backbone.config.max_position_embeddings)
+
+    @property
     def token_norm(self) -> float:
         """Mean Euclidean norm of a token embedding."""
         return float(self.backbone.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
@@ -135,8 +153,8 @@ class RouterLLM(BlockRouter):
             return ids
         if self.shortened == 0:
             log.warning(
-                "An instruction of %d tokens is longer than max_instruction_tokens=%d: such instructions keep "
-                "their head and tail; RouterLLM.shortened counts them",
+                "An instruction of %d tokens is longer than max_instruction_tokens=%d: such instructions "
+                "keep their head and tail; RouterLLM.shortened counts them",
                 len(ids),
                 limit,
             )
@@ -162,11 +180,10 @@ class RouterLLM(BlockRouter):
         """Capability representations as text tokens: float (C, S, D) and its bool mask (C, S)."""
         sequences = [self._ids("\n" + " ".join(capability)) for capability in capabilities]
         longest = max(len(s) for s in sequences)
-        room = self.backbone.config.max_position_embeddings
-        if longest + self.max_instruction_tokens + len(self._begin) + len(self._inquiry) > room:
+        if longest + self.max_instruction_tokens + len(self._begin) + len(self._inquiry) > self._room:
             raise SatlightError(
                 f"A capability representation of {longest} tokens and an instruction of up to "
-                f"{self.max_instruction_tokens} do not fit in the router LLM's {room} positions. Use a "
+                f"{self.max_instruction_tokens} do not fit in the router LLM's {self._room} positions. Use a "
                 "capability encoder, fewer core tasks (data.num_tasks), or a smaller max_instruction_tokens."
             )
         return self._embed(sequences)
@@ -192,16 +209,16 @@ class RouterLLM(BlockRouter):
         return hidden_BCD @ self.head + self.bias
 
     def _split(self, candidates: int, tokens_per_candidate: int) -> list[slice]:
-        """Parts of the candidate axis that fit in a pass; training keeps its graph anyway and is not split."""
+        """Parts of the candidate axis that fit in a pass; training keeps its graph and is not split."""
         step = candidates if torch.is_grad_enabled() else max(1, self.tokens_per_pass // tokens_per_candidate)
         return [slice(start, start + step) for start in range(0, candidates, step)]
 
     def _behind_prefix(
         self, prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor
     ) -> Tensor:
-        # Read by itself, the prefix costs no gradient in frozen layers: nothing below a candidate depends on it.
+        # Read by itself, the prefix costs no gradient in frozen layers: nothing below depends on a candidate.
         cache = self.backbone(inputs_embeds=prefix_BPD, use_cache=True).past_key_values
-        B, P, D = prefix_BPD.shape
+        B, _, D = prefix_BPD.shape
         parts = []
         for part in self._split(len(branch_CSD), B * branch_CSD.shape[1]):
             layout = instruction_first(prefix_mask_BP, branch_mask_CS[part], prefix_BPD.dtype)

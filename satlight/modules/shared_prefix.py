@@ -1,8 +1,8 @@
 """Two ways to put instructions and candidates before a decoder: behind a shared prefix, and pair by pair.
 
-Both are plain tensors for a decoder that takes ``inputs_embeds``, a 4-D additive mask, explicit position ids and a
-key-value cache, so any Hugging Face decoder can read them. Every token may attend to itself, so that no
-softmax runs over nothing (padding included).
+Both are plain tensors for a decoder that takes ``inputs_embeds``, a 4-D additive mask, explicit position
+ids and a key-value cache, so any Hugging Face decoder can read them. Every token may attend to itself, so
+that no softmax runs over nothing (padding included).
 
 Legend: B instructions, C candidates, P prefix tokens, S tokens of one candidate's branch, T all tokens,
 D features.
@@ -21,8 +21,8 @@ class Branches:
     """How the tokens of all candidates attend to a prefix that was read before.
 
     Args:
-        mask_B1KT: Additive attention mask of K = C·S branch tokens over T = P + C·S tokens: 0 where attention is
-            allowed, the dtype's minimum elsewhere.
+        mask_B1KT: Additive attention mask of K = C·S branch tokens over T = P + C·S tokens: 0 where
+            attention is allowed, the dtype's minimum elsewhere.
         position_BK: int64 position ids.
         read_C: int64, the branch token whose hidden state is each candidate's.
     """
@@ -56,19 +56,22 @@ def additive_mask(allowed_RQT: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def instruction_first(prefix_mask_BP: Tensor, branch_mask_CS: Tensor, dtype: torch.dtype) -> Branches:
-    """[e_x, e_p, e_c1 | e_c2 | ... | e_cC]: the instruction is read once, every candidate is a branch behind it.
+    """[e_x, e_p, e_c1 | ... | e_cC]: the instruction is read once, every candidate is a branch behind it.
 
-    A branch token sees the whole prefix and the earlier tokens of its own branch, never another candidate; all
-    branches start at the same position id, the length of their row's prefix. A score therefore depends neither on padding
-    nor on which other candidates stand in the block. The prefix itself, padded on the right, needs no mask but the causal one.
+    A branch token sees the whole prefix and the earlier tokens of its own branch, never another candidate;
+    all branches start at the same position id, the length of their row's prefix. A score therefore depends
+    neither on padding nor on which other candidates stand in the block. The prefix itself, padded on the
+    right, needs no mask but the causal one.
 
     Args:
         prefix_mask_BP: bool, True at real tokens of instruction and inquiry, padded on the right.
-        branch_mask_CS: bool, True at real tokens of each candidate (S = 1 behind a capability encoder), padded on the right.
+        branch_mask_CS: bool, True at real tokens of each candidate (S = 1 behind a capability encoder),
+            padded on the right.
         dtype: Of the additive mask.
 
     Example:
-        >>> branches = instruction_first(torch.ones(2, 5, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool), torch.float32)
+        >>> prefix, branch = torch.ones(2, 5, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool)
+        >>> branches = instruction_first(prefix, branch, torch.float32)
         >>> branches.mask_B1KT.shape, branches.position_BK[0].tolist(), branches.read_C.tolist()
         (torch.Size([2, 1, 3, 8]), [5, 5, 5], [0, 1, 2])
     """
