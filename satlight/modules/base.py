@@ -161,6 +161,10 @@ class BlockRouter(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self._groups(), betas=self.optimizer_spec.betas)
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise SatlightError(
+                "The learning rate needs an end of training; set trainer.max_epochs or trainer.max_steps"
+            )
         total = int(self.trainer.estimated_stepping_batches)
 
         def factor(step: int) -> float:
