@@ -1,7 +1,9 @@
 """What tests all over the tree share: a quiet log, tiny blocks, and one trained run."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,47 @@ def make_block() -> Callable:
         return Block(list(instructions), list(capabilities), **(defaults | tensors))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def records_folder(tmp_path_factory) -> Path:
+    """A small records folder: three datasets (one without train rows), four candidates, two score columns."""
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("records") / "demo"
+    folder.mkdir()
+    rows = [
+        {
+            "instruction_id": f"{dataset}-{i}",
+            "dataset": dataset,
+            "task": f"{dataset}-{i % 2}" if dataset != "gamma" else "alpha-0",
+            "split": "train" if i < train else "test",
+            "instruction": f"{dataset} question {i}: what is {i} times {i % 7}?",
+            "family": f"{dataset}-{i // 3}",
+        }
+        for dataset, size, train in (("alpha", 72, 54), ("beta", 72, 54), ("gamma", 12, 0))
+        for i in range(size)
+    ]
+    models = [
+        {"model_id": "org/one-7b", "params_b": 7},
+        {"model_id": "org/two-7b", "params_b": 7, "notes": ["It supports Chinese."]},
+        {"model_id": "org/three-70b", "params_b": 70},
+        {"model_id": "other/four-1b", "params_b": 1},
+    ]
+    skill = {("alpha", 0): 0.9, ("beta", 1): 0.9}
+    records = [
+        {
+            "instruction_id": row["instruction_id"],
+            "model_id": model["model_id"],
+            "score": round(float(rng.random()), 3),
+            "correct": float(rng.random() < skill.get((row["dataset"], m), 0.45)),
+        }
+        for row in rows
+        for m, model in enumerate(models)
+    ]
+    pl.DataFrame(rows).write_parquet(folder / "instructions.parquet")
+    pl.DataFrame(records).write_parquet(folder / "records.parquet")
+    (folder / "models.json").write_text(json.dumps(models))
+    return folder

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from satlight.data.blocks import BlockSampler, BlockSpace, RandomBlocks, disagreement_weights, rank_weights
-from satlight.data.stream import BlockDataset, PlanSampler, View, codes, lengths
+from satlight.data.stream import BlockDataset, PlanSampler, View, codes, lengths, task_key, task_keys
 from satlight.data.targets import TargetSpec, shrink
 from satlight.errors import SatlightError
 from satlight.types import Capability
@@ -182,6 +182,8 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         seen = [name for name in records.model_ids if name not in unseen]
         if len(seen) < 1:
             raise SatlightError("data.unseen_candidates leaves no candidate to train on")
+        if self.zoo == "unseen" and not unseen:
+            raise SatlightError("data.zoo is 'unseen' but data.unseen_candidates names none")
         return seen, unseen
 
     def _design(self, records: PerformanceRecords, fitting: np.ndarray) -> None:
@@ -219,8 +221,6 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
     def zoo_candidates(self) -> list[str]:
         """Names of the candidates that test and predict route between."""
         chosen = {"all": self.seen + self.unseen, "seen": self.seen, "unseen": self.unseen}[self.zoo]
-        if not chosen:
-            raise SatlightError("data.zoo is 'unseen' but data.unseen_candidates names none")
         return [name for name in self.records.model_ids if name in set(chosen)]
 
     def capabilities(self, model_ids: list[str], rng: np.random.Generator | None = None) -> list[Capability]:
@@ -240,7 +240,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
     def train_view(self) -> View:
         records = self._training.filter(candidates=self.seen)
         spec = self.target_spec
-        targets = shrink(records.outcomes, records.known, records.tasks, records.datasets, spec)
+        targets = shrink(records.outcomes, records.known, task_keys(records), records.datasets, spec)
         weights = None
         if spec.rank_weight or spec.disagreement_weight:
             weights = np.outer(
@@ -277,8 +277,9 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         view = self.train_view()
-        in_domain_R = np.isin(view.records.tasks, [task.name for task in self.aptitude.tasks])
-        space = BlockSpace(view.targets, view.records.known, lengths(view.records), codes(view.records.tasks))
+        tasks_R = task_keys(view.records)
+        in_domain_R = np.isin(tasks_R, [task_key(task.dataset, task.name) for task in self.aptitude.tasks])
+        space = BlockSpace(view.targets, view.records.known, lengths(view.records), codes(tasks_R))
         self._plans = PlanSampler(self, space, in_domain_R)
         if self._resume is not None:
             self._plans.resume(**self._resume)

@@ -53,7 +53,7 @@ def shrink(
     Args:
         outcome_RC: Outcomes in [0, 1] of the training rows only.
         known_RC: bool, False where no record exists.
-        task_R: Task name of each row.
+        task_R: Task of each row; a name that two datasets share must be made two.
         dataset_R: Dataset name of each row.
         spec: λ and the prior.
 
