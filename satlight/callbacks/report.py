@@ -69,6 +69,8 @@ class RoutingReport(Callback):
         self._collect(outputs, batch, self._view.shape[0])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        from rich.console import Console
+
         from satlight.evaluation import evaluate, print_table
 
         if self._scores is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -91,7 +93,8 @@ class RoutingReport(Callback):
         )
         folder = run_folder(trainer)
         self.results.save(folder)
-        print_table(self.results)
+        # The table needs 110 columns; a log file or a narrow window gets them too rather than figures cut off.
+        print_table(self.results, Console(width=max(110, Console().width)))
         log.info("results.json, results.csv and choices.csv are in %s", folder)
 
     # -- predict -------------------------------------------------------------------------------------------

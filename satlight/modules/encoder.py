@@ -195,7 +195,7 @@ class CapabilityEncoder(BlockRouter):
 
     # The cache is part of the training state: a resumed run must see the same slightly old vectors.
     def get_extra_state(self) -> dict[str, Any]:
-        chunks = list(self._cache) if self._stale else []
+        chunks = list(self._cache) if self.trainable else []
         vectors = torch.stack([self._cache[c] for c in chunks]) if chunks else torch.zeros(0)
         return {"chunks": chunks, "vectors": vectors.cpu(), "stale": self._stale}
 

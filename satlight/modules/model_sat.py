@@ -74,7 +74,7 @@ class ModelSAT(BlockRouter):
             return self.router_llm.embed_capabilities(capabilities)
         vector_CD = self.encoder.encode(capabilities)
         if self.training:
-            self.projector.fit(vector_CD.detach())
+            self.projector.follow(vector_CD.detach())
         branch_CSD = self.projector(vector_CD)[:, None, :]
         return branch_CSD, torch.ones(branch_CSD.shape[:2], dtype=torch.bool, device=branch_CSD.device)
 

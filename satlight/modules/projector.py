@@ -6,17 +6,22 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from satlight.errors import SatlightError
+
 
 class Projector(L.LightningModule):
-    """A single linear layer, e_c = W·ψ(c) + b.
+    """A single linear layer on standardised capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
-    Capability vectors of different candidates are nearly the same direction (their texts differ in numbers
-    only), while an LLM's token embeddings are not. With ``fit_scale`` the layer starts from a random
-    rotation whose scale and bias make the spread between the first block's candidates as large as a typical
-    token embedding. The layer stays the paper's linear one; only its start differs.
+    Capability vectors of different candidates are nearly one direction: their texts differ in numbers only, and
+    the spread around their mean is about a fortieth of their length. An LLM's token embeddings are not like that, and what little
+    the encoder moves while it trains moves all of them together. So the layer sees their differences: μ follows the mean over
+    the candidates of the training blocks, σ is their spread in the first block, and W starts as a random rotation to the
+    length of a token embedding. μ and σ are constants in evaluation and carry no gradient; the layer stays the
+    paper's linear one.
 
     Args:
-        fit_scale: Start from the first training block's capability vectors as described.
+        standardize: False leaves out μ and σ.
+        momentum: How fast μ follows, in [0, 1]: share of the newest block in it.
 
     The input and output widths are those of its neighbours, set by :meth:`connect`.
 
@@ -26,16 +31,18 @@ class Projector(L.LightningModule):
         >>> projector(torch.zeros(7, 384)).shape
         torch.Size([7, 576])
 
-    Reference: [Zhang et al. 2025, Eq. 2].
+    Reference: [Zhang et al. 2025, Eq. 2]; μ and σ are ours (docs/decisions.md).
     """
 
-    def __init__(self, fit_scale: bool = True) -> None:
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, standardize: bool = True, momentum: float = 0.1) -> None:
         super().__init__()
-        self.fit_scale = fit_scale
+        if not 0 <= momentum <= 1:
+            raise SatlightError(f"projector.momentum is {momentum}; it must lie in [0, 1]")
+        self.standardize, self.momentum = standardize, momentum
         self.linear: nn.Module = nn.Identity()
-        self.token_norm = 1.0
-        self.register_buffer("fitted", torch.tensor(not fit_scale))
-        self.fitted: Tensor
 
     def connect(self, in_features: int, out_features: int, token_norm: float) -> None:
         """Build the layer.
@@ -46,22 +53,29 @@ class Projector(L.LightningModule):
             token_norm: Typical Euclidean norm of a token embedding.
         """
         linear = nn.Linear(in_features, out_features)
-        nn.init.orthogonal_(linear.weight)
+        nn.init.orthogonal_(linear.weight, gain=token_norm)
         nn.init.zeros_(linear.bias)
-        self.linear, self.token_norm = linear, token_norm
+        self.linear = linear
+        self.register_buffer("center", torch.zeros(in_features))
+        self.register_buffer("spread", torch.tensor(0.0))  # 0 = no block of several candidates seen yet
 
     @torch.no_grad()
-    def fit(self, capability_CD: Tensor) -> None:
-        """Set scale and bias from capability vectors of at least two candidates; later calls do nothing."""
-        if bool(self.fitted) or len(capability_CD) < 2 or not isinstance(self.linear, nn.Linear):
+    def follow(self, capability_CD: Tensor) -> None:
+        """Let μ (and, once, σ) follow the capability vectors of a training block."""
+        if not self.standardize:
             return
         mean = capability_CD.mean(dim=0)
-        moved = (capability_CD - mean) @ self.linear.weight.T
-        spread = moved.pow(2).sum(dim=1).mean().sqrt().clamp(min=1e-6)
-        self.linear.weight.mul_(self.token_norm / spread)
-        self.linear.bias.copy_(-self.linear.weight @ mean)
-        self.fitted.fill_(True)
+        if float(self.spread) == 0:
+            self.center.copy_(mean)
+            if len(capability_CD) > 1:
+                self.spread.copy_((capability_CD - mean).pow(2).sum(dim=1).mean().sqrt())
+        else:
+            self.center.lerp_(mean, self.momentum)
 
     def forward(self, capability_CD: Tensor) -> Tensor:
         """e_c of C candidates: float (C, D) → float (C, D')."""
+        if self.standardize and isinstance(self.linear, nn.Linear):
+            capability_CD = capability_CD - self.center
+            if float(self.spread) > 0:
+                capability_CD = capability_CD / self.spread
         return self.linear(capability_CD)

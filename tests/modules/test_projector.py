@@ -1,70 +1,78 @@
-"""The projector: the paper's linear layer, started so that candidates differ."""
+"""The projector: one linear layer on standardised capability vectors."""
 
 import pytest
 import torch
 
+from satlight.errors import SatlightError
 from satlight.modules import Projector
 
 
 @pytest.fixture
-def projector() -> Projector:
+def projector():
     torch.manual_seed(0)
-    projector = Projector()
-    projector.connect(8, 12, token_norm=3.0)
-    return projector
+    layer = Projector(momentum=0.5)
+    layer.connect(8, 12, token_norm=3.0)
+    return layer
 
 
-@torch.no_grad()
-def test_it_is_one_linear_layer(projector):
-    x, y = torch.randn(5, 8), torch.randn(5, 8)
-    assert projector(x).shape == (5, 12)
-    assert torch.allclose(
-        projector(x + y), projector(x) + projector(y) - projector(torch.zeros(5, 8)), atol=1e-5
-    )
-    assert [name for name, _ in projector.named_parameters()] == ["linear.weight", "linear.bias"]
+def close_vectors(count=4):
+    """Nearly one direction, as capability vectors are."""
+    return torch.ones(8) + 0.01 * torch.randn(count, 8, generator=torch.Generator().manual_seed(1))
 
 
-@torch.no_grad()
-def test_fit_spreads_nearly_equal_candidates_as_far_as_tokens(projector):
-    vectors = torch.ones(6, 8) + 1e-3 * torch.randn(6, 8)
-    assert projector(vectors).std(dim=0).max() < 0.01
-    projector.fit(vectors)
-    moved = projector(vectors)
-    assert torch.allclose(moved.mean(dim=0), torch.zeros(12), atol=1e-3)
-    assert moved.square().sum(dim=1).mean().sqrt().item() == pytest.approx(3.0, rel=1e-3)
-    assert bool(projector.fitted)
+def test_candidates_start_as_far_apart_as_token_embeddings(projector):
+    vectors = close_vectors()
+    projector.follow(vectors)
+    tokens = projector(vectors)
+    assert tokens.pow(2).sum(dim=1).mean().sqrt().item() == pytest.approx(3.0, rel=1e-4)
+    assert tokens.mean(dim=0).abs().max() < 1e-3
 
 
-@torch.no_grad()
-def test_fit_happens_once_and_needs_two_candidates(projector):
-    projector.fit(torch.randn(1, 8))
-    assert not bool(projector.fitted)
-    projector.fit(torch.randn(4, 8))
-    weight = projector.linear.weight.clone()
-    projector.fit(torch.randn(4, 8))
-    assert torch.equal(projector.linear.weight, weight)
+def test_a_shift_of_all_candidates_is_forgotten(projector):
+    vectors = close_vectors()
+    projector.follow(vectors)
+    before = projector(vectors)
+    for _ in range(30):
+        projector.follow(vectors + 5.0)
+    torch.testing.assert_close(projector(vectors + 5.0), before, atol=1e-2, rtol=0)
 
 
-@torch.no_grad()
-def test_a_resumed_projector_is_not_fitted_again(projector):
-    projector.fit(torch.randn(4, 8))
+def test_the_spread_is_measured_once(projector):
+    projector.follow(close_vectors())
+    spread = projector.spread.clone()
+    projector.follow(10 * close_vectors())
+    assert torch.equal(projector.spread, spread)
+
+
+def test_one_candidate_has_no_spread_yet(projector):
+    projector.follow(close_vectors(1))
+    assert projector.spread == 0
+    projector.follow(close_vectors(4))
+    assert projector.spread > 0
+
+
+def test_evaluation_does_not_depend_on_the_other_candidates(projector):
+    vectors = close_vectors()
+    projector.follow(vectors)
+    torch.testing.assert_close(projector(vectors)[1:2], projector(vectors[1:2]), atol=1e-6, rtol=0)
+
+
+def test_without_standardising_it_is_the_plain_layer():
+    layer = Projector(standardize=False)
+    layer.connect(8, 12, token_norm=1.0)
+    layer.follow(close_vectors())
+    vectors = close_vectors()
+    assert torch.equal(layer(vectors), layer.linear(vectors))
+
+
+def test_the_state_travels_with_the_weights(projector):
+    projector.follow(close_vectors())
     other = Projector()
-    other.connect(8, 12, token_norm=3.0)
+    other.connect(8, 12, token_norm=1.0)
     other.load_state_dict(projector.state_dict())
-    other.fit(torch.randn(4, 8))
-    assert torch.equal(other.linear.weight, projector.linear.weight)
+    assert torch.equal(other(close_vectors()), projector(close_vectors()))
 
 
-@torch.no_grad()
-def test_equal_candidates_do_not_break_the_fit(projector):
-    projector.fit(torch.ones(3, 8))
-    assert projector(torch.ones(3, 8)).isfinite().all()
-
-
-@torch.no_grad()
-def test_without_fit_scale_it_stays_as_drawn():
-    projector = Projector(fit_scale=False)
-    projector.connect(8, 12, token_norm=3.0)
-    weight = projector.linear.weight.clone()
-    projector.fit(torch.randn(4, 8))
-    assert torch.equal(projector.linear.weight, weight)
+def test_momentum_out_of_range():
+    with pytest.raises(SatlightError, match=r"momentum is 2.*\[0, 1\]"):
+        Projector(momentum=2)
