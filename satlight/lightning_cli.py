@@ -166,6 +166,8 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
+    # The data module resumes in mid-epoch; Lightning looks for the ability in the DataLoader.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     if "LOCAL_RANK" not in os.environ:
         os.environ.pop("SATLIGHT_RUN_DIR", None)  # left by an earlier run in this process
     SatlightCLI(args=words)

@@ -93,7 +93,7 @@ class RoutingReport(Callback):
         )
         folder = run_folder(trainer)
         self.results.save(folder)
-        # The table needs 110 columns; a log file or a narrow window gets them too rather than figures cut off.
+        # The table needs 110 columns; a log file or a narrow window gets them too, not figures cut off.
         print_table(self.results, Console(width=max(110, Console().width)))
         log.info("results.json, results.csv and choices.csv are in %s", folder)
 

@@ -36,10 +36,22 @@ class TwoStageTuning(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.connector_epochs > 0 and getattr(pl_module, "projector", None) is None:
             log.info("%s has no projector: there is no stage 1", type(pl_module).__name__)
+        elif trainer.max_epochs is not None and 0 < trainer.max_epochs <= self.connector_epochs:
+            log.warning(
+                "TwoStageTuning.connector_epochs=%d leaves no epoch of trainer.max_epochs=%d for stage 2",
+                self.connector_epochs,
+                trainer.max_epochs,
+            )
         self._enter(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._enter(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Leave the module as it came, so that it can be trained again.
+        for name, parameter in pl_module.named_parameters():
+            parameter.requires_grad_((self._trainable or {}).get(name, parameter.requires_grad))
+        self._trainable = None
 
     def _enter(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._trainable is None:
