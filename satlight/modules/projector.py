@@ -12,12 +12,13 @@ from satlight.errors import SatlightError
 class Projector(L.LightningModule):
     """A single linear layer on standardised capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
-    Capability vectors of different candidates are nearly one direction: their texts differ in numbers only, and
-    the spread around their mean is about a fortieth of their length. An LLM's token embeddings are not like that, and what little
-    the encoder moves while it trains moves all of them together. So the layer sees their differences: μ follows the mean over
-    the candidates of the training blocks, σ is their spread in the first block, and W starts as a random rotation to the
-    length of a token embedding. μ and σ are constants in evaluation and carry no gradient; the layer stays the
-    paper's linear one.
+    Capability vectors of different candidates are nearly one direction: their texts differ in numbers only,
+    and the spread around their mean is about a fortieth of their length. An LLM's token embeddings are not
+    like that, and what little the encoder moves while it trains moves all of them together. So the layer sees
+    their differences: μ follows the mean over the candidates of the training blocks, σ is their spread in the
+    first block (in the first two with different candidates, where blocks hold one each), and W starts as a
+    random rotation to the length of a token embedding. μ and σ are constants in evaluation and carry no
+    gradient; the layer stays the paper's linear one.
 
     Args:
         standardize: False leaves out μ and σ.
@@ -64,13 +65,17 @@ class Projector(L.LightningModule):
         """Let μ (and, once, σ) follow the capability vectors of a training block."""
         if not self.standardize:
             return
+        if float(self.spread) > 0:
+            self.center.lerp_(capability_CD.mean(dim=0), self.momentum)
+            return
+        if len(capability_CD) == 1 and self.center.any():
+            # The paper's groups hold one candidate: centred on it alone, all candidates would look the same.
+            capability_CD = torch.stack([self.center, capability_CD[0].to(self.center)])
         mean = capability_CD.mean(dim=0)
-        if float(self.spread) == 0:
-            self.center.copy_(mean)
-            if len(capability_CD) > 1:
-                self.spread.copy_((capability_CD - mean).pow(2).sum(dim=1).mean().sqrt())
-        else:
-            self.center.lerp_(mean, self.momentum)
+        self.center.copy_(mean)
+        spread = (capability_CD - mean).pow(2).sum(dim=1).mean().sqrt()
+        if spread > 1e-4 * mean.norm():  # else one candidate, read twice with another rounding
+            self.spread.copy_(spread)
 
     def forward(self, capability_CD: Tensor) -> Tensor:
         """e_c of C candidates: float (C, D) → float (C, D')."""

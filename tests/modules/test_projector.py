@@ -51,6 +51,25 @@ def test_one_candidate_has_no_spread_yet(projector):
     assert projector.spread > 0
 
 
+def test_blocks_of_one_candidate_tell_candidates_apart(projector):
+    vectors = close_vectors()
+    for _ in range(20):
+        for vector in vectors:
+            projector.follow(vector[None])
+    tokens = projector(vectors)
+    length = (tokens - tokens.mean(dim=0)).pow(2).sum(dim=1).mean().sqrt().item()
+    assert 0.5 * 3.0 < length < 2 * 3.0
+
+
+def test_the_same_candidate_twice_is_no_spread(projector):
+    vector = close_vectors(1)
+    projector.follow(vector)
+    projector.follow(vector + 1e-6)  # rounding
+    assert projector.spread == 0
+    projector.follow(close_vectors(2)[1:])
+    assert projector.spread > 0
+
+
 def test_evaluation_does_not_depend_on_the_other_candidates(projector):
     vectors = close_vectors()
     projector.follow(vectors)
