@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -119,6 +121,8 @@ class Router:
             SatlightError: An unknown candidate.
         """
         columns = self._columns(candidates)
+        if not instructions:
+            return torch.zeros(0, len(columns))
         block = Block(
             list(instructions),
             [self.capabilities[c] for c in columns],
@@ -126,7 +130,7 @@ class Router:
             columns=torch.tensor(columns),
             groups=torch.zeros(len(instructions), dtype=torch.long),
         )
-        return self.module(block).float().cpu()
+        return self.module.score(block).float().cpu()
 
     def route(
         self,
@@ -175,6 +179,7 @@ class Router:
         encoder, router_llm = _parts(self.module)
         config: dict[str, Any] = {
             "format": FORMAT,
+            "module": type(self.module).__name__,
             "perturbations": getattr(self.module, "perturbations", 1),
             "encoder": encoder
             and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
@@ -196,8 +201,7 @@ class Router:
             for name, tensor in self.module.state_dict().items()
             if isinstance(tensor, Tensor) and not _saved_elsewhere(name)
         }
-        with atomic_path(folder) as temporary:
-            temporary.mkdir()
+        with _writing(folder) as temporary:
             if encoder is not None:
                 save_encoder(temporary / "encoder", encoder.backbone, encoder.tokenizer, encoder.convention)
             if router_llm is not None:
@@ -218,31 +222,27 @@ class Router:
         """
         folder = Path(folder)
         config, zoo = _read(folder, "config.json"), _read(folder, "zoo.json")
-        if config.get("format") != FORMAT:
-            raise SatlightError(
-                f"{folder / 'config.json'}: format is {config.get('format')!r}; this version reads {FORMAT!r}"
-            )
-        encoder = config["encoder"] and CapabilityEncoder(str(folder / "encoder"), **config["encoder"])
-        router_llm = config["router_llm"] and RouterLLM(str(folder / "router_llm"), **config["router_llm"])
-        module: BlockRouter = (
-            ModelSAT(router_llm, encoder, perturbations=config["perturbations"]) if router_llm else encoder
-        )
-        rest = load_file(folder / "router.safetensors")
-        try:
+        with _sound(folder / "config.json"):
+            if (found := config.get("format")) != FORMAT:
+                raise SatlightError(
+                    f"{folder / 'config.json'}: format is {found!r}; this version reads {FORMAT!r}"
+                )
+            module = _build(folder, config)
+        with _sound(folder / "router.safetensors"):
+            rest = load_file(folder / "router.safetensors")
             missing, unexpected = module.load_state_dict(rest, strict=False)
-        except RuntimeError as error:
-            raise SatlightError(
-                f"{folder}: router.safetensors does not fit its config.json ({error})"
-            ) from error
         if unexpected or (lost := [name for name in missing if not _saved_elsewhere(name)]):
             raise SatlightError(
                 f"{folder}: router.safetensors lacks {lost[:3] if not unexpected else []} "
                 f"and has the unknown {unexpected[:3]}; export the router again"
             )
-        candidates = [
-            Candidate(**{**entry["candidate"], "notes": tuple(entry["candidate"]["notes"])}) for entry in zoo
-        ]
-        return cls(module, candidates, [tuple(entry["capability"]) for entry in zoo], config["about"])
+        with _sound(folder / "zoo.json"):
+            candidates = [
+                Candidate(**{**entry["candidate"], "notes": tuple(entry["candidate"]["notes"])})
+                for entry in zoo
+            ]
+            capabilities = [tuple(entry["capability"]) for entry in zoo]
+        return cls(module, candidates, capabilities, config.get("about"))
 
 
 def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | None]:
@@ -253,6 +253,44 @@ def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | N
     if isinstance(module, CapabilityEncoder):
         return module, None
     raise SatlightError(f"A {type(module).__name__} cannot be saved as a router folder")
+
+
+def _build(folder: Path, config: dict[str, Any]) -> BlockRouter:
+    """The module that config.json describes, with its backbones."""
+    encoder = config["encoder"] and CapabilityEncoder(str(folder / "encoder"), **config["encoder"])
+    router_llm = config["router_llm"] and RouterLLM(str(folder / "router_llm"), **config["router_llm"])
+    if router_llm is None:
+        return encoder
+    if config.get("module") == "RouterLLM":
+        return router_llm
+    return ModelSAT(router_llm, encoder, perturbations=config["perturbations"])
+
+
+@contextmanager
+def _writing(folder: Path | str) -> Iterator[Path]:
+    """A new folder that takes the place of ``folder`` when it is complete."""
+    try:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            yield temporary
+    except (OSError, SafetensorError) as error:
+        raise SatlightError(
+            f"cannot write {folder}: {error}. Nothing half-written was kept; make room there, or choose "
+            "another folder"
+        ) from error
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Name the file that is missing or damaged, or does not fit the others."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise SatlightError(
+            f"{path} is missing, damaged, or does not fit the rest of its folder ({what}); export the "
+            "router again"
+        ) from error
 
 
 def _saved_elsewhere(name: str) -> bool:
