@@ -1,0 +1,197 @@
+"""The arrows of the layout, which double as its documentation, and what start-up must not load."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "satlight"
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, typing_too: bool = False) -> set[str]:
+    """Modules that a file imports anywhere in it, with the names it takes from satlight's own packages."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing_too:
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+            if (node.module or "").split(".")[0] == "satlight":
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+GRAPH = {module_name(path): imports(path) for path in FILES}
+
+
+def inside(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def importers_of(*packages: str) -> set[str]:
+    return {name for name, found in GRAPH.items() if any(inside(i, *packages) for i in found)}
+
+
+def within(package: str) -> dict[str, set[str]]:
+    found = {name: i for name, i in GRAPH.items() if inside(name, f"satlight.{package}")}
+    assert found, package
+    return found
+
+
+# What a part may know of satlight; everything may know errors, files and types.
+ALLOWED = {
+    "types": [],
+    "errors": [],
+    "files": [],
+    "runs": [],
+    "records": ["records"],
+    "capability": ["capability", "records"],
+    "losses": ["losses"],
+    "metrics": ["metrics"],
+    "data": ["data", "capability", "records"],
+    # The words of the prompt are the capability package's; modules know nothing else of it.
+    "modules": [
+        "modules",
+        "losses",
+        "metrics",
+        "weights",
+        "weights_store",
+        "capability.text",
+        "capability.perturbations",
+    ],
+    "evaluation": ["evaluation", "records", "metrics"],
+    "routing": ["routing", "records", "capability", "modules"],
+}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_arrows_point_one_way(part):
+    allowed = [f"satlight.{name}" for name in ("errors", "files", "types", *ALLOWED[part])]
+    for name, found in within(part).items():
+        wrong = {i for i in found if i.startswith("satlight.") and not inside(i, *allowed)}
+        assert not wrong, f"{name} imports {sorted(wrong)}; allowed: {allowed}"
+
+
+def test_data_and_modules_do_not_know_each_other():
+    assert not {name for name in importers_of("satlight.modules") if inside(name, "satlight.data")}
+    assert not {
+        name for name in importers_of("satlight.data", "satlight.records") if inside(name, "satlight.modules")
+    }
+
+
+def test_nothing_imports_the_command_line_but_itself():
+    top = ("satlight.cli", "satlight.lightning_cli", "satlight.export")
+    assert {name for name in importers_of(*top) if not inside(name, *top)} == {"satlight.__main__"}
+
+
+@pytest.mark.parametrize(
+    ("package", "homes"),
+    [
+        ("transformers", {"satlight.modules.backbones"}),
+        ("tokenizers", {"satlight.modules.tiny"}),
+        ("peft", {"satlight.modules.backbones"}),
+        ("faiss", {"satlight.data.negatives"}),
+        ("wandb", {"satlight.callbacks"}),
+        ("torchmetrics", {"satlight.metrics", "satlight.cli"}),
+        ("jsonargparse", {"satlight.export"}),
+        ("gguf", {"satlight.modules.backbones", "satlight.weights", "satlight.weights_store"}),
+    ],
+)
+def test_heavy_packages_have_one_door(package, homes):
+    assert {name for name in importers_of(package) if not inside(name, *homes)} == set()
+
+
+def test_records_and_capability_do_not_need_torch():
+    torch_users = importers_of("torch", "lightning")
+    assert not {name for name in torch_users if inside(name, "satlight.records", "satlight.capability")}
+
+
+def test_there_is_no_cycle_among_modules():
+    paths = {module_name(path): path for path in FILES}
+
+    def targets(name: str) -> set[str]:
+        """What runs when ``name`` is imported: imports within functions keep start-up quick, they may go up."""
+        found = set()
+        for node in ast.parse(paths[name].read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module in paths:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & set(paths)
+        return {target for target in found if not inside(name, target)}  # a package is there before its files
+
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " → ".join((*trail, name))
+        if name not in done:
+            for target in sorted(targets(name)):
+                walk(target, (*trail, name))
+            done.add(name)
+
+    for name in sorted(paths):
+        walk(name, ())
+    assert done == set(paths)
+
+
+# -- start-up ----------------------------------------------------------------------------------------------
+
+
+def loaded_after(code: str) -> tuple[set[str], float]:
+    """Top-level packages in sys.modules after ``code`` in a fresh interpreter, and its seconds."""
+    script = (
+        "import sys, time; start = time.perf_counter()\n"
+        f"try:\n    {code}\nexcept SystemExit as error:\n    assert not error.code, error.code\n"
+        "seconds = time.perf_counter() - start\n"
+        "print('\\0', seconds, *{name.partition('.')[0] for name in sys.modules})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    seconds, *names = result.stdout.rpartition("\0")[2].split()
+    return set(names), float(seconds)
+
+
+def test_import_satlight_is_instant():
+    names, seconds = loaded_after("import satlight")
+    assert "satlight" in names
+    assert not names & {"torch", "lightning", "numpy", "polars", "yaml", "rich"}
+    assert seconds < 0.2
+
+
+def test_satlight_help_is_quick():
+    names, seconds = loaded_after("from satlight.cli import main; main(['--help'])")
+    assert not names & {"torch", "lightning", "transformers", "numpy", "polars", "torchmetrics"}
+    assert seconds < 1
+    result = subprocess.run(
+        [sys.executable, "-m", "satlight", "--help"], capture_output=True, text=True, check=True
+    )
+    for verb in ("fit", "test", "predict", "route", "export", "weights", "data"):
+        assert verb in result.stdout
+
+
+def test_fit_help_waits_for_no_model_library():
+    names, _ = loaded_after("from satlight.cli import main; main(['fit', '-h'])")
+    assert "lightning" in names
+    assert not names & {"transformers", "peft", "faiss", "wandb", "sklearn"}
