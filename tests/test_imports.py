@@ -129,7 +129,7 @@ def test_there_is_no_cycle_among_modules():
     paths = {module_name(path): path for path in FILES}
 
     def targets(name: str) -> set[str]:
-        """What runs when ``name`` is imported: imports within functions keep start-up quick, they may go up."""
+        """What runs when ``name`` is imported; imports within functions keep start-up quick and may go up."""
         found = set()
         for node in ast.parse(paths[name].read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module in paths:
