@@ -98,7 +98,8 @@ class BlockRouter(L.LightningModule):
         # Every step is a pure function of seed and step, so that a resumed run repeats an uninterrupted one.
         if self._base_seed is None:
             self._base_seed = torch.initial_seed()
-        torch.manual_seed((self._base_seed + 1_000_003 * (self.global_step + 1)) % 2**63)
+        # Blocks whose gradients are accumulated share a step but not their random draws.
+        torch.manual_seed((self._base_seed + 1_000_003 * (self.global_step + 1) + batch_idx) % 2**63)
 
     def training_step(self, block: Block, batch_idx: int) -> Tensor:
         parts = self.objective(self.score(block), block.target_BC, block.known_BC, block.weight_BC)

@@ -126,18 +126,19 @@ def test_every_training_step_has_a_seed_of_its_own(blocks):
             draws.append(torch.rand(()).item())
             return super().score(block)
 
-    def run(seed, epochs):
+    def run(seed, epochs, **options):
         draws.clear()
         L.seed_everything(seed, verbose=False)
         torch.rand(len(draws) + epochs)  # what happened before the fit does not matter
         loader = torch.utils.data.DataLoader(blocks, batch_size=None)
-        trainer(max_epochs=epochs).fit(Noisy(), loader)
+        trainer(max_epochs=epochs, **options).fit(Noisy(), loader)
         return list(draws)
 
     two = run(1, 2)
     assert len(set(two)) == 4
     assert run(1, 1) == two[:2]
     assert run(2, 1) != two[:2]
+    assert len(set(run(1, 2, accumulate_grad_batches=2))) == 4
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------
