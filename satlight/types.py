@@ -21,6 +21,33 @@ Capability = tuple[str, ...]
 """A capability representation: a statement per core task, then notes; joined by spaces it is the text c_m."""
 
 
+class Result(str):
+    """A statement that is the result on one core task: text like any other, and its meaning in numbers.
+
+    Args:
+        text: The statement.
+        about: Keywords of the task.
+        strength: How far the accuracy lies above the mean of the training candidates, in their standard
+            deviations.
+
+    Example:
+        >>> result = Result('The model achieves accuracy 85.0% ...', about="Law", strength=1.5)
+        >>> result.startswith("The model"), result.about, result.strength
+        (True, 'Law', 1.5)
+    """
+
+    about: str
+    strength: float
+
+    def __new__(cls, text: str, about: str, strength: float) -> Result:
+        result = super().__new__(cls, text)
+        result.about, result.strength = about, float(strength)
+        return result
+
+    def __getnewargs__(self) -> tuple[str, str, float]:  # type: ignore[override]
+        return str(self), self.about, self.strength
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An LLM that may be chosen.

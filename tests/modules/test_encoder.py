@@ -8,6 +8,7 @@ import torch
 
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder
+from satlight.types import Result
 
 MANY = tuple(f'The model achieves accuracy {p}.0% on the task of "Task {p}".' for p in range(10, 22))
 LONG = tuple("".join(c if c.isalnum() else " " for c in text) for text in MANY)
@@ -22,10 +23,14 @@ def tokens(encoder: CapabilityEncoder, text: str) -> int:
     return len(encoder.tokenizer(encoder.convention.prefix + text)["input_ids"])
 
 
+def texts_of(encoder: CapabilityEncoder, capability: tuple[str, ...]) -> list[str]:
+    return [text for text, _ in encoder.chunks(capability)]
+
+
 def mean_of_chunks(encoder: CapabilityEncoder, capability: tuple[str, ...]) -> torch.Tensor:
     """The reference: no cache, no sharing, one chunk at a time."""
     with torch.no_grad():
-        return torch.stack([encoder.embed([chunk])[0] for chunk in encoder.chunks(capability)]).mean(dim=0)
+        return torch.stack([encoder.embed([text])[0] for text in texts_of(encoder, capability)]).mean(dim=0)
 
 
 @pytest.fixture
@@ -41,17 +46,28 @@ def reads(monkeypatch):
     return spy
 
 
+def test_results_weigh_the_keywords_of_their_tasks():
+    encoder = tiny().eval()
+    law, maths = Result("good at law", "Law", 1.5), Result("bad at maths", "Mathematics", -0.5)
+    with torch.no_grad():
+        expected = (
+            1.5 * encoder.embed(["Law"]) - 0.5 * encoder.embed(["Mathematics"]) + encoder.embed(["New."])
+        ) / 3
+        assert torch.allclose(encoder.encode([(law, maths, "New.")]), expected, atol=1e-6)
+        assert torch.allclose(encoder.encode([("New.", maths, law)]), expected, atol=1e-6)
+
+
 # -- chunks ------------------------------------------------------------------------------------------------
 
 
 def test_statements_are_chunks_of_their_own():
-    assert tiny().chunks(MANY) == list(MANY)
+    assert texts_of(tiny(chunking="statements"), MANY) == list(MANY)
 
 
 @pytest.mark.parametrize("max_tokens", [64, 90, 128])
 def test_windows_hold_whole_statements_within_the_limit_and_lose_none(max_tokens):
     encoder = tiny(chunking="windows", max_tokens=max_tokens)
-    windows = encoder.chunks(MANY)
+    windows = texts_of(encoder, MANY)
     assert " ".join(windows) == " ".join(MANY)
     assert 1 < len(windows) < len(MANY)
     assert max(tokens(encoder, window) for window in windows) <= max_tokens
@@ -66,7 +82,7 @@ def test_windows_hold_whole_statements_within_the_limit_and_lose_none(max_tokens
 @pytest.mark.parametrize("chunking", ["statements", "windows"])
 def test_a_statement_longer_than_a_chunk_is_cut_between_words(chunking):
     encoder = tiny(chunking=chunking, max_tokens=24)
-    chunks = encoder.chunks((" ".join(LONG), "It is new."))
+    chunks = texts_of(encoder, (" ".join(LONG), "It is new."))
     assert " ".join(chunks).split() == f"{' '.join(LONG)} It is new.".split()
     assert max(tokens(encoder, chunk) for chunk in chunks) <= 24
 
