@@ -151,7 +151,7 @@ class CapabilityEncoder(BlockRouter):
 
     def _pieces_of(self, statement: str) -> list[str]:
         if statement not in self._pieces:
-            self._pieces[statement] = self._fit(statement)
+            self._pieces[statement] = self._fit(str(statement))  # a Result is no text for checkpoints
         return self._pieces[statement]
 
     def _count(self, text: str) -> int:

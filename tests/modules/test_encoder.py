@@ -269,3 +269,9 @@ def test_alone_it_is_a_two_tower_router(make_block, instructions, capabilities):
         assert torch.allclose(score_BC, encoder.log_scale.exp() * cosine, atol=1e-4)
     encoder.objective(score_BC, block.target_BC, block.known_BC)["loss"].backward()
     assert encoder.log_scale.grad.abs() > 0
+
+
+@pytest.mark.parametrize("chunking", ["results", "statements", "windows"])
+def test_chunks_are_plain_text_that_a_checkpoint_can_hold(chunking):
+    chunks = tiny(chunking=chunking).chunks((Result("It is good at law.", "Law", 1.5),))
+    assert [type(text) for text, _ in chunks] == [str]

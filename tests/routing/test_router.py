@@ -12,7 +12,7 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import BlockRouter, CapabilityEncoder, LoraSpec, ModelSAT, RouterLLM
 from satlight.routing import Router
-from satlight.types import Candidate
+from satlight.types import Candidate, Result
 
 ZOO = [
     Candidate("org/good-7b", params_b=7.0, notes=("It supports Chinese.",)),
@@ -20,8 +20,11 @@ ZOO = [
     Candidate("other/odd"),
 ]
 CAPABILITIES = [
-    ('The model achieves accuracy 95.0% on the task of "Sums".', "It supports Chinese."),
-    ('The model achieves accuracy 5.0% on the task of "Sums".',),
+    (
+        Result('The model achieves accuracy 95.0% on the task of "Sums".', about="Sums", strength=1.25),
+        "It supports Chinese.",
+    ),
+    (Result('The model achieves accuracy 5.0% on the task of "Sums".', about="Sums", strength=-1.5),),
     ('The model achieves accuracy 50.0% on the task of "Law".', "It is new."),
 ]
 TEXTS = ["What is 2+2?", "Name three rivers that flow through Germany.", "Hi"]
@@ -47,6 +50,7 @@ def model_sat(**options) -> ModelSAT:
 MODULES = {
     "model_sat": lambda: model_sat(max_instruction_tokens=20, inquiry="Can it?"),
     "capability_first": lambda: model_sat(order="capability_first", num_layers=1),
+    "weighted keywords": lambda: ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert")),
     "lora, yes": lambda: model_sat(score_head="yes", lora=LoraSpec(r=2, target_modules=["q_proj"])),
     "frozen parts": lambda: ModelSAT(
         RouterLLM("tiny:llama", freeze_layers=1),
@@ -150,6 +154,7 @@ def test_a_folder_gives_the_same_scores(kind, tmp_path):
     assert expected.std() > 1e-3
     assert loaded.candidates == tuple(ZOO)
     assert loaded.capabilities == tuple(CAPABILITIES)
+    assert [getattr(c[0], "strength", None) for c in loaded.capabilities] == [1.25, -1.5, None]
     assert loaded.about == {"note": [1]}
     assert not loaded.module.training
     assert torch.allclose(router.score(TEXTS), expected, atol=1e-6)  # saving changed nothing
