@@ -39,15 +39,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is when there is something to say, not to what it was at the start."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()
+
+
 def _show_log() -> None:
     """What satlight has to say goes to stderr; Lightning's advice on other products does not."""
     log = logging.getLogger("satlight")
     if not log.handlers:
-        log.addHandler(logging.StreamHandler())
+        log.addHandler(_Stderr())
         log.propagate = False
     log.setLevel(logging.INFO)
-    advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    advice.addFilter(lambda record: "litlogger" not in record.getMessage())
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advice)
 
 
 def import_torchmetrics_alone() -> None:
@@ -69,6 +79,13 @@ def import_torchmetrics_alone() -> None:
 
     with mock.patch.object(imports, "_version", hidden):
         import torchmetrics  # noqa: F401
+
+
+def _own_error(error: BaseException | None) -> SatlightError | None:
+    """The SatlightError that this is or comes from: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, SatlightError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def main(args: list[str] | None = None) -> None:
@@ -93,8 +110,10 @@ def main(args: list[str] | None = None) -> None:
         else:
             parsed = build_parser().parse_args(words)
             parsed.run(parsed)
-    except SatlightError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except ValueError as error:
+        if (own := _own_error(error)) is None:
+            raise
+        print(f"error: {own}", file=sys.stderr)
         raise SystemExit(1) from error
     except BrokenPipeError:  # `satlight ... | head`
         sys.stderr.close()

@@ -42,7 +42,7 @@ def run_export(args: argparse.Namespace) -> None:
 
 def _rebuild(config: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule]:
     import yaml
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentError, ArgumentParser
 
     from satlight.data import CapabilityInstructionDataModule
     from satlight.modules import BlockRouter
@@ -51,7 +51,13 @@ def _rebuild(config: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule
     parser.add_subclass_arguments(BlockRouter, "model")
     parser.add_subclass_arguments(CapabilityInstructionDataModule, "data")
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    parts = parser.instantiate_classes(parser.parse_object({key: content[key] for key in ("model", "data")}))
+    try:
+        parsed = parser.parse_object({key: content[key] for key in ("model", "data")})
+    except (ArgumentError, KeyError, TypeError) as error:
+        raise SatlightError(
+            f"{config} is not what `fit` of this version writes for a module and data of satlight: {error}"
+        ) from error
+    parts = parser.instantiate_classes(parsed)
     return parts.model, parts.data
 
 

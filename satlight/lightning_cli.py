@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from satlight import runs
 from satlight.callbacks.report import RoutingReport
-from satlight.callbacks.wandb_tables import WandbTables, wandb_loggers
+from satlight.callbacks.wandb_tables import WandbTables, offline_without_key, wandb_loggers
 from satlight.errors import SatlightError
 from satlight.export import export_router
 
@@ -63,6 +64,8 @@ class SatlightCLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs")
 
     def before_instantiate_classes(self) -> None:
+        if self.subcommand is None:  # SatlightCLI(run=False): objects for Python, no run
+            return
         config = self.config[self.subcommand]
         if config.trainer.fast_dev_run:
             return
@@ -79,6 +82,7 @@ class SatlightCLI(LightningCLI):
                 )
             config.ckpt_path = path
             self.run_dir = runs.folder_of(path)
+            _compare_with_training(self.run_dir, config)
         elif "SATLIGHT_RUN_DIR" in os.environ:  # set by the main process for the other ranks of a run
             self.run_dir = Path(os.environ["SATLIGHT_RUN_DIR"])
         else:
@@ -90,11 +94,10 @@ class SatlightCLI(LightningCLI):
         )
         config.trainer.default_root_dir = str(self.run_dir)
         for logger in _as_list(config.trainer.logger):
-            if (
-                str(getattr(logger, "class_path", "")).endswith("WandbLogger")
-                and logger.init_args.save_dir == "."
-            ):
-                logger.init_args.save_dir = str(self.run_dir)
+            if str(getattr(logger, "class_path", "")).endswith("WandbLogger"):
+                offline_without_key()
+                if logger.init_args.save_dir == ".":
+                    logger.init_args.save_dir = str(self.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         if self.run_dir is None:
@@ -142,6 +145,32 @@ def _keep_metrics(run_dir: Path) -> None:
         metrics.rename(run_dir / f"metrics.{len(list(run_dir.glob('metrics.*.csv'))) + 1}.csv")
 
 
+def _compare_with_training(run_dir: Path, config: Any) -> None:
+    """Warn where the module or its reading of candidates is not the one that was trained.
+
+    A checkpoint fits any module of the same shape, and one that reads otherwise routes badly without a word.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        return
+    trained = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    for key, skip in (("model", ("objective", "optimizer")), ("data", ())):
+        now, then = _flat(config[key].as_dict()), _flat(trained.get(key) or {})
+        for name in sorted(now.keys() & then.keys()):
+            counts = key == "model" or name.startswith("init_args.aptitude.")
+            if counts and not set(skip) & set(name.split(".")) and now[name] != then[name]:
+                log.warning(
+                    "%s.%s is %r, but %r in %s, which trained this checkpoint",
+                    *(key, name, now[name], then[name], run_dir / "config.yaml"),
+                )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys; tuples as lists."""
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: list(tree) if isinstance(tree, tuple) else tree}
+    return {name: value for key in tree for name, value in _flat(tree[key], f"{prefix}{key}.").items()}
+
+
 def _as_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
@@ -163,6 +192,9 @@ def run(words: list[str]) -> None:
         "ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*"
     )
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*`tensorboardX` has been removed.*")
+    warnings.filterwarnings("ignore", message=".*Previous log files in this directory will be deleted.*")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
@@ -170,5 +202,10 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     if "LOCAL_RANK" not in os.environ:
         os.environ.pop("SATLIGHT_RUN_DIR", None)  # left by an earlier run in this process
-    SatlightCLI(args=words)
+    try:
+        SatlightCLI(args=words)
+    except BaseException:
+        with contextlib.suppress(KeyError, OSError):  # no folder was made, or something lies in it
+            Path(os.environ["SATLIGHT_RUN_DIR"]).rmdir()
+        raise
     sys.stdout.flush()

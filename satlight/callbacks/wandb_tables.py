@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from netrc import NetrcParseError, netrc
 from typing import Any
+from urllib.parse import urlsplit
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -14,6 +17,19 @@ from satlight.callbacks.report import RoutingReport
 def wandb_loggers(trainer: L.Trainer) -> list[WandbLogger]:
     """The trainer's W&B loggers."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def offline_without_key() -> None:
+    """Let W&B keep its runs in files where nobody has logged in, rather than ask or fail."""
+    if "WANDB_MODE" in os.environ or os.environ.get("WANDB_API_KEY"):
+        return
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        has_key = netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        has_key = False
+    if not has_key:
+        os.environ["WANDB_MODE"] = "offline"
 
 
 class WandbTables(Callback):

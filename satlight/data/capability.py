@@ -311,7 +311,8 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         if self._plans is None or self.trainer is None:
             return {}
         # Not `completed`: a checkpoint written at the end of a step counts that step as processed only.
-        done = int(self.trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        done = int(progress.processed)
         return {"epoch": self._plans.epoch, "done": done % max(1, len(self._plans))}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

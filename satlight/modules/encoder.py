@@ -129,9 +129,11 @@ class CapabilityEncoder(BlockRouter):
         if self.chunking == "results":
             found = []
             for statement in capability:
-                known = isinstance(statement, Result)
-                pieces = self._pieces_of(statement.about if known else statement)
-                weight = (statement.strength if known else 1.0) / (len(capability) * len(pieces))
+                text, strength = statement, 1.0
+                if isinstance(statement, Result):
+                    text, strength = statement.about, statement.strength
+                pieces = self._pieces_of(text)
+                weight = strength / (len(capability) * len(pieces))
                 found += [(piece, weight) for piece in pieces]
             return found
         texts = [piece for statement in capability for piece in self._pieces_of(statement)]
@@ -155,7 +157,7 @@ class CapabilityEncoder(BlockRouter):
         return self._pieces[statement]
 
     def _count(self, text: str) -> int:
-        return len(self.tokenizer(self.convention.prefix + text)["input_ids"])
+        return len(self.tokenizer(self.convention.prefix + text, verbose=False)["input_ids"])
 
     def _fit(self, statement: str) -> list[str]:
         if self._count(statement) <= self.max_tokens:
