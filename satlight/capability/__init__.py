@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from satlight.capability.text import (
         PERFORMANCE_INQUIRY,
         PROMPT_PREFIX,
-        PROMPT_SUFFIX,
         CapabilityText,
         perturbations,
         represent,
@@ -27,7 +26,6 @@ _HOME = {
     "task_keywords": "keywords",
     "PERFORMANCE_INQUIRY": "text",
     "PROMPT_PREFIX": "text",
-    "PROMPT_SUFFIX": "text",
     "CapabilityText": "text",
     "perturbations": "text",
     "represent": "text",
@@ -36,7 +34,6 @@ _HOME = {
 __all__ = [
     "PERFORMANCE_INQUIRY",
     "PROMPT_PREFIX",
-    "PROMPT_SUFFIX",
     "AptitudeTest",
     "CapabilityText",
     "CoreTask",

@@ -25,8 +25,6 @@ PERFORMANCE_INQUIRY = "Would this model answer the instruction correctly? Reply 
 PROMPT_PREFIX = "Instruction: "
 """What stands before the instruction."""
 
-PROMPT_SUFFIX = f"\n{PERFORMANCE_INQUIRY}\nAnswer:"
-"""What stands behind the instruction; the router LLM goes on with " Yes" or " No"."""
 
 STATEMENT_START = "The model achieves accuracy "
 

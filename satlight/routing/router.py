@@ -16,7 +16,7 @@ from torch import Tensor
 
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
-from satlight.modules import BlockRouter, CapabilityEncoder, ModelSAT, RouterLLM
+from satlight.modules import BlockRouter, CapabilityEncoder, ModelSAT, Projector, RouterLLM
 from satlight.types import Block, Candidate, Capability, Result
 
 FORMAT = "satlight-router/1"
@@ -183,6 +183,8 @@ class Router:
             "perturbations": getattr(self.module, "perturbations", 1),
             "encoder": encoder
             and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
+            "projector": encoder
+            and {"standardize": getattr(self.module, "projector", Projector()).standardize},
             "router_llm": router_llm
             and {
                 "order": router_llm.order,
@@ -248,13 +250,25 @@ class Router:
 
 
 def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | None]:
+    encoder, router_llm = None, None
     if isinstance(module, ModelSAT):
-        return module.encoder, module.router_llm
-    if isinstance(module, RouterLLM):
-        return None, module
-    if isinstance(module, CapabilityEncoder):
-        return module, None
-    raise SatlightError(f"A {type(module).__name__} cannot be saved as a router folder")
+        encoder, router_llm = module.encoder, module.router_llm
+    elif isinstance(module, RouterLLM):
+        router_llm = module
+    elif isinstance(module, CapabilityEncoder):
+        encoder = module
+    # A subclass may score in its own way, which a folder of plain parts would silently lose.
+    for part, plain in (
+        (module, (ModelSAT, RouterLLM, CapabilityEncoder)),
+        (encoder, (CapabilityEncoder,)),
+        (router_llm, (RouterLLM,)),
+    ):
+        if part is not None and type(part) not in plain:
+            raise SatlightError(
+                f"A {type(part).__name__} cannot be saved as a router folder; only {plain[-1].__name__} itself can. "
+                "Keep the checkpoint and its config.yaml, or use Router(module, ...) in Python."
+            )
+    return encoder, router_llm
 
 
 def _build(folder: Path, config: dict[str, Any]) -> BlockRouter:
@@ -265,7 +279,8 @@ def _build(folder: Path, config: dict[str, Any]) -> BlockRouter:
         return encoder
     if config.get("module") == "RouterLLM":
         return router_llm
-    return ModelSAT(router_llm, encoder, perturbations=config["perturbations"])
+    projector = Projector(**config["projector"]) if encoder else None
+    return ModelSAT(router_llm, encoder, projector, perturbations=config["perturbations"])
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import satlight.capability as capability
 from satlight.capability import (
     PERFORMANCE_INQUIRY,
     PROMPT_PREFIX,
-    PROMPT_SUFFIX,
     AptitudeTest,
     CapabilityText,
     CoreTask,
@@ -124,9 +123,8 @@ def test_capability_text_writes_every_candidate_with_its_notes():
     assert resampled != CapabilityText().write(test, zoo)
 
 
-def test_prompt_pieces_fit_together():
-    prompt = f"{PROMPT_PREFIX}What is 2+2?{PROMPT_SUFFIX}"
-    assert prompt == f"Instruction: What is 2+2?\n{PERFORMANCE_INQUIRY}\nAnswer:"
+def test_the_inquiry_asks_for_yes_or_no():
+    assert PROMPT_PREFIX == "Instruction: "
     assert "Yes" in PERFORMANCE_INQUIRY
     assert "No" in PERFORMANCE_INQUIRY
 
