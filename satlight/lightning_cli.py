@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ class SatlightCLI(LightningCLI):
                 raise SatlightError(
                     f"--ckpt_path {path}: there is no such file; `best` and `last` find the newest run's"
                 )
+            if not zipfile.is_zipfile(path):
+                raise SatlightError(
+                    f"--ckpt_path {path} is no checkpoint, or was cut off while it was written or copied; "
+                    "choose another"
+                )
             config.ckpt_path = path
             self.run_dir = runs.folder_of(path)
             _compare_with_training(self.run_dir, config)
@@ -112,31 +118,37 @@ class SatlightCLI(LightningCLI):
             # First in the list, so that the run's folder is its, whatever else logs.
             kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
         callbacks = _as_list(given.callbacks)
-        if given.enable_checkpointing is not False and not any(
-            isinstance(c, ModelCheckpoint) for c in callbacks
-        ):
-            callbacks.append(
-                ModelCheckpoint(
-                    dirpath=self.run_dir / "checkpoints",
-                    filename="best",
-                    monitor="val_routed_accuracy",
-                    mode="max",
-                    save_last=True,
-                    enable_version_counter=False,
-                )
-            )
+        if given.enable_checkpointing is not False:
+            callbacks += _checkpoints(self.run_dir / "checkpoints", callbacks)
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def after_fit(self) -> None:
         """Export the best checkpoint, so that every run ends in a router that can be used."""
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if best and self.run_dir is not None and self.trainer.is_global_zero:
-            log.info(
-                "router folder: %s", export_router(self.model, self.datamodule, best, self.run_dir / "router")
-            )
+        if self.run_dir is None or not self.trainer.is_global_zero:
+            return
+        for callback in self.trainer.checkpoint_callbacks:
+            best = getattr(callback, "best_model_path", "")
+            if best and getattr(callback, "monitor", None):
+                folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
+                log.info("router folder: %s", folder)
+                return
 
     def _parse_ckpt_path(self) -> None:
         """The command line wins over the checkpoint (LightningCLI would merge the checkpoint last)."""
+
+
+def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
+    """What is saved unless the config has checkpoints of its own: the best epoch, and the last."""
+    own = [callback for callback in given if isinstance(callback, ModelCheckpoint)]
+    added = []
+    if not any(callback.monitor for callback in own):
+        added.append(
+            ModelCheckpoint(folder, "best", "val_routed_accuracy", mode="max", enable_version_counter=False)
+        )
+    if not any(callback.save_last for callback in own):
+        # Not `save_last` of the best one: that writes only when there is a new best.
+        added.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
+    return added
 
 
 def _keep_metrics(run_dir: Path) -> None:

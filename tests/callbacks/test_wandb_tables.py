@@ -1,0 +1,91 @@
+"""Weights & Biases: what an offline run records, and when a run is offline."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from satlight.callbacks.wandb_tables import offline_without_key
+from satlight.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def no_login(monkeypatch, tmp_path) -> Path:
+    """Nobody has logged in here; returns where netrc would be."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.setenv(name, "")  # so that what the test sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    return tmp_path / "netrc"
+
+
+def test_without_a_key_runs_are_offline(no_login, monkeypatch):
+
+    offline_without_key()
+    assert os.environ["WANDB_MODE"] == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    offline_without_key()
+    assert os.environ["WANDB_MODE"] == "disabled"  # an explicit choice stands
+
+
+@pytest.mark.parametrize("kind", ["variable", "netrc", "own server"])
+def test_with_a_key_the_mode_is_left_alone(no_login, monkeypatch, kind):
+
+    host = "wandb.example.org" if kind == "own server" else "api.wandb.ai"
+    if kind == "variable":
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    else:
+        no_login.write_text(f"machine {host}\n  login user\n  password {'0' * 40}\n")
+        no_login.chmod(0o600)
+    if kind == "own server":
+        offline_without_key()
+        assert os.environ.pop("WANDB_MODE") == "offline"  # the key is another server's
+        monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
+    offline_without_key()
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_an_offline_run_records_config_table_and_choices(no_login, tmp_path):
+    import wandb
+
+    words = [
+        *(
+            word
+            for name in ("full", "overlay/debug", "overlay/wandb")
+            for word in ("-c", f"{ROOT}/configs/{name}.yaml")
+        ),
+        f"--runs={tmp_path / 'runs'}",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+        "--data.simulated={num_instructions: 1500, num_candidates: 3}",
+        "--data.blocks_per_epoch=2",
+    ]
+    try:
+        main(["fit", *words])
+        config = wandb.run.config["cli"]
+        assert wandb.run.settings.mode == "offline"
+        assert config["model"]["init_args"]["encoder"]["init_args"]["backbone"] == "tiny:bert"
+        assert config["data"]["init_args"]["simulated"]["num_candidates"] == 3
+        assert wandb.run.summary["val_routed_accuracy"] > 0
+        main(["test", *words])
+        results = json.loads((tmp_path / "runs/full/1/results.json").read_text())
+        assert wandb.run.summary["test/all/routed"] == results["groups"]["all"]["routed"]
+        assert wandb.run.summary["test/all/gap_closed"] == results["groups"]["all"]["gap_closed"]
+    finally:
+        wandb.finish()
+    folder = tmp_path / "runs" / "full" / "1"
+    assert (folder / "metrics.csv").is_file()  # the CSV log is there beside W&B
+    tables = {path.name.split("_2")[0].split("_1")[0]: path for path in folder.rglob("*.table.json")}
+    names = {name: json.loads(path.read_text()) for name, path in tables.items()}
+    (table,) = [content for name, content in names.items() if name.startswith("test_table")]
+    (choices,) = [content for name, content in names.items() if name.startswith("choices")]
+    row = dict(zip(table["columns"], table["data"][-1], strict=True))
+    assert (row["kind"], row["name"], row["routed"]) == ("group", "all", results["groups"]["all"]["routed"])
+    assert len(table["data"]) == len(results["datasets"]) + 1
+    assert len(choices["data"]) == 3 * len(table["data"])
