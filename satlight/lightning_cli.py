@@ -129,8 +129,11 @@ class SatlightCLI(LightningCLI):
         for callback in self.trainer.checkpoint_callbacks:
             best = getattr(callback, "best_model_path", "")
             if best and getattr(callback, "monitor", None):
-                folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
-                log.info("router folder: %s", folder)
+                try:
+                    folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
+                    log.info("router folder: %s", folder)
+                except SatlightError as error:  # a module of the user's own; the training stands
+                    log.warning("no router folder: %s", error)
                 return
 
     def _parse_ckpt_path(self) -> None:

@@ -176,6 +176,20 @@ def test_checkpoints_of_the_config_stand_beside_the_best(tmp_path, command):
     assert "router folder" in result.err
 
 
+def test_a_module_of_ones_own_trains_without_a_router_folder(tmp_path, command, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from satlight.modules import CapabilityEncoder\n\n\nclass Mine(CapabilityEncoder):\n"
+        "    def score(self, block):\n        return super().score(block) / 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [*settings(tmp_path / "runs"), "--model=mine.Mine", "--model.backbone=tiny:bert", "--name=mine"]
+    result = command("fit", *words, "--trainer.max_epochs=1")
+    assert result.code is None, result.err
+    assert "no router folder: A Mine cannot be saved" in result.err
+    assert not (tmp_path / "runs" / "mine" / "1" / "router").exists()
+    assert command("test", *words).code is None
+
+
 def test_fast_dev_run_leaves_nothing(tmp_path, command):
     result = command("fit", *settings(tmp_path / "runs"), "--trainer.fast_dev_run=true")
     assert result.code is None, result.err

@@ -265,8 +265,8 @@ def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | N
     ):
         if part is not None and type(part) not in plain:
             raise SatlightError(
-                f"A {type(part).__name__} cannot be saved as a router folder; only {plain[-1].__name__} itself can. "
-                "Keep the checkpoint and its config.yaml, or use Router(module, ...) in Python."
+                f"A {type(part).__name__} cannot be saved as a router folder, only a {plain[-1].__name__} "
+                "itself. Keep the checkpoint and its config.yaml, or use Router(module, ...) in Python."
             )
     return encoder, router_llm
 
