@@ -216,19 +216,6 @@ def test_capability_encoder_from_its_own_file(tmp_path, command):
     assert "chunking is 'results', but 'windows'" in tested.err
 
 
-@pytest.mark.parametrize("part", ["encoder", "router_llm", "objective"])
-def test_every_part_file_is_parsed(part, tmp_path, command):
-    for path in sorted((ROOT / "configs" / part).glob("*.yaml")):
-        result = command("fit", *settings(tmp_path), f"--model.{part}", path, "--print_config")
-        assert result.code == 0, result.err
-        given = yaml.safe_load(path.read_text())
-        parsed = yaml.safe_load(result.out)["model"]["init_args"][part]
-        assert parsed["class_path"] == given["class_path"]
-        for key, value in given.get("init_args", {}).items():
-            if not isinstance(value, dict):
-                assert parsed["init_args"][key] == value, path
-
-
 # -- test and predict --------------------------------------------------------------------------------------
 
 

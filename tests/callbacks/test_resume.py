@@ -7,10 +7,8 @@ KILLS = {  # the power goes after this step; checkpoints every so many steps, No
     "in stage 1": (5, 3),
     "at the end of stage 1": (10, 3),
     "in stage 2": (17, 3),
-    "before the next checkpoint": (24, 3),
     "from the first step of an epoch": (12, 11),
     "from a validation": (24, None),
-    "from a validation, at once": (21, None),
 }
 
 
