@@ -25,6 +25,9 @@ class ModelSAT(BlockRouter):
         perturbations: In evaluation, average the scores over so many orders of the results inside c_m, at
             least 1 (paper: 2). An encoder that reads statement by statement does not see their order and is
             asked once.
+        task_attention: Add what the candidate's results on the nearest core tasks say
+            (:meth:`~satlight.modules.encoder.CapabilityEncoder.attend`), with a learned scale and temperature; the router
+            LLM then learns what is left to say. Ours, not the paper's. Needs an encoder.
         objective: Loss on a block.
         optimizer: Learning rates by part and schedule.
 
@@ -44,6 +47,7 @@ class ModelSAT(BlockRouter):
         encoder: CapabilityEncoder | None = None,
         projector: Projector | None = None,
         perturbations: int = 1,
+        task_attention: bool = False,
         objective: Objective | None = None,
         optimizer: OptimizerSpec | None = None,
     ) -> None:
@@ -54,12 +58,20 @@ class ModelSAT(BlockRouter):
             raise SatlightError(
                 "model.projector is set but model.encoder is null; a projector needs an encoder"
             )
+        if encoder is None and task_attention:
+            raise SatlightError("model.task_attention is true but model.encoder is null; it needs an encoder")
         self.router_llm = router_llm
         self.encoder = encoder
         self.projector = projector if projector is not None or encoder is None else Projector()
         self.perturbations = perturbations
         if self.encoder is not None and self.projector is not None:
             self.projector.connect(self.encoder.output_size, router_llm.hidden_size, router_llm.token_norm)
+
+        self.task_attention = task_attention
+        if task_attention:
+            # One standard deviation of the zoo's accuracy, about 0.15, is about 0.6 in log-odds.
+            self.attention_scale = nn.Parameter(torch.tensor(0.6))
+            self.attention_log_temperature = nn.Parameter(torch.tensor(0.05).log())
 
     def parts(self) -> dict[str, nn.Module]:
         found = {"encoder": self.encoder, "projector": self.projector}
@@ -91,4 +103,10 @@ class ModelSAT(BlockRouter):
             self.router_llm(block.instructions, *self.embed_capabilities(order))
             for order in self._orders(block.capabilities)
         ]
-        return torch.stack(scores).mean(dim=0)
+        score_BC = torch.stack(scores).mean(dim=0)
+        if not self.task_attention or self.encoder is None:
+            return score_BC
+        temperature = self.attention_log_temperature.exp()
+        return score_BC + self.attention_scale * self.encoder.attend(
+            block.instructions, block.capabilities, temperature
+        )

@@ -181,6 +181,7 @@ class Router:
             "format": FORMAT,
             "module": type(self.module).__name__,
             "perturbations": getattr(self.module, "perturbations", 1),
+            "task_attention": getattr(self.module, "task_attention", False),
             "encoder": encoder
             and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
             "projector": encoder
@@ -280,7 +281,13 @@ def _build(folder: Path, config: dict[str, Any]) -> BlockRouter:
     if config.get("module") == "RouterLLM":
         return router_llm
     projector = Projector(**config["projector"]) if encoder else None
-    return ModelSAT(router_llm, encoder, projector, perturbations=config["perturbations"])
+    return ModelSAT(
+        router_llm,
+        encoder,
+        projector,
+        perturbations=config["perturbations"],
+        task_attention=config["task_attention"],
+    )
 
 
 @contextmanager

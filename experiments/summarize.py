@@ -1,0 +1,56 @@
+"""Several seeds of one experiment as one table.
+
+    python experiments/summarize.py runs/routerdc_*/1/results.json
+
+Per dataset and group: routed accuracy, mean over seeds, with half its 95 % interval over seeds (Student t), and
+the controls, which are means over the seeds' train splits. Accuracies in percent.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from statistics import mean, stdev
+
+from satlight.evaluation import RoutingResults
+
+CONTROLS = ("random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle")
+# 97.5 % quantile of Student's t for 1, 2, ... degrees of freedom
+T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def half_width(values: list[float]) -> float:
+    """Half the 95 % interval of the mean of independent runs."""
+    if len(values) < 2:
+        return math.nan
+    return T975[min(len(values) - 2, len(T975) - 1)] * stdev(values) / math.sqrt(len(values))
+
+
+def main(paths: list[str]) -> None:
+    runs = [RoutingResults.load(path) for path in paths]
+    if len({run.data["name"] for run in runs}) != 1:
+        raise SystemExit("the results are of different data")
+    extra = [
+        key for key in ("bayes_optimal", "reachable_gap_closed") if key in next(iter(runs[0].groups.values()))
+    ]
+    columns = [*CONTROLS, *extra]
+    print(f"| {len(runs)} seeds | n | routed | ± over seeds | {' | '.join(columns)} | ECE |")
+    print("|---" * (len(columns) + 5) + "|")
+    for kind in ("datasets", "groups"):
+        for name in getattr(runs[0], kind):
+            entries = [getattr(run, kind)[name] for run in runs]
+            routed = [entry["routed"] for entry in entries]
+            cells = [
+                "–" if any(e.get(key) is None for e in entries) else f"{mean(e[key] for e in entries):.2f}"
+                for key in columns
+            ]
+            label = name if kind == "datasets" else f"**mean {name}**"
+            ece = mean(entry["ece"] for entry in entries)
+            print(
+                f"| {label} | {entries[0]['n']} | {mean(routed):.2f} | {half_width(routed):.2f} | "
+                f"{' | '.join(cells)} | {ece:.3f} |"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
