@@ -2,8 +2,8 @@
 
     python experiments/summarize.py runs/routerdc_*/1/results.json
 
-Per dataset and group: routed accuracy, mean over seeds, with half its 95 % interval over seeds (Student t), and
-the controls, which are means over the seeds' train splits. Accuracies in percent.
+Per dataset and group: routed accuracy, mean over seeds, with half its 95 % interval over seeds (Student t),
+and the controls, which are means over the seeds' train splits. Accuracies in percent.
 """
 
 from __future__ import annotations
