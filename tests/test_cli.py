@@ -177,12 +177,12 @@ def test_checkpoints_of_the_config_stand_beside_the_best(tmp_path, command):
 
 
 def test_a_module_of_ones_own_trains_without_a_router_folder(tmp_path, command, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "halved.py").write_text(
         "from satlight.modules import CapabilityEncoder\n\n\nclass Mine(CapabilityEncoder):\n"
         "    def score(self, block):\n        return super().score(block) / 2\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    words = [*settings(tmp_path / "runs"), "--model=mine.Mine", "--model.backbone=tiny:bert", "--name=mine"]
+    words = [*settings(tmp_path / "runs"), "--model=halved.Mine", "--model.backbone=tiny:bert", "--name=mine"]
     result = command("fit", *words, "--trainer.max_epochs=1")
     assert result.code is None, result.err
     assert "no router folder: A Mine cannot be saved" in result.err
