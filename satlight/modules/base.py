@@ -23,7 +23,7 @@ class OptimizerSpec:
     Args:
         lr: Peak learning rate of the router LLM (of everything, in a module without parts).
         encoder_scale: Factor on ``lr`` for the capability encoder.
-        projector_scale: Factor on ``lr`` for the projector and a regression head.
+        projector_scale: Factor on ``lr`` for task attention, the projector and a regression head.
         weight_decay: AdamW's decoupled decay, on matrices only.
         warmup: Share of all steps during which the rate rises linearly from 0, in [0, 1).
         decay: How the rate falls from there to ``final`` at the last step.
@@ -137,7 +137,11 @@ class BlockRouter(L.LightningModule):
 
     def _groups(self) -> list[dict[str, Any]]:
         spec = self.optimizer_spec
-        scales = {"encoder": spec.encoder_scale, "projector": spec.projector_scale}
+        scales = {
+            "encoder": spec.encoder_scale,
+            "projector": spec.projector_scale,
+            "task_attention": spec.projector_scale,
+        }
         owner = {id(p): name for name, part in self.parts().items() for p in part.parameters()}
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         frozen = self.frozen_names()

@@ -220,35 +220,30 @@ class CapabilityEncoder(BlockRouter):
         self._cache = dict(zip(state["chunks"], state["vectors"], strict=True))
         self._stale = state["stale"]
 
-    def attend(
-        self, instructions: Sequence[str], capabilities: Sequence[Capability], temperature: Tensor
-    ) -> Tensor:
-        """What each candidate's results say of each instruction: float (B, C), in standard deviations.
-
-        An instruction attends to the core tasks whose keywords are nearest in meaning, and a candidate's value is its
-        :attr:`~satlight.types.Result.strength` there: softmax(cos(ψ(x), ψ(task)) / temperature) · strength.
-        No training is needed for it, nor that the candidate was seen in any.
+    def read_results(
+        self, instructions: Sequence[str], capabilities: Sequence[Capability]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Instructions, core tasks and results side by side, for task attention.
 
         Args:
             instructions: B texts; longer ones than :attr:`max_tokens` keep their head.
             capabilities: C capability representations; statements that are no results say nothing here.
-            temperature: Scalar > 0; small = the nearest task alone.
+
+        Returns:
+            Unit vectors of the instructions (B, D) and of the keywords of the T core tasks (T, D), and the
+            strength of every candidate on them (C, T), 0 where it has no result.
         """
         results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
         tasks = list(dict.fromkeys(result.about for own in results for result in own))
-        if not tasks:
-            return torch.zeros(len(instructions), len(capabilities), device=self.device)
         texts = list(dict.fromkeys([*tasks, *instructions]))
         place = {text: i for i, text in enumerate(texts)}
         vectors = F.normalize(self._vectors(texts), dim=-1)
-        task_TD = vectors[[place[task] for task in tasks]]
-        instruction_BD = vectors[[place[text] for text in instructions]]
         strength_CT = torch.zeros(len(capabilities), len(tasks))
         for c, own in enumerate(results):
             for result in own:
                 strength_CT[c, place[result.about]] = result.strength
-        attention_BT = (instruction_BD @ task_TD.T / temperature).softmax(dim=-1)
-        return attention_BT @ strength_CT.to(attention_BT).T
+        rows = [place[text] for text in instructions]
+        return vectors[rows], vectors[: len(tasks)], strength_CT.to(vectors)
 
     # -- alone: a two-tower router -------------------------------------------------------------------------
 

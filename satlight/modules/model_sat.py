@@ -12,6 +12,7 @@ from satlight.modules.base import BlockRouter, OptimizerSpec
 from satlight.modules.encoder import CapabilityEncoder
 from satlight.modules.projector import Projector
 from satlight.modules.router_llm import RouterLLM
+from satlight.modules.task_attention import TaskAttention
 from satlight.types import Block, Capability
 
 
@@ -26,8 +27,8 @@ class ModelSAT(BlockRouter):
             least 1 (paper: 2). An encoder that reads statement by statement does not see their order and is
             asked once.
         task_attention: Add what the candidate's results on the nearest core tasks say
-            (:meth:`~satlight.modules.encoder.CapabilityEncoder.attend`), with a learned scale and temperature; the router
-            LLM then learns what is left to say. Ours, not the paper's. Needs an encoder.
+            (:class:`~satlight.modules.task_attention.TaskAttention`); the router LLM then learns what is
+            left to say. Ours, not the paper's. Needs an encoder.
         objective: Loss on a block.
         optimizer: Learning rates by part and schedule.
 
@@ -67,14 +68,12 @@ class ModelSAT(BlockRouter):
         if self.encoder is not None and self.projector is not None:
             self.projector.connect(self.encoder.output_size, router_llm.hidden_size, router_llm.token_norm)
 
-        self.task_attention = task_attention
-        if task_attention:
-            # One standard deviation of the zoo's accuracy, about 0.15, is about 0.6 in log-odds.
-            self.attention_scale = nn.Parameter(torch.tensor(0.6))
-            self.attention_log_temperature = nn.Parameter(torch.tensor(0.05).log())
+        self.task_attention = (
+            TaskAttention(encoder.output_size) if encoder is not None and task_attention else None
+        )
 
     def parts(self) -> dict[str, nn.Module]:
-        found = {"encoder": self.encoder, "projector": self.projector}
+        found = {"encoder": self.encoder, "projector": self.projector, "task_attention": self.task_attention}
         return {name: part for name, part in found.items() if part is not None}
 
     def embed_capabilities(self, capabilities: list[Capability]) -> tuple[Tensor, Tensor]:
@@ -104,9 +103,8 @@ class ModelSAT(BlockRouter):
             for order in self._orders(block.capabilities)
         ]
         score_BC = torch.stack(scores).mean(dim=0)
-        if not self.task_attention or self.encoder is None:
+        if self.task_attention is None or self.encoder is None:
             return score_BC
-        temperature = self.attention_log_temperature.exp()
-        return score_BC + self.attention_scale * self.encoder.attend(
-            block.instructions, block.capabilities, temperature
+        return score_BC + self.task_attention(
+            *self.encoder.read_results(block.instructions, block.capabilities)
         )

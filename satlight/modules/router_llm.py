@@ -102,7 +102,8 @@ class RouterLLM(BlockRouter):
         elif score_head == "yes_no":
             self.head = nn.Parameter(yes_no[0] - yes_no[1])
         else:
-            self.head = nn.Parameter(torch.zeros(self.hidden_size))
+            # Small, so that it starts near even odds; not zero, or stage 1 would get no gradient through it.
+            self.head = nn.Parameter(0.1 * torch.randn(self.hidden_size) / self.hidden_size**0.5)
         self.bias = nn.Parameter(torch.zeros(()))
 
         begin = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []

@@ -181,7 +181,7 @@ class Router:
             "format": FORMAT,
             "module": type(self.module).__name__,
             "perturbations": getattr(self.module, "perturbations", 1),
-            "task_attention": getattr(self.module, "task_attention", False),
+            "task_attention": getattr(self.module, "task_attention", None) is not None,
             "encoder": encoder
             and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
             "projector": encoder
