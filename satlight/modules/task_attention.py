@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class TaskAttention(nn.Module):
     """An instruction attends to the core tasks nearest in meaning; a candidate's value is its results there.
 
-    score = scale · softmax((x·Q) · tasks / temperature) · strength. Q starts as the identity, so that it routes
-    before any training, seen and unseen candidates alike; training sharpens which tasks an instruction
-    belongs to.
+    score = scale · softmax((x·Q) · tasks / temperature) · strength. Q starts as the identity, so that it
+    routes before any training, seen and unseen candidates alike; training sharpens which tasks an
+    instruction belongs to.
 
     Args:
         size: D, the width of the encoder's vectors.

@@ -69,5 +69,5 @@ def test_it_learns_with_the_projectors_rate():
 
 
 def test_it_needs_an_encoder():
-    with pytest.raises(SatlightError, match="task_attention is true but model.encoder is null"):
+    with pytest.raises(SatlightError, match=r"task_attention is true but model\.encoder is null"):
         ModelSAT(RouterLLM("tiny:llama"), task_attention=True)

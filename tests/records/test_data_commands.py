@@ -109,9 +109,7 @@ def test_describe_writes_unknown_as_null(write_folder, capsys):
 
 
 def test_validate(write_folder, capsys):
-    data(
-        "validate", write_folder(instructions={"split": ["train"] * 3})
-    )
+    data("validate", write_folder(instructions={"split": ["train"] * 3}))
     printed = capsys.readouterr().out
     assert "3 instructions × 2 candidates) is valid." in printed
     assert "There is no test row" in printed
