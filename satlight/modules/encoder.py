@@ -17,6 +17,9 @@ from satlight.types import Block, Capability, Result
 
 log = logging.getLogger(__name__)
 
+CACHE_LIMIT = 50_000
+"""Vectors kept at most; task attention reads instructions, and a router that serves meets no end of them."""
+
 
 class CapabilityEncoder(BlockRouter):
     """A text embedder that reads capability representations; alone, a two-tower router.
@@ -205,6 +208,8 @@ class CapabilityEncoder(BlockRouter):
 
     @torch.no_grad()
     def _fill_cache(self, chunks: list[str], batch_size: int = 64) -> None:
+        if len(self._cache) > CACHE_LIMIT:
+            self._cache = {chunk: self._cache[chunk] for chunk in chunks if chunk in self._cache}
         absent = sorted((chunk for chunk in chunks if chunk not in self._cache), key=len)
         for start in range(0, len(absent), batch_size):
             batch = absent[start : start + batch_size]
@@ -231,14 +236,14 @@ class CapabilityEncoder(BlockRouter):
 
         Returns:
             Unit vectors of the instructions (B, D) and of the keywords of the T core tasks (T, D), and the
-            strength of every candidate on them (C, T), 0 where it has no result.
+            strength of every candidate on them (C, T), NaN where it has no result.
         """
         results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
         tasks = list(dict.fromkeys(result.about for own in results for result in own))
         texts = list(dict.fromkeys([*tasks, *instructions]))
         place = {text: i for i, text in enumerate(texts)}
         vectors = F.normalize(self._vectors(texts), dim=-1)
-        strength_CT = torch.zeros(len(capabilities), len(tasks))
+        strength_CT = torch.full((len(capabilities), len(tasks)), torch.nan)
         for c, own in enumerate(results):
             for result in own:
                 strength_CT[c, place[result.about]] = result.strength

@@ -40,9 +40,15 @@ class TaskAttention(nn.Module):
         Args:
             instruction_BD: Unit vectors of B instructions.
             task_TD: Unit vectors of T core tasks.
-            strength_CT: Results of C candidates in standard deviations.
+            strength_CT: Results of C candidates in standard deviations, NaN where a candidate has none: its
+                attention is over its own tasks, so that its score does not hang on whose block it is in.
         """
         if not len(task_TD):
             return instruction_BD.new_zeros(len(instruction_BD), len(strength_CT))
-        attention_BT = (self.query(instruction_BD) @ task_TD.T / self.log_temperature.exp()).softmax(dim=-1)
-        return self.scale * attention_BT @ strength_CT.T
+        nearness_BT = self.query(instruction_BD) @ task_TD.T / self.log_temperature.exp()
+        lacks_CT = strength_CT.isnan()
+        if not lacks_CT.any():
+            return self.scale * nearness_BT.softmax(dim=-1) @ strength_CT.T
+        lowest = torch.finfo(nearness_BT.dtype).min
+        attention_BCT = nearness_BT[:, None, :].masked_fill(lacks_CT, lowest).softmax(dim=-1)
+        return self.scale * (attention_BCT * strength_CT.nan_to_num(0.0)).sum(dim=-1)

@@ -109,7 +109,7 @@ def test_score_heads_read_the_vocabulary_head():
     yes, no = yes_no_token_ids(llm.tokenizer)
     assert torch.allclose(scores["yes"][0], vocabulary[:, yes], atol=1e-5)
     assert torch.allclose(scores["yes_no"][0], vocabulary[:, yes] - vocabulary[:, no], atol=1e-5)
-    assert scores["regression"].abs().max() == 0  # starts undecided
+    assert scores["regression"].abs().max() < 1  # starts nearly undecided
 
 
 def test_a_regression_head_learns(block):

@@ -62,6 +62,37 @@ def test_scores_with_it_do_not_depend_on_the_rest_of_the_block():
     torch.testing.assert_close(model(alone), whole[:, 1:2], atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_a_candidate_that_lacks_a_task_attends_to_its_own():
+    encoder, attention = CapabilityEncoder("tiny:bert").eval(), TaskAttention(32, temperature=0.5)
+    partly = ZOO[0][:1]
+    beside = attention(*encoder.read_results(["What is 2+2?"], [partly, *ZOO]))
+    alone = attention(*encoder.read_results(["What is 2+2?"], [partly]))
+    assert alone.item() == pytest.approx(0.6 * 1.5)
+    assert beside[0, 0].item() == pytest.approx(alone.item(), abs=1e-6)
+    whole = attention(*encoder.read_results(["What is 2+2?"], ZOO[:2]))
+    torch.testing.assert_close(beside[:, 1:3], whole, atol=1e-6, rtol=0)
+    assert beside[0, 3] == 0
+
+
+def test_gradients_are_finite_where_a_candidate_has_no_result():
+    attention = TaskAttention(4)
+    strength = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan]])
+    attention(torch.randn(3, 4), torch.randn(2, 4), strength).sum().backward()
+    assert all(p.grad.isfinite().all() for p in attention.parameters())
+
+
+@torch.no_grad()
+def test_the_cache_does_not_grow_with_every_instruction(monkeypatch):
+    monkeypatch.setattr("satlight.modules.encoder.CACHE_LIMIT", 10)
+    encoder = CapabilityEncoder("tiny:bert").eval()
+    for number in range(40):
+        got = encoder.read_results([f"Question {number}"], ZOO)[0]
+        assert len(encoder._cache) <= 13
+    expected = torch.nn.functional.normalize(encoder.embed(["Question 39"]), dim=-1)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
 def test_it_learns_with_the_projectors_rate():
     model = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True)
     rates = {id(p): group["lr"] for group in model._groups() for p in group["params"]}

@@ -50,6 +50,9 @@ def model_sat(**options) -> ModelSAT:
 MODULES = {
     "model_sat": lambda: model_sat(max_instruction_tokens=20, inquiry="Can it?"),
     "capability_first": lambda: model_sat(order="capability_first", num_layers=1),
+    "task attention": lambda: ModelSAT(
+        RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True
+    ),
     "weighted keywords": lambda: ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert")),
     "lora, yes": lambda: model_sat(score_head="yes", lora=LoraSpec(r=2, target_modules=["q_proj"])),
     "frozen parts": lambda: ModelSAT(
@@ -118,7 +121,8 @@ def test_top_k_and_candidates_restrict(router):
 
 
 def test_equal_scores_go_to_the_first_candidate():
-    llm = RouterLLM("tiny:llama", score_head="regression")  # all zero
+    llm = RouterLLM("tiny:llama", score_head="regression")
+    torch.nn.init.zeros_(llm.head)
     ranking = Router(llm, ZOO, CAPABILITIES).route("Hi")
     assert [choice.model_id for choice in ranking.choices] == [candidate.model_id for candidate in ZOO]
     assert ranking.to_dict()["route"] == "org/good-7b"
