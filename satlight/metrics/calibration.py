@@ -1,0 +1,112 @@
+"""Temperature scaling: make Pr(correct) honest after training, without changing who is chosen.
+
+Shape legend: N instructions and M candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from satlight.errors import SatlightError
+
+Score = TypeVar("Score", float, Tensor)
+
+LIMITS = (0.01, 100.0)
+"""Temperatures that are searched; scores that say nothing end at the upper one."""
+
+MAX_BIAS = 20.0
+"""Largest bias, in log-odds; reached only where every outcome is the same."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Calibrated log-odds are score / temperature + bias; the order of scores stays.
+
+    Args:
+        temperature: Above 0; above 1 where the scores are too sure of themselves.
+        bias: In log-odds; above 0 where the scores are too low.
+
+    Raises:
+        SatlightError: A temperature that is not above 0, or values that are not finite.
+
+    Example:
+        >>> Temperature(2.0, -1.0).apply(4.0)
+        1.0
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
+            raise SatlightError(
+                f"temperature {self.temperature} and bias {self.bias} calibrate nothing: the temperature "
+                "must be above 0 and both finite. Fit them again with fit_temperature."
+            )
+
+    def apply(self, score: Score) -> Score:
+        """Log-odds of any shape, calibrated."""
+        return score / self.temperature + self.bias
+
+
+def fit_temperature(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, *, with_bias: bool = True
+) -> Temperature:
+    """The temperature (and bias) with the lowest log loss; give it *validation* rows.
+
+    The loss is convex in 1 / temperature and bias, so there is one answer wherever scores and outcomes vary.
+
+    Args:
+        score_NM: Log-odds (N, M), finite where known.
+        outcome_NM: Outcomes (N, M) in [0, 1]; a soft one counts as so much right and the rest wrong.
+        known_NM: bool (N, M), False where no record exists; such cells do not count.
+        with_bias: False holds the bias at 0.
+
+    Returns:
+        Temperature within :data:`LIMITS`, bias within ±:data:`MAX_BIAS`.
+
+    Raises:
+        SatlightError: No known cell, or scores that are not finite.
+
+    Example:
+        >>> import torch
+        >>> score = torch.tensor([[4.0, 4.0, 4.0, 4.0, -4.0, -4.0, -4.0, -4.0]])  # 98 % sure, 75 % right
+        >>> outcome = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]])
+        >>> fitted = fit_temperature(score, outcome, torch.ones(1, 8, dtype=torch.bool))
+        >>> round(torch.sigmoid(fitted.apply(score))[0, 0].item(), 3)
+        0.75
+
+    Reference:
+        [Guo et al. 2017, "On Calibration of Modern Neural Networks", §4.2]; with a bias it is Platt scaling
+        of the score.
+    """
+    from scipy.optimize import minimize
+
+    score = score_NM[known_NM].detach().double().cpu().numpy()
+    outcome = outcome_NM[known_NM].detach().double().cpu().numpy()
+    if not len(score):
+        raise SatlightError(
+            "A temperature is fitted on known outcomes and there is none; give validation rows with records"
+        )
+    if not np.isfinite(score).all():
+        raise SatlightError(
+            f"{(~np.isfinite(score)).sum()} of {len(score)} scores are not finite; scores are finite "
+            "log-odds, so the router has diverged or overflowed"
+        )
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, bias = parameters
+        calibrated = slope * score + bias
+        value = np.mean(np.logaddexp(0, calibrated) - outcome * calibrated)
+        error = 0.5 * (1 + np.tanh(calibrated / 2)) - outcome  # sigmoid, without overflow
+        return float(value), np.array([np.mean(error * score), np.mean(error)])
+
+    limit = MAX_BIAS if with_bias else 0.0
+    bounds = [(1 / LIMITS[1], 1 / LIMITS[0]), (-limit, limit)]
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12)
+    return Temperature(temperature=float(1 / found.x[0]), bias=float(found.x[1]))
