@@ -24,6 +24,7 @@ PART_OPTIONS = {
     "router_llm": "--model.router_llm",
     "objective": "--model.objective",
     "data": "--data",
+    "zoo": "--data.zoo_preset",
 }
 
 
@@ -175,7 +176,7 @@ def as_command(path: Path) -> list[str]:
     if {"trainer", "model", "data"} <= content.keys():
         return ["fit", "-c", name(path)]
     assert path.parent.name in PART_OPTIONS, f"{name(path)}: say in PART_OPTIONS where such a part goes"
-    assert "class_path" in content, f"{name(path)} is a part and needs a class_path"
+    assert "class_path" in content or path.parent.name == "zoo", f"{name(path)} needs a class_path"
     return ["fit", *FULL, PART_OPTIONS[path.parent.name], name(path)]
 
 

@@ -63,6 +63,8 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         records: A folder of performance records, a CSV or JSONL file, or ``simulated``.
         score_column: Column of outcomes to learn, in [0, 1].
         candidates: Names or patterns (``*7b*``) of the zoo; None = all.
+        zoo_preset: Zoo setting that narrows the candidates further: a YAML file or the name of one in
+            ``configs/zoo``, see :class:`satlight.records.zoo.ZooSetting`.
         datasets: Datasets to use; None = all.
         train_datasets: Datasets to train and validate on; None = all that have train rows.
         test_groups: Named groups of datasets that get a macro mean in the test table, e.g.
@@ -108,10 +110,11 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         predict_split: Literal["train", "validation", "test", "all"] = "test",
         simulated: SimulatedSpec = SimulatedSpec(),  # noqa: B008
         seed: int = 0,
+        zoo_preset: str | None = None,
     ) -> None:
         super().__init__()
         self.source, self.score_column = records, score_column
-        self.candidates, self.datasets = candidates, datasets
+        self.candidates, self.datasets, self.zoo_preset = candidates, datasets, zoo_preset
         self.train_datasets, self.test_groups = train_datasets, test_groups
         self.unseen_candidates, self.zoo = unseen_candidates, zoo
         self.group_column, self.validation_fraction = group_column, validation_fraction
@@ -150,6 +153,10 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         from satlight.records import split_records
 
         records = self._open()
+        if self.zoo_preset is not None:
+            from satlight.records.zoo import load_setting
+
+            records = load_setting(self.zoo_preset).select(records)
         split = split_records(
             records,
             validation_fraction=self.validation_fraction,

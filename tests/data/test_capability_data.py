@@ -205,6 +205,16 @@ def test_predict_scores_the_chosen_split(make, split):
 # -- the zoo -----------------------------------------------------------------------------------------------
 
 
+def test_a_zoo_setting_narrows_the_zoo(make, tmp_path):
+    (tmp_path / "small.yaml").write_text("name: small\nmax_params_b: 7\n")
+    data = make(zoo_preset=str(tmp_path / "small.yaml"), candidates=["org/*", "other/*"])
+    data.setup("test")
+    assert data.zoo_candidates == ["org/one-7b", "org/two-7b", "other/four-1b"]
+    assert data.train_view().records.model_ids == data.zoo_candidates
+    with pytest.raises(SatlightError, match=r"5 of the 5 members .* 'smaller-scale' are missing .* 'demo'"):
+        make(zoo_preset="smaller-scale").setup("fit")
+
+
 def test_unseen_candidates_are_in_no_training_block_and_no_design_but_routable(make):
     data = make(unseen_candidates=["*70b"])
     data.setup("test")
