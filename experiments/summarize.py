@@ -8,22 +8,13 @@ and the controls, which are means over the seeds' train splits. Accuracies in pe
 
 from __future__ import annotations
 
-import math
 import sys
-from statistics import mean, stdev
+from statistics import mean
 
 from satlight.evaluation import RoutingResults
+from satlight.metrics.seeds import seed_interval
 
 CONTROLS = ("random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle")
-# 97.5 % quantile of Student's t for 1, 2, ... degrees of freedom
-T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-
-def half_width(values: list[float]) -> float:
-    """Half the 95 % interval of the mean of independent runs."""
-    if len(values) < 2:
-        return math.nan
-    return T975[min(len(values) - 2, len(T975) - 1)] * stdev(values) / math.sqrt(len(values))
 
 
 def main(paths: list[str]) -> None:
@@ -39,7 +30,7 @@ def main(paths: list[str]) -> None:
     for kind in ("datasets", "groups"):
         for name in getattr(runs[0], kind):
             entries = [getattr(run, kind)[name] for run in runs]
-            routed = [entry["routed"] for entry in entries]
+            routed = seed_interval([entry["routed"] for entry in entries])
             cells = [
                 "–" if any(e.get(key) is None for e in entries) else f"{mean(e[key] for e in entries):.2f}"
                 for key in columns
@@ -47,7 +38,7 @@ def main(paths: list[str]) -> None:
             label = name if kind == "datasets" else f"**mean {name}**"
             ece = mean(entry["ece"] for entry in entries)
             print(
-                f"| {label} | {entries[0]['n']} | {mean(routed):.2f} | {half_width(routed):.2f} | "
+                f"| {label} | {entries[0]['n']} | {routed.mean:.2f} | {routed.half_width:.2f} | "
                 f"{' | '.join(cells)} | {ece:.3f} |"
             )
 

@@ -5,6 +5,8 @@ Shape legend: K quantities measured on the same N instructions, R resamples.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -104,15 +106,83 @@ def paired_bootstrap_interval(
         [Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3]
     """
     difference_N = value_N if baseline_N is None else value_N - baseline_N
+    return percentile_interval(_macro_draws(difference_N, known_N, group_N, resamples, seed)[1], level)
+
+
+class Difference(NamedTuple):
+    """How far one router is above another on the same instructions.
+
+    Args:
+        mean: Mean difference, in the unit of the values.
+        low: Lower bound of the interval.
+        high: Upper bound.
+        p: Two-sided bootstrap probability of a difference this far from 0 by luck, in (0, 1].
+        excludes_zero: Whether the interval lies on one side of 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    excludes_zero: bool
+
+
+def paired_bootstrap_difference(
+    value_N: Tensor,
+    baseline_N: Tensor,
+    known_N: Tensor | None = None,
+    group_N: Tensor | None = None,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Compare two routers by their outcomes on the same instructions.
+
+    The interval is that of :func:`paired_bootstrap_interval`. p is twice the smaller share of resamples on
+    either side of 0 (those at 0 count on both), each with one resample added, because R resamples cannot
+    tell less than about 2 / R.
+
+    Args:
+        value_N: Outcomes (N,) under the one router.
+        baseline_N: Outcomes (N,) under the other.
+        known_N: bool (N,), False where either is unknown; None = all known.
+        group_N: int64 (N,), for a mean over groups; None = one group.
+        resamples: Number of resamples.
+        level: Share of resamples inside the interval, in (0, 1).
+        seed: Of the draws.
+
+    Returns:
+        The difference; NaN with p = 1 when nothing is known.
+
+    Example:
+        >>> one, other = torch.tensor([1.0] * 30 + [0.0] * 20), torch.tensor([1.0] * 10 + [0.0] * 40)
+        >>> difference = paired_bootstrap_difference(one, other)
+        >>> round(difference.mean, 2), difference.excludes_zero, difference.p < 0.01
+        (0.4, True, True)
+        >>> paired_bootstrap_difference(one, one)
+        Difference(mean=0.0, low=0.0, high=0.0, p=1.0, excludes_zero=False)
+
+    Reference:
+        [Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3]
+    """
+    mean, draw_R = _macro_draws(value_N - baseline_N, known_N, group_N, resamples, seed)
+    low, high = percentile_interval(draw_R, level)
+    tail = min(int((draw_R <= 0).sum()), int((draw_R >= 0).sum()))
+    unknown = bool(draw_R.isnan().all())
+    p = 1.0 if unknown else min(1.0, 2 * (tail + 1) / (resamples + 1))
+    return Difference(mean, low, high, p, low > 0 or high < 0)
+
+
+def _macro_draws(
+    value_N: Tensor, known_N: Tensor | None, group_N: Tensor | None, resamples: int, seed: int
+) -> tuple[float, Tensor]:
+    """Mean over groups of the means within them, and the same for each resample (R,)."""
     known_N = torch.ones(len(value_N), dtype=torch.bool) if known_N is None else known_N
     group_N = torch.zeros(len(value_N), dtype=torch.long) if group_N is None else group_N
-    means = [
-        bootstrap_means(
-            difference_N[None, group_N == group],
-            known_N[None, group_N == group],
-            resamples=resamples,
-            seed=seed + i,
-        )[0]
-        for i, group in enumerate(group_N.unique())
-    ]
-    return percentile_interval(torch.stack(means).mean(0), level)
+    means, draws = [], []
+    for i, group in enumerate(group_N.unique()):
+        value_n, known_n = value_N[group_N == group], known_N[group_N == group]
+        means.append(torch.where(known_n, value_n, 0.0).double().sum() / known_n.sum())
+        draws.append(bootstrap_means(value_n[None], known_n[None], resamples=resamples, seed=seed + i)[0])
+    return torch.stack(means).mean().item(), torch.stack(draws).mean(0)

@@ -8,6 +8,8 @@ A soft outcome t stands for t right and 1 - t wrong answers, so a share of ten s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +39,55 @@ def calibration_bins(
         zero.index_add(0, index, outcome),
         zero.index_add(0, index, torch.ones_like(outcome)),
     )
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One bin of a reliability diagram.
+
+    Args:
+        low: Lower end of Pr(correct), inside the bin.
+        high: Upper end, outside it except for 1.
+        confidence: Mean Pr(correct) of its cells; NaN when it has none.
+        accuracy: Mean outcome of its cells; NaN when it has none.
+        count: Number of its cells.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def reliability_bins(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
+) -> list[ReliabilityBin]:
+    """The reliability diagram as numbers: promised and real accuracy over equally wide bins.
+
+    Args:
+        score_NM: Log-odds (N, M).
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+        bins: Number of bins on [0, 1].
+
+    Returns:
+        All bins from low to high, also the empty ones.
+
+    Example:
+        >>> known = torch.ones(1, 2, dtype=torch.bool)
+        >>> reliability_bins(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), known, bins=2)[1]
+        ReliabilityBin(low=0.5, high=1.0, confidence=0.5, accuracy=0.5, count=2)
+
+    Reference:
+        [Guo et al. 2017, "On Calibration of Modern Neural Networks", §2]
+    """
+    probability, outcome, count = calibration_bins(score_NM, outcome_NM, known_NM, bins)
+    rows = zip((probability / count).tolist(), (outcome / count).tolist(), count.tolist(), strict=True)
+    return [
+        ReliabilityBin(k / bins, (k + 1) / bins, confidence, accuracy, int(size))
+        for k, (confidence, accuracy, size) in enumerate(rows)
+    ]
 
 
 def calibration_error_of_bins(probability: Tensor, outcome: Tensor, count: Tensor) -> Tensor:

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from satlight.metrics import bootstrap
-from satlight.metrics.bootstrap import bootstrap_means, paired_bootstrap_interval, percentile_interval
+from satlight.metrics.bootstrap import (
+    bootstrap_means,
+    paired_bootstrap_difference,
+    paired_bootstrap_interval,
+    percentile_interval,
+)
 
 
 def coin(n: int, p: float = 0.5, seed: int = 0) -> torch.Tensor:
@@ -70,3 +75,34 @@ def test_nothing_known_or_no_instruction_is_nan():
 
 def test_one_instruction_has_no_spread():
     assert paired_bootstrap_interval(torch.tensor([1.0])) == (1.0, 1.0)
+
+
+def test_difference_says_whether_it_could_be_luck():
+    a = coin(400, 0.7)
+    b = a.clone()
+    b[:40] = 0
+    clear = paired_bootstrap_difference(a, b)
+    assert clear.mean == pytest.approx((a - b).mean().item(), abs=1e-6)
+    assert (clear.low, clear.high) == paired_bootstrap_interval(a, b)
+    assert clear.excludes_zero
+    assert clear.p == pytest.approx(2 / 2001)  # no resample on the other side
+    reverse = paired_bootstrap_difference(b, a)
+    assert (reverse.mean, reverse.p, reverse.excludes_zero) == (-clear.mean, clear.p, True)
+
+
+def test_p_agrees_with_the_normal_approximation():
+    a, b = coin(1000, 0.5, seed=1), coin(1000, 0.47, seed=2)
+    difference = paired_bootstrap_difference(a, b, resamples=8000)
+    z = (a - b).mean() / ((a - b).std() / math.sqrt(1000))
+    assert difference.p == pytest.approx(math.erfc(abs(z.item()) / math.sqrt(2)), abs=0.02)
+    assert difference.excludes_zero == (difference.p < 0.05)
+
+
+def test_difference_masks_and_averages_groups():
+    value, baseline = torch.tensor([1.0] * 90 + [0.0] * 10 + [1.0]), torch.zeros(101)
+    known, group = torch.arange(101) < 100, torch.tensor([0] * 90 + [1] * 11)
+    difference = paired_bootstrap_difference(value, baseline, known, group)
+    assert difference == (0.5, 0.5, 0.5, pytest.approx(2 / 2001), True)
+    nothing = paired_bootstrap_difference(value, baseline, torch.zeros(101, dtype=torch.bool))
+    assert math.isnan(nothing.mean)
+    assert (nothing.p, nothing.excludes_zero) == (1.0, False)

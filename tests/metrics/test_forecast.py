@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from satlight.metrics import forecast
 
@@ -63,6 +64,27 @@ def test_calibration_bins_hold_the_extremes():
     _, outcome, count = forecast.calibration_bins(score, torch.ones(1, 4), KNOWN_4, bins=4)
     assert count.tolist() == [1, 0, 1, 2]
     assert outcome.tolist() == [1, 0, 1, 2]
+
+
+def test_reliability_bins_equal_scikit_learn(cells):
+    cells = (cells[0] + 0.01, *cells[1:])  # off the edge at 0.5, which scikit-learn puts into the lower bin
+    truth, probability = flat(*cells)
+    bins = forecast.reliability_bins(*cells, bins=10)
+    accuracy, confidence = calibration_curve(truth, probability, n_bins=10)  # leaves out empty bins
+    filled = [b for b in bins if b.count]
+    assert [b.accuracy for b in filled] == pytest.approx(accuracy.tolist(), rel=1e-5)
+    assert [b.confidence for b in filled] == pytest.approx(confidence.tolist(), rel=1e-5)
+    assert [(b.low, b.high) for b in bins] == [(k / 10, (k + 1) / 10) for k in range(10)]
+    assert sum(b.count for b in bins) == len(truth)
+    ece = sum(b.count * abs(b.accuracy - b.confidence) for b in filled) / len(truth)
+    assert forecast.expected_calibration_error(*cells, bins=10).item() == pytest.approx(ece, rel=1e-5)
+
+
+def test_an_empty_reliability_bin_has_no_accuracy():
+    low, high = forecast.reliability_bins(torch.full((1, 4), 2.0), torch.ones(1, 4), KNOWN_4, bins=2)
+    assert (low.count, high.count, high.accuracy) == (0, 4, 1.0)
+    assert math.isnan(low.accuracy)
+    assert math.isnan(low.confidence)
 
 
 def test_soft_outcomes_count_as_that_many_samples():

@@ -1,0 +1,261 @@
+"""What routing costs, and which quality a cost can buy.
+
+Shape legend: N instructions and M candidates of a matrix, P points (policies) of a quality-cost curve.
+
+Costs are US dollars of one call; they belong to records, so a cell without a record needs none. A record
+without a cost is an error everywhere here: an unknown price counted as $0 would make its candidate win.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from satlight.errors import SatlightError
+from satlight.metrics.functional import NONE, masked_mean, outcomes_of
+
+Curve = tuple[Tensor, Tensor]
+"""Mean costs and mean outcomes of P policies, float64 (P,) each."""
+
+
+def checked_costs(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Costs as float64, 0 where there is no record, after making sure that every record has one.
+
+    Args:
+        cost_NM: US dollars (N, M); NaN = unknown.
+        known_NM: bool (N, M).
+
+    Returns:
+        float64 (N, M).
+
+    Raises:
+        SatlightError: A record whose cost is NaN, infinite or negative.
+
+    Example:
+        >>> checked_costs(torch.tensor([[0.5, float("nan")]]), torch.tensor([[True, False]])).tolist()
+        [[0.5, 0.0]]
+    """
+    wrong_NM = known_NM & ~(cost_NM.isfinite() & (cost_NM >= 0))
+    if len(bad := wrong_NM.nonzero()):
+        row, column = bad[0].tolist()
+        raise SatlightError(
+            f"{len(bad)} of {int(known_NM.sum())} records have no usable cost, the first in row {row} and "
+            f"column {column} (counting from 0): {cost_NM[row, column]}. A cost is a finite number of US "
+            "dollars, 0 or more, for every record; an unknown price is not $0. Fill in cost_usd, or leave "
+            "out the candidates without prices."
+        )
+    return torch.where(known_NM, cost_NM.double(), 0.0)
+
+
+def mean_cost(choice_N: Tensor, cost_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Mean cost of the chosen candidates, over the instructions where the chosen one has a record.
+
+    Args:
+        choice_N: int64 (N,), columns; -1 = none.
+        cost_NM: US dollars (N, M).
+        known_NM: bool (N, M).
+
+    Returns:
+        Scalar, US dollars per instruction; NaN when no chosen candidate has a record.
+
+    Raises:
+        SatlightError: A record without a cost.
+
+    Example:
+        >>> cost, known = torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2, 2, dtype=torch.bool)
+        >>> mean_cost(torch.tensor([0, 1]), cost, known).item()
+        2.0
+    """
+    return masked_mean(*outcomes_of(choice_N, checked_costs(cost_NM, known_NM), known_NM))
+
+
+def single_points(outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Curve:
+    """Mean cost and mean outcome of each candidate alone, NaN for one without records.
+
+    Returns:
+        Two float64 (M,).
+
+    Raises:
+        SatlightError: A record without a cost.
+
+    Example:
+        >>> outcome, cost = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 3.0], [1.0, 5.0]])
+        >>> [x.tolist() for x in single_points(outcome, torch.ones(2, 2, dtype=torch.bool), cost)]
+        [[1.0, 4.0], [0.5, 1.0]]
+    """
+    cost_NM, count_M = checked_costs(cost_NM, known_NM), known_NM.sum(0)
+    return cost_NM.sum(0) / count_M, torch.where(known_NM, outcome_NM.double(), 0.0).sum(0) / count_M
+
+
+# -- trading quality for cost ------------------------------------------------------------------------------
+
+
+def trade_off_choices(probability_NM: Tensor, price: Tensor, weight: float) -> Tensor:
+    """Per instruction the candidate with the highest Pr(correct) - weight · price.
+
+    Args:
+        probability_NM: Pr(correct) (N, M); minus infinity = not to be chosen.
+        price: What each candidate is expected to cost, (M,) or (N, M), in US dollars.
+        weight: How much probability a dollar is worth, >= 0; infinity = the lowest price, and among equals
+            the highest probability.
+
+    Returns:
+        int64 (N,), columns.
+
+    Example:
+        >>> probability, price = torch.tensor([[0.6, 0.9]]), torch.tensor([1.0, 2.0])
+        >>> [trade_off_choices(probability, price, weight).item() for weight in (0.0, 0.4, float("inf"))]
+        [1, 0, 0]
+    """
+    price_NM = price.expand_as(probability_NM).double()
+    if weight != float("inf"):
+        return (probability_NM.double() - weight * price_NM).argmax(1)
+    allowed_NM = torch.where(probability_NM == float("-inf"), float("inf"), price_NM)
+    cheapest_NM = allowed_NM == allowed_NM.min(1, keepdim=True).values
+    return torch.where(cheapest_NM, probability_NM, float("-inf")).argmax(1)
+
+
+def trade_off_weights(price: Tensor, steps: int = 49) -> list[float]:
+    """Weights that lead from "quality alone" to "price alone", whatever the unit of the prices.
+
+    Args:
+        price: Expected costs, (M,) or (N, M).
+        steps: Weights between the two ends, evenly spaced on a logarithmic scale.
+
+    Returns:
+        0, then ``steps`` weights at which the whole spread of prices is worth a probability of 0.001 to
+        1,000, then infinity; only 0 when all prices are equal.
+
+    Example:
+        >>> trade_off_weights(torch.tensor([1.0, 3.0]), steps=3)
+        [0.0, 0.0005, 0.5, 500.0, inf]
+        >>> trade_off_weights(torch.tensor([2.0, 2.0]))
+        [0.0]
+    """
+    spread = float(price.max() - price.min())
+    if spread == 0:
+        return [0.0]
+    exponents = [6 * step / (steps - 1) - 3 if steps > 1 else 0.0 for step in range(steps)]
+    return [0.0, *(10**exponent / spread for exponent in exponents), float("inf")]
+
+
+def trade_off_curve(
+    probability_NM: Tensor, price: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
+) -> Curve:
+    """What really happens as a router trades quality for cost, from the best it can do to the cheapest.
+
+    Prices are what the router may know beforehand, such as mean costs on *train*; costs are what the calls
+    cost in the end.
+
+    Args:
+        probability_NM: Pr(correct) (N, M) that the router predicts.
+        price: Expected costs, (M,) or (N, M), in US dollars.
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+        cost_NM: US dollars (N, M).
+
+    Returns:
+        The curve, one point per weight of :func:`trade_off_weights`, in that order.
+
+    Raises:
+        SatlightError: A record without a cost, or a price that is not a finite number.
+
+    Example:
+        >>> outcome, cost = torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([[1.0, 3.0], [1.0, 3.0]])
+        >>> known = torch.ones(2, 2, dtype=torch.bool)
+        >>> curve = trade_off_curve(torch.tensor([[0.2, 0.9], [0.8, 0.9]]), cost[0], outcome, known, cost)
+        >>> [(x.tolist()[0], x.tolist()[-1]) for x in curve]
+        [(3.0, 1.0), (1.0, 0.5)]
+    """
+    if not price.isfinite().all():
+        raise SatlightError(
+            f"{int((~price.isfinite()).sum())} of {price.numel()} prices are not finite numbers; every "
+            "candidate needs a price to be weighed against, e.g. its mean cost on train"
+        )
+    cost_NM = checked_costs(cost_NM, known_NM)
+    points = []
+    for weight in trade_off_weights(price):
+        choice_N = trade_off_choices(probability_NM, price, weight)
+        points.append(policy_point(choice_N, outcome_NM, known_NM, cost_NM))
+    costs, qualities = zip(*points, strict=True)
+    return torch.stack(costs), torch.stack(qualities)
+
+
+def router_curve(
+    score_NM: Tensor, price_M: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
+) -> Curve:
+    """The curve of a router, with the policy that every router may fall back on.
+
+    That is the cheapest candidate for everything; with it the curves of all routers begin at the same cost,
+    so that their AIQ has the same bounds.
+
+    Args:
+        score_NM: Log-odds (N, M).
+        price_M: Expected costs (M,) in US dollars, e.g. mean costs on train.
+        outcome_NM: Outcomes (N, M).
+        known_NM: bool (N, M).
+        cost_NM: US dollars (N, M).
+
+    Returns:
+        The curve: :func:`trade_off_curve`, then that policy.
+
+    Raises:
+        SatlightError: A record without a cost, or a price that is not a finite number.
+    """
+    trade_off = trade_off_curve(score_NM.double().sigmoid(), price_M, outcome_NM, known_NM, cost_NM)
+    single = single_points(outcome_NM, known_NM, cost_NM)
+    cheapest = int(single[0].nan_to_num(float("inf")).argmin())
+    return with_point(trade_off, (single[0][cheapest], single[1][cheapest]))
+
+
+def with_point(curve: Curve, point: tuple[Tensor, Tensor]) -> Curve:
+    """The curve with one more policy."""
+    return torch.cat([curve[0], point[0][None]]), torch.cat([curve[1], point[1][None]])
+
+
+def policy_point(
+    choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean cost and mean outcome of a choice, over the instructions where the chosen one has a record.
+
+    Example:
+        >>> outcome, cost = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 3.0]])
+        >>> point = policy_point(torch.tensor([1]), outcome, torch.ones(1, 2, dtype=torch.bool), cost)
+        >>> [x.item() for x in point]
+        [3.0, 1.0]
+    """
+    outcome_N, known_N = outcomes_of(choice_N, outcome_NM, known_NM)
+    cost_N, _ = outcomes_of(choice_N, cost_NM, known_NM)
+    return masked_mean(cost_N.double(), known_N), masked_mean(outcome_N.double(), known_N)
+
+
+def cheapest_choices(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
+    """Per instruction the candidate whose recorded call cost least; -1 where there is no record.
+
+    Where ORBIT's quality-cost curves of all routers begin.
+
+    Example:
+        >>> cost, known = torch.tensor([[2.0, 1.0], [5.0, 0.0]]), torch.tensor([[True, True], [True, False]])
+        >>> cheapest_choices(cost, known).tolist()
+        [1, 0]
+    """
+    choice_N = torch.where(known_NM, cost_NM, float("inf")).argmin(1)
+    return torch.where(known_NM.any(1), choice_N, NONE)
+
+
+def cost_bounds(cost_NM: Tensor, known_NM: Tensor) -> tuple[float, float]:
+    """Mean over instructions of the lowest and of the highest cost of any recorded call.
+
+    No router can be cheaper or dearer. ORBIT's nAUC is measured between the two.
+
+    Raises:
+        SatlightError: A record without a cost.
+
+    Example:
+        >>> cost_bounds(torch.tensor([[1.0, 3.0], [2.0, 8.0]]), torch.ones(2, 2, dtype=torch.bool))
+        (1.5, 5.5)
+    """
+    cost_NM, some_N = checked_costs(cost_NM, known_NM), known_NM.any(1)
+    low_N = torch.where(known_NM, cost_NM, float("inf")).amin(1)
+    high_N = torch.where(known_NM, cost_NM, 0.0).amax(1)
+    return masked_mean(low_N, some_N).item(), masked_mean(high_N, some_N).item()
