@@ -1,0 +1,155 @@
+"""Vectors of texts on disk, so that a frozen text embedder reads each text once and for all.
+
+Shape legend: N texts, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from satlight import weights
+from satlight.errors import SatlightError
+from satlight.files import atomic_path, cache_dir
+from satlight.weights_store import MODEL_SUFFIXES, Manifest, sha256_of
+
+FORMAT = 2
+"""Raise it when the same weights begin to give other vectors, so that old ones are not used."""
+
+SHARD_BATCHES = 32
+"""Batches between two writes; what a killed process loses at most."""
+
+PROGRESS_FROM = 512
+"""Texts that must be new before a progress bar is worth its line."""
+
+
+class VectorStore:
+    """Vectors of texts by one embedder, kept in memory and on disk.
+
+    The files lie under ``embeddings/`` in :func:`satlight.files.cache_dir`, in a folder per embedder. They
+    are written whole, so two processes may fill the same folder at once.
+
+    Args:
+        embedder: Whatever tells the embedder's vectors from another's, e.g. from :func:`identity`.
+
+    Example:
+        >>> import os, tempfile
+        >>> os.environ["SATLIGHT_CACHE"] = tempfile.mkdtemp()
+        >>> store = VectorStore("lengths")
+        >>> store.read(["a", "bcd"], lambda texts: np.array([[len(t)] for t in texts])).tolist()
+        [[1.0], [3.0]]
+        >>> VectorStore("lengths").read(["bcd"], lambda texts: 1 / 0).tolist()
+        [[3.0]]
+        >>> del os.environ["SATLIGHT_CACHE"]
+    """
+
+    def __init__(self, embedder: str) -> None:
+        name = hashlib.blake2b(f"{FORMAT}\0{embedder}".encode(), digest_size=8).hexdigest()
+        self.folder = cache_dir() / "embeddings" / name
+        self._vectors: dict[bytes, np.ndarray] = {}
+        self._shards: set[str] = set()
+
+    def read(
+        self, texts: Sequence[str], embed: Callable[[list[str]], np.ndarray], batch_size: int = 64
+    ) -> np.ndarray:
+        """Vectors of texts; those not in the store are computed and put there.
+
+        Args:
+            texts: N texts, at least one.
+            embed: n texts → (n, D), asked for the new ones in batches of like length.
+            batch_size: Texts per call of ``embed``.
+
+        Returns:
+            float32 (N, D).
+
+        Raises:
+            SatlightError: A damaged file in the store.
+        """
+        keys = [_key(text) for text in texts]
+        if any(key not in self._vectors for key in keys):
+            self._read_shards()
+        absent = {k: text for k, text in zip(keys, texts, strict=True) if k not in self._vectors}
+        for part in self._computed(absent, embed, batch_size):
+            self._write_shard(part)
+        return np.stack([self._vectors[key] for key in keys])
+
+    def _read_shards(self) -> None:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name in self._shards:
+                continue
+            try:
+                shard = load_file(path)
+            except SafetensorError as error:
+                raise SatlightError(f"The vectors in {path} cannot be read ({error}). Delete it.") from None
+            self._vectors.update(zip(map(bytes, shard["keys"]), shard["vectors"], strict=True))
+            self._shards.add(path.name)
+
+    def _write_shard(self, part: dict[bytes, np.ndarray]) -> None:
+        from safetensors.numpy import save_file
+
+        keys = np.frombuffer(b"".join(part), dtype=np.uint8).reshape(len(part), -1)
+        name = f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.safetensors"
+        with atomic_path(self.folder / name) as temporary:
+            save_file({"keys": keys, "vectors": np.stack(list(part.values()))}, temporary)
+        self._shards.add(name)
+        self._vectors.update(part)
+
+    @staticmethod
+    def _computed(
+        absent: dict[bytes, str], embed: Callable[[list[str]], np.ndarray], batch_size: int
+    ) -> Iterator[dict[bytes, np.ndarray]]:
+        """Vectors of new texts, a shard at a time; texts of like length share a batch."""
+        from rich.console import Console
+        from rich.progress import track
+
+        items = sorted(absent.items(), key=lambda item: (len(item[1]), item[0]))
+        starts = track(
+            range(0, len(items), batch_size),
+            description=f"Embedding {len(items)} texts",
+            console=Console(stderr=True),
+            disable=len(items) < PROGRESS_FROM,
+            transient=True,
+        )
+        shard: dict[bytes, np.ndarray] = {}
+        for number, start in enumerate(starts, start=1):
+            batch = items[start : start + batch_size]
+            vectors = np.asarray(embed([text for _, text in batch]), dtype=np.float32)
+            shard.update(zip((key for key, _ in batch), vectors, strict=True))
+            if number % SHARD_BATCHES == 0:
+                yield shard
+                shard = {}
+        if shard:
+            yield shard
+
+
+def identity(backbone: str) -> str:
+    """A text that changes with a backbone's name (which decides prefixes) and with its files.
+
+    Args:
+        backbone: Name of a text embedder (:mod:`satlight.weights`); ``tiny:`` ones are told by name alone.
+    """
+    if backbone.startswith("tiny:"):
+        return backbone
+    hashes = sorted(_file_hashes(weights.resolve(backbone)))
+    return "\0".join([backbone, *(f"{name}\0{sha256}" for name, sha256 in hashes)])
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _file_hashes(path: Path) -> list[tuple[str, str]]:
+    """The model files of a backbone with their SHA-256; from the manifest where one was written."""
+    if path.is_file():
+        return [(path.name, sha256_of(path))]
+    manifest = Manifest.read(path)
+    if manifest is not None:
+        return [(name, sha256) for name, (_, sha256) in manifest.files.items()]
+    files = (file for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES)
+    return [(file.relative_to(path).as_posix(), sha256_of(file)) for file in files]

@@ -1,0 +1,95 @@
+"""Vectors on disk: computed once, whole files, damage named."""
+
+import numpy as np
+import pytest
+
+from satlight.embedding import Embedder
+from satlight.errors import SatlightError
+from satlight.vectors import VectorStore, identity
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SATLIGHT_CACHE", str(tmp_path))
+
+
+def lengths(texts):
+    return np.array([[len(text), 1.0] for text in texts])
+
+
+def never(texts):
+    raise AssertionError(f"computed again: {texts}")
+
+
+def test_a_text_is_computed_once_even_by_another_process():
+    asked = []
+
+    def embed(texts):
+        asked.extend(texts)
+        return lengths(texts)
+
+    store = VectorStore("e")
+    first = store.read(["a", "bcd", "a"], embed)
+    assert first.tolist() == [[1, 1], [3, 1], [1, 1]]
+    assert sorted(asked) == ["a", "bcd"]
+    assert VectorStore("e").read(["bcd", "a"], never).tolist() == [[3, 1], [1, 1]]
+    assert store.read(["a", "xy"], embed).tolist() == [[1, 1], [2, 1]]
+    assert asked[-1] == "xy"
+
+
+def test_embedders_do_not_share_vectors():
+    VectorStore("e").read(["a"], lengths)
+    assert VectorStore("other").read(["a"], lambda texts: np.zeros((1, 2))).tolist() == [[0, 0]]
+
+
+def test_batches_hold_texts_of_like_length():
+    sizes = []
+
+    def embed(texts):
+        sizes.append([len(text) for text in texts])
+        return lengths(texts)
+
+    VectorStore("e").read(["aaaa", "b", "ccc", "dd"], embed, batch_size=2)
+    assert sizes == [[1, 2], [3, 4]]
+
+
+def test_what_was_computed_before_a_crash_is_kept(monkeypatch):
+    monkeypatch.setattr("satlight.vectors.SHARD_BATCHES", 1)
+
+    def fails_at_long(texts):
+        if len(texts[0]) > 2:
+            raise KeyboardInterrupt
+        return lengths(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        VectorStore("e").read(["a", "bcd"], fails_at_long, batch_size=1)
+    assert VectorStore("e").read(["a"], never).tolist() == [[1, 1]]
+
+
+def test_a_damaged_file_is_named():
+    store = VectorStore("e")
+    store.read(["a"], lengths)
+    (path,) = store.folder.glob("*.safetensors")
+    path.write_bytes(b"cut off")
+    with pytest.raises(SatlightError, match=rf"{path.name}.*Delete it"):
+        VectorStore("e").read(["a"], lengths)
+
+
+def test_identity_follows_the_files(tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    before = identity(str(folder))
+    (folder / "notes.md").write_text("not part of the model")
+    assert identity(str(folder)) == before
+    (folder / "model.safetensors").write_bytes(b"two")
+    assert identity(str(folder)) != before
+
+
+def test_embedder_gives_unit_rows_and_refuses_nonsense():
+    vectors = Embedder("tiny:bert")(["What is 2 + 2?", "Sort."])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    with pytest.raises(SatlightError, match="no texts"):
+        Embedder("tiny:bert")([])
+    with pytest.raises(SatlightError, match="batch_size=0"):
+        Embedder("tiny:bert", batch_size=0)
