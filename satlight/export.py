@@ -80,6 +80,8 @@ def export_router(
     """
     import torch
 
+    from satlight.callbacks.calibration import temperature_of
+    from satlight.metrics.calibration import Temperature
     from satlight.routing import Router
 
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -97,6 +99,8 @@ def export_router(
         },
         "unseen_in_training": data.unseen,
     }
-    Router(module.cpu(), candidates, data.capabilities(names), about).save_pretrained(folder)
+    calibration = temperature_of(content) or Temperature()  # trained without it: probabilities as they are
+    capabilities = data.capabilities(names)
+    Router(module.cpu(), candidates, capabilities, about, calibration).save_pretrained(folder)
     data.aptitude.save(Path(folder) / "aptitude.json")
     return Path(folder)

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 from satlight import runs
+from satlight.callbacks.calibration import TemperatureScaling
 from satlight.callbacks.report import RoutingReport
 from satlight.callbacks.wandb_tables import WandbTables, offline_without_key, wandb_loggers
 from satlight.errors import SatlightError
@@ -52,7 +53,7 @@ class SatlightCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [RoutingReport(), WandbTables()]},
+            trainer_defaults={"callbacks": [TemperatureScaling(), RoutingReport(), WandbTables()]},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # config.yaml is the record; see docs/decisions.md
             parser_kwargs={"parser_mode": "omegaconf"},

@@ -82,7 +82,7 @@ ALLOWED = {
         "capability.perturbations",
     ],
     "evaluation": ["evaluation", "records", "metrics"],
-    "routing": ["routing", "records", "capability", "modules"],
+    "routing": ["routing", "records", "capability", "modules", "metrics.calibration"],
 }
 
 

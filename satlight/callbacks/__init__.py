@@ -1,6 +1,8 @@
 """Callbacks: the places where data and modules meet."""
 
+from satlight.callbacks.calibration import TemperatureScaling
+from satlight.callbacks.hard_negatives import HardNegatives
 from satlight.callbacks.report import RoutingReport
 from satlight.callbacks.two_stage import TwoStageTuning
 
-__all__ = ["RoutingReport", "TwoStageTuning"]
+__all__ = ["HardNegatives", "RoutingReport", "TemperatureScaling", "TwoStageTuning"]

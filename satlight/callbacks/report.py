@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
+from satlight.callbacks.calibration import TemperatureScaling
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
 
@@ -30,7 +31,8 @@ class RoutingReport(Callback):
     """Prints and saves the table of ``test`` with every control; writes the scores of ``predict``.
 
     ``test`` writes results.json, results.csv and choices.csv into the run's folder, ``predict`` writes
-    scores.parquet there: a column instruction_id and one float32 column of log-odds per candidate.
+    scores.parquet there: a column instruction_id and one float32 column of log-odds per candidate. Where
+    the checkpoint holds a temperature, the table also has the calibration error with it.
 
     Args:
         resamples: Bootstrap resamples of every interval.
@@ -83,6 +85,7 @@ class RoutingReport(Callback):
                 "limits."
             )
         data = self._data(trainer)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         self.results = evaluate(
             self._scores,
             self._view,
@@ -90,6 +93,7 @@ class RoutingReport(Callback):
             data.test_groups,
             seed=self.seed,
             resamples=self.resamples,
+            calibration=next((c.fitted for c in callbacks if isinstance(c, TemperatureScaling)), None),
         )
         folder = run_folder(trainer)
         self.results.save(folder)

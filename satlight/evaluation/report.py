@@ -3,13 +3,15 @@
 Shape legend: N instructions and M candidates of the test records, R bootstrap resamples.
 
 Units in results: accuracies, their intervals and differences are percent; ``gap_closed``,
-``reachable_gap_closed``, ``share``, ``ece`` and ``brier`` are fractions. None = cannot be measured.
+``reachable_gap_closed``, ``share``, ``ece``, ``ece_calibrated`` and ``brier`` are fractions. None = cannot be
+measured.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from satlight.metrics import forecast, functional
 from satlight.metrics.bootstrap import bootstrap_means, percentile_interval
 
 if TYPE_CHECKING:
+    from satlight.metrics.calibration import Temperature
     from satlight.records import PerformanceRecords
 
 Entry = dict[str, Any]
@@ -37,6 +40,8 @@ def evaluate(
     seed: int = 0,
     resamples: int = 2000,
     split: str = "test",
+    calibration: Temperature | None = None,
+    controls: dict[str, Control] | None = None,
 ) -> RoutingResults:
     """Judge a router's scores on test records, beside all controls.
 
@@ -54,6 +59,9 @@ def evaluate(
         seed: Of the bootstrap.
         resamples: R, number of bootstrap resamples.
         split: Name of the judged split, written into the results.
+        calibration: Temperature fitted on validation rows; adds ``ece_calibrated``, and changes nothing else.
+        controls: What :func:`satlight.evaluation.measure_controls` gives for the same test and train records,
+            where many routers are judged on them; None = measured here.
 
     Returns:
         The results, ready to print and save.
@@ -77,7 +85,8 @@ def evaluate(
     names = list(dict.fromkeys(test.datasets.tolist()))
     groups = check_groups({"all": names} if groups is None else groups, names)
     choice_N = functional.choose(score_NM)
-    columns = _columns(choice_N, test, train)
+    controls = measure_controls(test, train) if controls is None else controls
+    columns = _columns(choice_N, test, controls)
     datasets: dict[str, Entry] = {}
     draws: dict[str, Tensor] = {}
     for name in names:
@@ -87,7 +96,7 @@ def evaluate(
         datasets[name] = {
             **_accuracies(columns_here),
             **_intervals(draws[name]),
-            **_per_candidate(score_NM[rows], test, rows),
+            **_per_candidate(score_NM[rows], test, rows, calibration),
             "best_single_candidate": _candidate(columns_here["best_single"], test),
             "dataset_best_candidate": _candidate(columns_here["dataset_best"], test),
         }
@@ -103,6 +112,7 @@ def evaluate(
         score_column=test.score_column,
         data={"name": test.name, "fingerprint": test.fingerprint, "simulated": test.simulated},
         seed=seed,
+        calibration=None if calibration is None else asdict(calibration),
     )
 
 
@@ -149,11 +159,8 @@ def _checked_scores(score_NM: np.ndarray | Tensor, test: PerformanceRecords) -> 
     return score_NM
 
 
-def _columns(
-    choice_N: Tensor, test: PerformanceRecords, train: PerformanceRecords | None
-) -> dict[str, Control]:
+def _columns(choice_N: Tensor, test: PerformanceRecords, controls: dict[str, Control]) -> dict[str, Control]:
     """Outcomes under the router and under every control; with true probabilities, what to expect of them."""
-    controls = measure_controls(test, train)
     columns = {"routed": Control(*functional.outcomes_of(choice_N, *matrices(test)), choice_N), **controls}
     if test.expected is not None:
         expected_NM = torch.from_numpy(np.array(test.expected, dtype=np.float32))
@@ -184,14 +191,21 @@ def _accuracies(columns: dict[str, Control]) -> Entry:
     }
 
 
-def _per_candidate(score_NM: Tensor, test: PerformanceRecords, rows: Tensor) -> Entry:
+def _per_candidate(
+    score_NM: Tensor, test: PerformanceRecords, rows: Tensor, calibration: Temperature | None
+) -> Entry:
     """Calibration, the share of each candidate among the choices, and its own accuracy."""
     outcome_NM, known_NM = matrices(test.rows(rows.numpy()))
     share_M = functional.selection_share(functional.choose(score_NM), len(test.model_ids))
     group_N = torch.zeros(len(rows), dtype=torch.long)
     single_M = 100 * functional.group_means(outcome_NM, known_NM, group_N, 1)[0]
+    calibrated = {}
+    if calibration is not None:
+        error = forecast.expected_calibration_error(calibration.apply(score_NM), outcome_NM, known_NM)
+        calibrated["ece_calibrated"] = error.item()
     return {
         "ece": forecast.expected_calibration_error(score_NM, outcome_NM, known_NM).item(),
+        **calibrated,
         "brier": forecast.brier_score(score_NM, outcome_NM, known_NM).item(),
         "share": dict(zip(test.model_ids, share_M.tolist(), strict=True)),
         "single": dict(zip(test.model_ids, single_M.tolist(), strict=True)),

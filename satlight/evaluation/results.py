@@ -18,7 +18,7 @@ class RoutingResults:
     """What :func:`satlight.evaluation.evaluate` measured; ``results.json`` has the same keys.
 
     Accuracies, their intervals and differences are percent; ``gap_closed``, ``reachable_gap_closed``,
-    ``share``, ``ece`` and ``brier`` are fractions. None = cannot be measured.
+    ``share``, ``ece``, ``ece_calibrated`` and ``brier`` are fractions. None = cannot be measured.
 
     Args:
         datasets: Per dataset ``routed``, ``interval`` [low, high], ``versus_best_single`` [low, high] of the
@@ -27,13 +27,14 @@ class RoutingResults:
             ``n_unknown`` of them without a record of the routed candidate, ``share`` and ``single`` (own
             accuracy) of each candidate, ``best_single_candidate``, ``dataset_best_candidate``; on simulated
             records also ``bayes_optimal``, ``routed_expected``, ``best_single_expected`` and
-            ``reachable_gap_closed``, by true probabilities.
+            ``reachable_gap_closed``, by true probabilities; with a ``calibration`` also ``ece_calibrated``.
         groups: The same per named group, macro means over its datasets.
         candidates: Candidate names, in the order of the scores' columns.
         split: Split that was judged.
         score_column: Column of the records that held the outcomes.
         data: ``name``, ``fingerprint`` and ``simulated`` of the judged records.
         seed: Of the bootstrap.
+        calibration: ``temperature`` and ``bias`` fitted on validation; None = there are none.
     """
 
     datasets: dict[str, dict[str, Any]]
@@ -43,6 +44,7 @@ class RoutingResults:
     score_column: str
     data: dict[str, Any]
     seed: int
+    calibration: dict[str, float] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One flat row per dataset and group: the scalars, with intervals as two columns each.

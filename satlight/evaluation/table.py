@@ -86,7 +86,8 @@ def _number(value: float | None, factor: float = 1, decimals: int = 1) -> str:
 def _remarks(results: RoutingResults) -> list[str]:
     lines = []
     short = _short_names(results.candidates)
-    for name, entry in (results.groups or results.datasets).items():
+    groups = results.groups or results.datasets
+    for name, entry in groups.items():
         low, high = entry["versus_best_single"]
         if low is not None:
             best = short[entry["best_single_candidate"]]
@@ -95,6 +96,12 @@ def _remarks(results: RoutingResults) -> list[str]:
         shown = [f"{short[m]} {100 * share:.0f} %" for share, m in chosen[:_MOST_CHOSEN]]
         rest = [f"{len(chosen) - _MOST_CHOSEN} more"] if len(chosen) > _MOST_CHOSEN else []
         lines.append(f"{name}: chose {', '.join(shown + rest)}; {len(chosen)} of {len(short)} candidates")
+    if results.calibration is not None:
+        shown = ", ".join(
+            f"{name} {_number(entry['ece'], 1, 3)} → {_number(entry['ece_calibrated'], 1, 3)}"
+            for name, entry in groups.items()
+        )
+        lines.append(f"ECE after temperature scaling, fitted on validation: {shown}")
     if unknown := sum(entry["n_unknown"] for entry in results.datasets.values()):
         lines.append(f"routed leaves out {unknown} of the instructions: no record of the routed candidate")
     return lines

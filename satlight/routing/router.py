@@ -16,6 +16,7 @@ from torch import Tensor
 
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
+from satlight.metrics.calibration import Temperature
 from satlight.modules import BlockRouter, CapabilityEncoder, ModelSAT, Projector, RouterLLM
 from satlight.types import Block, Candidate, Capability, Result
 
@@ -28,8 +29,8 @@ class Choice:
 
     Args:
         model_id: The candidate.
-        probability: Predicted Pr(correct) = sigmoid(score), in [0, 1].
-        score: Log-odds.
+        probability: Predicted Pr(correct) in [0, 1], calibrated: sigmoid(score / temperature + bias).
+        score: Log-odds, as the module gives them.
     """
 
     model_id: str
@@ -62,6 +63,7 @@ class Router:
         candidates: M candidates.
         capabilities: Their capability representations.
         about: Facts kept with the router, e.g. what it was trained on.
+        calibration: Temperature and bias of the probabilities; none unless given. Scores stay as they are.
 
     Example:
         >>> module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"))
@@ -78,6 +80,7 @@ class Router:
         candidates: Sequence[Candidate],
         capabilities: Sequence[Capability],
         about: dict[str, Any] | None = None,
+        calibration: Temperature = Temperature(),  # noqa: B008  frozen
     ) -> None:
         if len(candidates) != len(capabilities) or not candidates:
             raise SatlightError(
@@ -87,6 +90,7 @@ class Router:
         self.module = module.eval()
         self.candidates, self.capabilities = tuple(candidates), tuple(capabilities)
         self.about = about or {}
+        self.calibration = calibration
 
     @property
     def model_ids(self) -> list[str]:
@@ -156,7 +160,7 @@ class Router:
         texts = [instructions] if isinstance(instructions, str) else list(instructions)
         names = [self.model_ids[c] for c in self._columns(candidates)]
         score_BC = self.score(texts, candidates)
-        probability_BC = score_BC.sigmoid()
+        probability_BC = self.calibration.apply(score_BC).sigmoid()
         rankings = []
         for b in range(len(texts)):
             order = torch.sort(score_BC[b], descending=True, stable=True).indices[:top_k].tolist()
@@ -193,6 +197,7 @@ class Router:
                 "max_instruction_tokens": router_llm.max_instruction_tokens,
                 "inquiry": router_llm.inquiry,
             },
+            "calibration": asdict(self.calibration),
             "about": self.about,
         }
         zoo = [
@@ -231,6 +236,7 @@ class Router:
                     f"{folder / 'config.json'}: format is {found!r}; this version reads {FORMAT!r}"
                 )
             module = _build(folder, config)
+            calibration = Temperature(**config.get("calibration", {}))  # older folders have none
         with _sound(folder / "router.safetensors"):
             rest = load_file(folder / "router.safetensors")
             missing, unexpected = module.load_state_dict(rest, strict=False)
@@ -247,7 +253,7 @@ class Router:
             capabilities = [
                 tuple(_from_json(statement) for statement in entry["capability"]) for entry in zoo
             ]
-        return cls(module, candidates, capabilities, config.get("about"))
+        return cls(module, candidates, capabilities, config.get("about"), calibration)
 
 
 def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | None]:

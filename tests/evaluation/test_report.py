@@ -13,6 +13,7 @@ import torch
 
 from satlight.errors import SatlightError
 from satlight.evaluation import check_groups, evaluate
+from satlight.metrics.calibration import Temperature
 from satlight.records import PerformanceRecords
 from satlight.types import Candidate
 
@@ -200,3 +201,17 @@ def test_evaluation_needs_neither_lightning_nor_transformers():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_temperature_adds_the_calibrated_error_and_changes_nothing_else():
+    # 80 % sure and half of them right; a temperature that makes every score 0 says 50 %.
+    outcomes = [[1, 0], [0, 1]]
+    score = np.array([[logit(0.8), logit(0.8) - 1e-6]] * 2)
+    plain = evaluate(score, records(outcomes), None)
+    scaled = evaluate(score, records(outcomes), None, calibration=Temperature(1e6))
+    assert plain.calibration is None
+    assert scaled.calibration == {"temperature": 1e6, "bias": 0.0}
+    entry, before = scaled.groups["all"], plain.groups["all"]
+    assert entry.pop("ece_calibrated") == pytest.approx(0, abs=1e-5)
+    assert entry["ece"] == pytest.approx(0.3, abs=1e-5)
+    assert entry == before

@@ -51,7 +51,8 @@ def printed(results: RoutingResults, width: int = 110) -> str:
 def test_json_has_the_documented_shape(results, tmp_path):
     results.save(tmp_path / "run")
     content = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert set(content) == {"datasets", "groups", "candidates", "split", "score_column", "data", "seed"}
+    keys = {"datasets", "groups", "candidates", "split", "score_column", "data", "seed", "calibration"}
+    assert set(content) == keys
     assert list(content["datasets"]) == ["a_dataset_with_quite_a_long_name", "[b]"]
     assert set(content["data"]) == {"name", "fingerprint", "simulated"}
     assert content["candidates"] == ["one/large", "one/small", "two/other"]
@@ -100,7 +101,10 @@ def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
     [
         (None, "Cannot read results from .*results.json"),
         ("{", "Cannot read results from .*results.json"),
-        ('{"groups": {}}', r"is no results.json: got \['groups'\], expected the keys \['candidates'"),
+        (
+            '{"groups": {}}',
+            r"is no results.json: got \['groups'\], expected the keys \['calibration'",
+        ),
         ("[]", "is no results.json: got list"),
     ],
 )
