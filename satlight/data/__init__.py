@@ -2,6 +2,7 @@
 
 from satlight.data.blocks import BlockSampler, GroupBlocks, RandomBlocks, TaskBlocks
 from satlight.data.capability import AptitudeSpec, CapabilityInstructionDataModule, SimulatedSpec
+from satlight.data.hard_blocks import HardGroupBlocks, HardNegativeBlocks, MiningSpec
 from satlight.data.targets import TargetSpec
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "BlockSampler",
     "CapabilityInstructionDataModule",
     "GroupBlocks",
+    "HardGroupBlocks",
+    "HardNegativeBlocks",
+    "MiningSpec",
     "RandomBlocks",
     "SimulatedSpec",
     "TargetSpec",

@@ -3,13 +3,14 @@
 A sampler turns a :class:`BlockSpace` (arrays) into plans (indices). Plans are a pure function of the random
 generator handed in.
 
-Legend: R training instructions, C candidates.
+Legend: R training instructions, C candidates, D features.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,17 +29,23 @@ class BlockSpace:
         known_RC: bool, False where no record exists.
         length_R: Length of each instruction in bytes, to bucket by.
         task_R: int64, number of each instruction's task.
+        vector_RD: What the instructions mean, for samplers that ask who is near whom; None = not known.
     """
 
     target_RC: np.ndarray
     known_RC: np.ndarray
     length_R: np.ndarray
     task_R: np.ndarray
+    vector_RD: np.ndarray | None = None
 
     def subset(self, keep_R: np.ndarray) -> BlockSpace:
         """The space of some rows only; plans drawn from it count rows within the subset."""
         return BlockSpace(
-            self.target_RC[keep_R], self.known_RC[keep_R], self.length_R[keep_R], self.task_R[keep_R]
+            self.target_RC[keep_R],
+            self.known_RC[keep_R],
+            self.length_R[keep_R],
+            self.task_R[keep_R],
+            None if self.vector_RD is None else self.vector_RD[keep_R],
         )
 
 
@@ -50,6 +57,9 @@ class BlockSampler(ABC):
         candidates: C, candidates drawn for each block; None = all.
     """
 
+    needs_vectors: ClassVar[bool] = False
+    """Whether :meth:`draw` reads ``vector_RD`` of the space."""
+
     def __init__(self, instructions: int = 32, candidates: int | None = None) -> None:
         for name, value in (("instructions", instructions), ("candidates", candidates)):
             if value is not None and value < 1:
@@ -60,6 +70,10 @@ class BlockSampler(ABC):
     @abstractmethod
     def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
         """The plans of one pass; always the same number for the same space."""
+
+    def count(self, space: BlockSpace) -> int:
+        """Steps in a pass; asked before the space has vectors."""
+        return len(self.draw(space, np.random.default_rng(0)))
 
     def columns(self, space: BlockSpace, rng: np.random.Generator) -> np.ndarray:
         """The candidates of one block, ascending."""
@@ -131,37 +145,60 @@ class GroupBlocks(BlockSampler):
     def __init__(self, size: int = 4, rank_weight: float = 0.0) -> None:
         if size < 2:
             raise SatlightError(
-                f"GroupBlocks.size is {size}; a group needs 1 positive and at least 1 negative"
+                f"{type(self).__name__}.size is {size}; a group needs 1 positive and at least 1 negative"
             )
         super().__init__(instructions=size, candidates=1)
         self.rank_weight = rank_weight
 
+    def count(self, space: BlockSpace) -> int:
+        return int(self._usable(space).any(axis=1).sum())
+
     def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
-        positive_RC = space.known_RC & (space.target_RC >= 0.5)
+        usable_RC = self._usable(space)
         negative_RC = space.known_RC & (space.target_RC < 0.5)
         weight_C = rank_weights(space.target_RC, space.known_RC, self.rank_weight)
         negatives = {
             (task, column): np.flatnonzero((space.task_R == task) & negative_RC[:, column])
             for task in np.unique(space.task_R)
-            for column in range(positive_RC.shape[1])
+            for column in range(usable_RC.shape[1])
         }
-        has_negative = np.array(
-            [[len(negatives[t, c]) > 0 for c in range(positive_RC.shape[1])] for t in np.unique(space.task_R)]
-        )
-        usable_RC = positive_RC & has_negative[np.searchsorted(np.unique(space.task_R), space.task_R)]
         plans = []
         for row in rng.permutation(np.flatnonzero(usable_RC.any(axis=1))):
             weight = weight_C * usable_RC[row]
-            column = rng.choice(len(weight), p=weight / weight.sum())
-            pool = negatives[space.task_R[row], column]
-            others = rng.choice(pool, min(self.instructions - 1, len(pool)), replace=False)
-            plans.append((np.concatenate([[row], others]), np.array([column])))
-        if not plans:
-            raise SatlightError(
-                "GroupBlocks found no group: it needs a task in which a candidate solves one instruction "
-                "and fails another"
-            )
+            column = int(rng.choice(len(weight), p=weight / weight.sum()))
+            others = self.negatives(space, int(row), column, negatives[space.task_R[row], column], rng)
+            if len(others):
+                plans.append((np.concatenate([[row], others]), np.array([column])))
         return plans
+
+    def negatives(
+        self, space: BlockSpace, row: int, column: int, pool: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """At most k - 1 instructions to set against the positive (row, column).
+
+        Args:
+            space: All rows.
+            row: The positive instruction.
+            column: Its candidate.
+            pool: Rows of the same task that the candidate fails, at least one.
+            rng: The only source of chance.
+        """
+        return rng.choice(pool, min(self.instructions - 1, len(pool)), replace=False)
+
+    def _usable(self, space: BlockSpace) -> np.ndarray:
+        """bool (R, C), positives that have a negative in their task."""
+        positive_RC = space.known_RC & (space.target_RC >= 0.5)
+        negative_RC = space.known_RC & (space.target_RC < 0.5)
+        tasks, task_R = np.unique(space.task_R, return_inverse=True)
+        has_negative = np.zeros((len(tasks), positive_RC.shape[1]), dtype=bool)
+        np.logical_or.at(has_negative, task_R, negative_RC)
+        usable_RC = positive_RC & has_negative[task_R]
+        if not usable_RC.any():
+            raise SatlightError(
+                f"{type(self).__name__} found no group: it needs a task in which a candidate solves one "
+                "instruction and fails another"
+            )
+        return usable_RC
 
 
 def rank_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float) -> np.ndarray:

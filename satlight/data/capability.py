@@ -125,6 +125,8 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         self.eval_instructions, self.predict_split = eval_instructions, predict_split
         self.simulated, self.seed = simulated, seed
         self.in_domain_only = False
+        self.instruction_vectors: np.ndarray | None = None
+        """What :attr:`training_texts` mean, (R, D), for samplers that need it; a callback's to set."""
         self._plans: PlanSampler | None = None
         self._resume: dict[str, int] | None = None
         self._records: PerformanceRecords | None = None
@@ -243,6 +245,11 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         return CapabilityText(shots=spec.shots, style=spec.style).write(
             self.aptitude, self._core, model_ids, rng
         )
+
+    @property
+    def training_texts(self) -> list[str]:
+        """R training instructions, in the order of the rows of training blocks."""
+        return self._training.texts
 
     def train_view(self) -> View:
         records = self._training.filter(candidates=self.seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +77,8 @@ class PlanSampler(Sampler):
     ) -> None:
         self.data, self.space, self.in_domain_R = data, space, in_domain_R
         self.epoch, self._skip = 0, 0
-        self._length = data.blocks_per_epoch or len(data.sampler.draw(space, np.random.default_rng(0)))
+        self._spaces: dict[bool, tuple[np.ndarray, BlockSpace]] = {}
+        self._length = data.blocks_per_epoch or data.sampler.count(space)
 
     def __len__(self) -> int:
         return self._length
@@ -92,8 +93,7 @@ class PlanSampler(Sampler):
 
     def plans(self, epoch: int, in_domain_only: bool) -> list[Plan]:
         """All plans of one epoch."""
-        keep = np.flatnonzero(self.in_domain_R) if in_domain_only else np.arange(len(self.in_domain_R))
-        space = self.space.subset(keep) if in_domain_only else self.space
+        keep, space = self._stage(in_domain_only)
         plans: list[Plan] = []
         start, number, skipped = epoch * self._length, 0, 0
         while len(plans) < self._length:
@@ -109,6 +109,24 @@ class PlanSampler(Sampler):
             plans += drawn[first : first + self._length - len(plans)]
             skipped, number = skipped + len(drawn), number + 1
         return plans
+
+    def _stage(self, in_domain_only: bool) -> tuple[np.ndarray, BlockSpace]:
+        """Rows of a stage and their space, the same object until the instruction vectors change.
+
+        So a sampler may keep what it worked out of a space.
+        """
+        vectors = self.data.instruction_vectors
+        if vectors is not self.space.vector_RD:
+            if vectors is not None and len(vectors) != len(self.in_domain_R):
+                raise SatlightError(
+                    f"instruction_vectors of the data module holds {len(vectors)} rows, but there are "
+                    f"{len(self.in_domain_R)} training instructions; read data.training_texts"
+                )
+            self.space, self._spaces = replace(self.space, vector_RD=vectors), {}
+        if in_domain_only not in self._spaces:
+            keep = np.flatnonzero(self.in_domain_R) if in_domain_only else np.arange(len(self.in_domain_R))
+            self._spaces[in_domain_only] = keep, self.space.subset(keep) if in_domain_only else self.space
+        return self._spaces[in_domain_only]
 
     def __iter__(self) -> Iterator[Plan]:
         # A generator: Lightning makes the first epoch's iterator before callbacks have set the stage.
