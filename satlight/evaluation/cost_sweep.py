@@ -1,0 +1,105 @@
+"""The cost-aware protocol: what happens to quality and cost as a router weighs one against the other.
+
+Shape legend: N instructions and M candidates of the test records.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from satlight.errors import SatlightError
+from satlight.evaluation.controls import matrices
+from satlight.evaluation.protocols import Setting
+from satlight.metrics.cost import (
+    checked_costs,
+    policy_point,
+    single_points,
+    trade_off_choices,
+    trade_off_weights,
+)
+from satlight.records import PerformanceRecords
+from satlight.records.names import listed
+
+
+class CostPoint(NamedTuple):
+    """A point of the quality-cost curve.
+
+    Args:
+        weight: How much probability a dollar is worth; infinity = the lowest price.
+        cost: US dollars per instruction, mean over datasets.
+        quality: Outcome in [0, 1], mean over datasets.
+    """
+
+    weight: float
+    cost: float
+    quality: float
+
+
+def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
+    """Choose by probability - weight · price, for weights from "quality alone" to "price alone".
+
+    The price of a candidate is its mean cost on ``setting.train``, for that is what can be known; quality and
+    cost of a point are what the chosen calls really gave and cost. Instructions whose chosen candidate has
+    no record are left out of both.
+
+    Args:
+        probability_NM: Pr(correct) (N, M) in the order of ``setting.test``: what a baseline predicts, or the
+            sigmoid of log-odds.
+        setting: From any protocol; its records have costs.
+
+    Returns:
+        A point per weight, from the first to the last.
+
+    Raises:
+        SatlightError: No probabilities, records without costs, an outcome without a cost, or a candidate that
+            has no known cost on train.
+    """
+    test, train = setting.test, setting.train
+    probability_NM = np.asarray(probability_NM)
+    if probability_NM.shape != test.shape:
+        raise SatlightError(
+            f"The scores have shape {probability_NM.shape}, but '{test.name}' has {test.shape[0]} test "
+            f"instructions x {test.shape[1]} candidates"
+        )
+    if not ((probability_NM >= 0) & (probability_NM <= 1)).all():
+        raise SatlightError(
+            f"The scores go from {probability_NM.min():.3g} to {probability_NM.max():.3g}; a price can only "
+            "be weighed against probabilities in [0, 1]. Of log-odds take 1 / (1 + exp(-score))."
+        )
+    price_M = _prices(train, test.model_ids)
+    probability = torch.from_numpy(probability_NM)
+    outcome_NM, known_NM = matrices(test)
+    cost_NM = checked_costs(_costs(test), known_NM)
+    parts = [torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in np.unique(test.datasets)]
+    points = []
+    for weight in trade_off_weights(price_M):
+        choice_N = trade_off_choices(probability, price_M, weight)
+        pairs = [
+            policy_point(choice_N[rows], outcome_NM[rows], known_NM[rows], cost_NM[rows]) for rows in parts
+        ]
+        cost, quality = (float(torch.stack(values).nanmean()) for values in zip(*pairs, strict=True))
+        points.append(CostPoint(weight, cost, quality))
+    return points
+
+
+def _prices(train: PerformanceRecords, model_ids: list[str]) -> torch.Tensor:
+    """Mean cost on train, float64 (M,)."""
+    column = {model_id: place for place, model_id in enumerate(train.model_ids)}
+    outcome_NM, known_NM = matrices(train)
+    price_M = single_points(outcome_NM, known_NM, _costs(train))[0]
+    prices = price_M[[column[model_id] for model_id in model_ids]]
+    if unknown := [name for name, price in zip(model_ids, prices.tolist(), strict=True) if price != price]:
+        raise SatlightError(f"No cost of {listed(unknown)} is known on train; leave them out of the zoo.")
+    return prices
+
+
+def _costs(records: PerformanceRecords) -> torch.Tensor:
+    if records.costs is None:
+        raise SatlightError(
+            f"'{records.name}' has no costs to weigh. Take records with a column cost_usd, such as "
+            "RouterBench's."
+        )
+    return torch.from_numpy(np.array(records.costs))
