@@ -97,11 +97,11 @@ def _remarks(results: RoutingResults) -> list[str]:
         rest = [f"{len(chosen) - _MOST_CHOSEN} more"] if len(chosen) > _MOST_CHOSEN else []
         lines.append(f"{name}: chose {', '.join(shown + rest)}; {len(chosen)} of {len(short)} candidates")
     if results.calibration is not None:
-        shown = ", ".join(
+        errors = ", ".join(
             f"{name} {_number(entry['ece'], 1, 3)} → {_number(entry['ece_calibrated'], 1, 3)}"
             for name, entry in groups.items()
         )
-        lines.append(f"ECE after temperature scaling, fitted on validation: {shown}")
+        lines.append(f"ECE after temperature scaling, fitted on validation: {errors}")
     if unknown := sum(entry["n_unknown"] for entry in results.datasets.values()):
         lines.append(f"routed leaves out {unknown} of the instructions: no record of the routed candidate")
     return lines
