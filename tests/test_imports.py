@@ -70,7 +70,8 @@ ALLOWED = {
     "data": ["data", "capability", "records"],
     # Baselines are handed an embedder; only satlight.embedding knows where vectors come from.
     "baselines": ["baselines", "records", "metrics", "capability"],
-    "embedding": ["modules", "weights", "weights_store"],
+    "embedding": ["modules", "vectors"],
+    "vectors": ["weights", "weights_store"],
     # The words of the prompt are the capability package's; modules know nothing else of it.
     "modules": [
         "modules",
@@ -102,7 +103,7 @@ def test_data_and_modules_do_not_know_each_other():
 
 
 def test_nothing_imports_the_command_line_but_itself():
-    top = ("satlight.cli", "satlight.lightning_cli", "satlight.export")
+    top = ("satlight.cli", "satlight.lightning_cli", "satlight.export", "satlight.arena")
     assert {name for name in importers_of(*top) if not inside(name, *top)} == {"satlight.__main__"}
 
 

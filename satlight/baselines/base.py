@@ -98,8 +98,8 @@ def learnt_rows(records: PerformanceRecords, who: str) -> PerformanceRecords:
     for wrong, meaning in (("test", "test rows"), ("", "rows without a split")):
         if count := int((records.splits == wrong).sum()):
             raise SatlightError(
-                f"{who}.fit got {count} {meaning} of '{records.name}'; it learns from 'train' and 'validation' "
-                "rows alone. Mark them with records.with_splits(split_records(records)) and pass "
+                f"{who}.fit got {count} {meaning} of '{records.name}'; it learns from train and validation "
+                "rows. Mark them with records.with_splits(split_records(records)) and pass "
                 ".filter(splits=['train', 'validation'])."
             )
     if not (records.splits == "train").any():

@@ -1,0 +1,81 @@
+"""Texts as vectors without a network, and the nearest rows among vectors of either kind.
+
+Shape legend: N instructions, D features, Q queries, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+# A word, one Chinese, Japanese or Korean character (they write no spaces), or one sign.
+TOKEN = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
+
+
+class Features:
+    """Embeddings where there are any, else TF-IDF of single tokens, learnt from the texts given.
+
+    Args:
+        texts: N texts.
+        vectors_ND: Their embeddings, rows of length 1; None = use TF-IDF.
+        max_tokens: Keep only so many of the most frequent tokens for TF-IDF; None = all.
+
+    Example:
+        >>> Features(["Sort a list.", "2 + 2"], None)(["2 + 3"], None).shape
+        (1, 6)
+    """
+
+    def __init__(
+        self, texts: Sequence[str], vectors_ND: np.ndarray | None, max_tokens: int | None = None
+    ) -> None:
+        self._tfidf = None
+        if vectors_ND is None:
+            self._tfidf = TfidfVectorizer(
+                token_pattern=TOKEN, sublinear_tf=True, max_features=max_tokens, dtype=np.float32
+            ).fit(texts)
+
+    def __call__(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray | csr_matrix:
+        """Rows of length 1, (N, D); a text without any known token is all zeros."""
+        if self._tfidf is not None:
+            return self._tfidf.transform(texts)
+        assert vectors_ND is not None
+        return vectors_ND
+
+
+def nearest(
+    query_QD: np.ndarray | csr_matrix, base_ND: np.ndarray | csr_matrix, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows with the highest cosine, exactly: faiss for dense vectors, scikit-learn for sparse ones.
+
+    Args:
+        query_QD: Rows of length 1 (or 0).
+        base_ND: Rows of length 1.
+        k: At most N.
+
+    Returns:
+        Row numbers int64 (Q, K) and cosines float32 (Q, K), the most similar first.
+
+    Example:
+        >>> base = np.eye(3, dtype=np.float32)
+        >>> ids, cosines = nearest(np.array([[0.5, 0.75, 0.0]], dtype=np.float32), base, 2)
+        >>> ids.tolist(), cosines.tolist()
+        ([[1, 0]], [[0.75, 0.5]])
+    """
+    if isinstance(query_QD, np.ndarray):
+        import faiss  # loads a second OpenMP, so only where it is needed
+
+        index = faiss.IndexFlatIP(base_ND.shape[1])
+        index.add(base_ND)
+        cosine_QK, id_QK = index.search(query_QD, k)
+    else:
+        from sklearn.neighbors import NearestNeighbors
+
+        found = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine").fit(base_ND)
+        distance_QK, id_QK = found.kneighbors(query_QD)
+        cosine_QK = 1 - distance_QK
+    # Equals come back in any order; the lower row goes first, so that a prefix is the same everywhere.
+    order_QK = np.lexsort((id_QK, -cosine_QK), axis=1)
+    return np.take_along_axis(id_QK, order_QK, 1), np.take_along_axis(cosine_QK, order_QK, 1)

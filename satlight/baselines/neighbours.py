@@ -1,0 +1,74 @@
+"""Votes of the nearest instructions: what kNN, TF-IDF kNN and aptitude kNN have in common.
+
+Shape legend: N instructions, M candidates, Q instructions to score, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from satlight.baselines.features import Features, nearest
+from satlight.baselines.tuning import TunedBaseline, column_patterns, weighted_means
+from satlight.records import PerformanceRecords
+
+
+class NeighbourVote(TunedBaseline):
+    """Expected outcome = mean outcome on the k nearest instructions that the candidate is known on.
+
+    A candidate known on fewer than k instructions votes with all of them. Its overall mean counts as one
+    more neighbour, which settles ties.
+    """
+
+    GRID = {"k": (10, 20, 50, 100, 200, 400)}  # noqa: RUF012
+
+    def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
+        self._chosen = chosen
+        self._num_candidates = records.shape[1]
+        self._features = Features(records.texts, vectors_ND)
+        features_ND = self._features(records.texts, vectors_ND)
+        self._parts = [
+            (columns, features_ND[rows], records.outcomes[np.ix_(rows, columns)])
+            for rows, columns in column_patterns(records.known)
+        ]
+
+    def weigh(self, cosine_QK: np.ndarray) -> np.ndarray:
+        """Weight of every neighbour's vote (Q, K)."""
+        return np.ones_like(cosine_QK)
+
+    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+        return next(self._votes(texts, vectors_ND, [self._chosen]))
+
+    def validation_scores(
+        self,
+        train: PerformanceRecords,
+        train_ND: np.ndarray | None,
+        texts: Sequence[str],
+        vectors_ND: np.ndarray | None,
+        points: list[dict[str, Any]],
+    ) -> Iterator[np.ndarray]:
+        self.learn(train, train_ND, **points[0])
+        return self._votes(texts, vectors_ND, points)
+
+    def _votes(
+        self, texts: Sequence[str], vectors_ND: np.ndarray | None, points: list[dict[str, Any]]
+    ) -> Iterator[np.ndarray]:
+        """Scores (Q, M) for every k, from one search: fewer neighbours are the first of more."""
+        query_QD = self._features(texts, vectors_ND)
+        largest = max(point["k"] for point in points)
+        found = [nearest(query_QD, base, min(largest, base.shape[0])) for _, base, _ in self._parts]
+        for point in points:
+            score_QM = np.empty((len(texts), self._num_candidates))
+            for (columns, _, outcome_NC), (id_QK, cosine_QK) in zip(self._parts, found, strict=True):
+                k = min(point["k"], id_QK.shape[1])
+                weight_QK = self.weigh(cosine_QK[:, :k])
+                starts = np.arange(0, weight_QK.size + 1, k)
+                weight_QN = csr_matrix(
+                    (weight_QK.ravel(), id_QK[:, :k].ravel(), starts), shape=(len(texts), len(outcome_NC))
+                )
+                known_NC = np.ones(outcome_NC.shape, dtype=bool)
+                score_QM[:, columns] = weighted_means(weight_QN, outcome_NC, known_NC)
+            yield score_QM

@@ -1,0 +1,244 @@
+"""Choosing hyper-parameters on validation rows, and the masked means that baselines are made of.
+
+Shape legend: N instructions, M candidates, D features, Q rows of weights.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+
+from satlight.baselines.base import Baseline, Embed, columns_of, grid_points, learnt_rows, needed_embed
+from satlight.errors import SatlightError
+from satlight.metrics import functional
+from satlight.records import PerformanceRecords
+from satlight.records.names import listed
+
+PRIOR = 1.0
+"""Weight of a candidate's overall mean in each of its local means: that of one instruction."""
+
+
+class TunedBaseline(Baseline):
+    """A baseline that says how to learn with given hyper-parameters; the choosing is done here.
+
+    A subclass declares ``GRID`` and writes :meth:`learn` and :meth:`score`.
+
+    Args:
+        seed: Of whatever is drawn at random.
+        fixed: Hyper-parameters that are not to be chosen, e.g. ``{"k": 100}``. When nothing is left to
+            choose, no validation rows are needed.
+
+    Raises:
+        SatlightError: ``fixed`` names something that is not in ``GRID``.
+    """
+
+    def __init__(self, seed: int = 0, fixed: Mapping[str, Any] | None = None) -> None:
+        self.seed = seed
+        self.fixed = dict(fixed or {})
+        if unknown := set(self.fixed) - set(self.GRID):
+            raise SatlightError(
+                f"{self._who}: fixed names {listed(sorted(unknown))}; its hyper-parameters are "
+                f"{listed(list(self.GRID))}."
+            )
+
+    @abstractmethod
+    def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
+        """Learn from all the rows given.
+
+        Args:
+            records: N instructions × M candidates, each candidate with at least one known outcome.
+            vectors_ND: Their embeddings; None when there is no embedder.
+            chosen: One value for every name in ``GRID``.
+        """
+
+    @abstractmethod
+    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+        """Score instructions for all the candidates learnt from, in their order: (N, M)."""
+
+    @property
+    def _who(self) -> str:
+        return type(self).__name__
+
+    def fit(self, records: PerformanceRecords, embed: Embed | None = None) -> Self:
+        """See :meth:`Baseline.fit`; also refuses a candidate without any known outcome."""
+        rows = learnt_rows(records, self._who)
+        self._embed = needed_embed(embed, self._who) if self.needs_embeddings else embed
+        if len(measured := measured_candidates(rows)) < rows.shape[1]:
+            empty = [name for name in rows.model_ids if name not in measured]
+            raise SatlightError(
+                f"{self._who}.fit: {listed(empty)} of '{records.name}' have no outcome on train or "
+                "validation rows. Leave them out, or give them outcomes on some probe instructions."
+            )
+        vectors_ND = self._vectors(rows.texts)
+        points = grid_points(
+            {name: [self.fixed[name]] if name in self.fixed else values for name, values in self.GRID.items()}
+        )
+        self.chosen = points[0] if len(points) == 1 else self._choose(rows, vectors_ND, points)
+        self.learn(rows, vectors_ND, **self.chosen)
+        self._model_ids = rows.model_ids
+        return self
+
+    def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+        """See :meth:`Baseline.predict`."""
+        columns = columns_of(candidates, self._model_ids, self._who)
+        score_NM = self.score(instructions, self._vectors(instructions))[:, columns]
+        if not np.isfinite(score_NM).all():
+            raise SatlightError(f"{self._who} gave scores that are not finite, with {self.chosen}.")
+        return score_NM.clip(0, 1).astype(np.float32)
+
+    def validation_scores(
+        self,
+        train: PerformanceRecords,
+        train_ND: np.ndarray | None,
+        texts: Sequence[str],
+        vectors_ND: np.ndarray | None,
+        points: list[dict[str, Any]],
+    ) -> Iterator[np.ndarray]:
+        """Scores of the texts at every grid point; override it where points can share work."""
+        for point in points:
+            self.learn(train, train_ND, **point)
+            yield self.score(texts, vectors_ND)
+
+    def _vectors(self, texts: Sequence[str]) -> np.ndarray | None:
+        if self._embed is None:
+            return None
+        vectors_ND = np.ascontiguousarray(self._embed(texts), dtype=np.float32)
+        if vectors_ND.ndim != 2 or len(vectors_ND) != len(texts) or not np.isfinite(vectors_ND).all():
+            raise SatlightError(
+                f"{self._who}: the embedder gave {vectors_ND.shape} for {len(texts)} texts, or values that "
+                "are not finite; a finite vector for every text is needed."
+            )
+        return vectors_ND
+
+    def _choose(
+        self, rows: PerformanceRecords, vectors_ND: np.ndarray | None, points: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        validation_N = rows.splits == "validation"
+        if not validation_N.any():
+            raise SatlightError(
+                f"{self._who}.fit has {len(points)} combinations of {listed(list(self.GRID))} to choose from "
+                f"and no validation rows in '{rows.name}'. Mark some with split_records, or pass fixed=…."
+            )
+        # A candidate may be measured on validation rows alone; it takes no part in the choice.
+        train = rows.rows(~validation_N)
+        named = measured_candidates(train)
+        train, validation = train.filter(candidates=named), rows.rows(validation_N).filter(candidates=named)
+        train_ND = None if vectors_ND is None else vectors_ND[~validation_N]
+        held_ND = None if vectors_ND is None else vectors_ND[validation_N]
+        scores = self.validation_scores(train, train_ND, validation.texts, held_ND, points)
+        accuracies = [macro_accuracy(score_NM, validation) for score_NM in scores]
+        return points[int(np.argmax(accuracies))]
+
+
+def measured_candidates(records: PerformanceRecords) -> list[str]:
+    """Names of the candidates that have any known outcome."""
+    return [records.model_ids[column] for column in np.flatnonzero(np.any(records.known, axis=0))]
+
+
+def macro_accuracy(score_NM: np.ndarray, records: PerformanceRecords) -> float:
+    """Mean over datasets of routed accuracy, choosing among the candidates known on each row.
+
+    Unlike a test, which leaves out a row whose routed candidate has no record, every row counts here:
+    otherwise a setting could gain by sending hard rows to candidates that were not measured on them.
+
+    Args:
+        score_NM: Scores (N, M).
+        records: The N instructions, with their datasets.
+
+    Returns:
+        Mean in [0, 1]; -1 where no dataset has a known outcome, so that it is never the highest.
+    """
+    possible_NM = np.where(records.known, score_NM, -np.inf)
+    accuracies = []
+    for dataset in np.unique(records.datasets):
+        rows = records.datasets == dataset
+        accuracies.append(
+            functional.routed_accuracy(
+                torch.from_numpy(possible_NM[rows]),
+                torch.from_numpy(records.outcomes[rows]),
+                torch.from_numpy(records.known[rows]),
+            ).item()
+        )
+    return -1.0 if np.isnan(accuracies).all() else float(np.nanmean(accuracies))
+
+
+def column_means(outcome_NM: np.ndarray, known_NM: np.ndarray) -> np.ndarray:
+    """Mean known outcome of each candidate, float64 (M,); every one must have an outcome.
+
+    Example:
+        >>> column_means(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[True, False], [True, True]])).tolist()
+        [0.5, 1.0]
+    """
+    return np.where(known_NM, outcome_NM, 0).sum(axis=0, dtype=np.float64) / known_NM.sum(axis=0)
+
+
+def weighted_means(
+    weight_QN: np.ndarray | csr_matrix, outcome_NM: np.ndarray, known_NM: np.ndarray, prior: float = PRIOR
+) -> np.ndarray:
+    """Weighted mean of the known outcomes of each candidate, pulled a little to its overall mean.
+
+    Args:
+        weight_QN: Non-negative weights: of neighbours, of the members of clusters or datasets, …; may be
+            sparse.
+        outcome_NM: Outcomes.
+        known_NM: bool.
+        prior: Weight of the overall mean, above 0. It is all there is where every weight is 0 or unknown.
+
+    Returns:
+        float64 (Q, M).
+
+    Example:
+        >>> outcome, known = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), np.ones((3, 2), dtype=bool)
+        >>> weights = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> weighted_means(weights, outcome, known).round(2).tolist()
+        [[0.89, 0.56], [0.67, 0.67]]
+    """
+    assert prior > 0, prior
+    total_QM = weight_QN @ known_NM.astype(np.float64)
+    sum_QM = weight_QN @ np.where(known_NM, outcome_NM, 0).astype(np.float64)
+    return (sum_QM + prior * column_means(outcome_NM, known_NM)) / (total_QM + prior)
+
+
+def membership(group_N: np.ndarray, num_groups: int) -> csr_matrix:
+    """0/1 weights of the members of groups, sparse (G, N), for :func:`weighted_means`.
+
+    Example:
+        >>> membership(np.array([0, 1, 1]), 2).toarray().astype(int).tolist()
+        [[1, 0, 0], [0, 1, 1]]
+    """
+    n = len(group_N)
+    return csr_matrix((np.ones(n), (group_N, np.arange(n))), shape=(num_groups, n))
+
+
+def column_patterns(known_NM: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Candidates that are known on the very same rows, together: ``(rows, columns)`` of each such group.
+
+    What cannot leave out single cells is fitted once per group on ``outcome_NM[np.ix_(rows, columns)]``.
+
+    Example:
+        >>> known = np.array([[True, True, True], [True, False, True]])
+        >>> [(rows.tolist(), columns.tolist()) for rows, columns in column_patterns(known)]
+        [([0, 1], [0, 2]), ([0], [1])]
+    """
+    groups: dict[bytes, list[int]] = {}
+    for column in range(known_NM.shape[1]):
+        groups.setdefault(known_NM[:, column].tobytes(), []).append(column)
+    for columns in groups.values():
+        yield np.flatnonzero(known_NM[:, columns[0]]), np.array(columns)
+
+
+def probe_rows(known_NM: np.ndarray) -> np.ndarray:
+    """Rows that the least measured candidate is known on: all of a full matrix, else its probe instructions.
+
+    Candidates are compared fairly where they took the same test.
+
+    Example:
+        >>> probe_rows(np.array([[True, True], [True, False], [True, True]])).tolist()
+        [0, 2]
+    """
+    return np.flatnonzero(known_NM[:, int(known_NM.sum(axis=0).argmin())])
