@@ -565,7 +565,7 @@ def test_a_group_of_unknown_datasets_is_named_before_the_scoring(run, words, com
 def test_help_lists_every_verb(command):
     result = command("--help")
     assert result.code == 0
-    for verb in ("fit", "validate", "test", "predict", "route", "export", "weights", "data"):
+    for verb in ("fit", "validate", "test", "predict", "route", "export", "export-arena", "weights", "data"):
         assert verb in result.out
 
 

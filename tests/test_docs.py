@@ -195,7 +195,8 @@ COMMANDS = all_commands()
 
 def test_commands_are_found() -> None:
     verbs = {words[0] for words, complete in COMMANDS.values() if complete}
-    assert verbs == {"fit", "test", "route", "data"} | verbs & {"validate", "predict", "weights", "export"}
+    others = {"validate", "predict", "weights", "export", "export-arena"}
+    assert verbs == {"fit", "test", "route", "data"} | verbs & others
     assert len(COMMANDS) > len(YAMLS) + 20
 
 
