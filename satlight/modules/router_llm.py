@@ -14,7 +14,14 @@ from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
 from satlight.modules.lora import LoraSpec
-from satlight.modules.shared_prefix import capability_first, instruction_first
+from satlight.modules.shared_prefix import (
+    BRANCH_TOKENS,
+    cache_name,
+    capability_first,
+    instruction_first,
+    last_layers,
+    prefix_reader,
+)
 from satlight.types import Block, Capability
 
 log = logging.getLogger(__name__)
@@ -38,6 +45,9 @@ class RouterLLM(BlockRouter):
         lora: Train low-rank adapters instead of all weights.
         freeze_embeddings: Keep the token embeddings as pretrained.
         freeze_layers: Keep the first so many layers as pretrained.
+        candidate_layers: Candidates enter behind the lower layers and pass through the last so many only,
+            where they read the prefix; None = all. Fewer make a large zoo cheaper (benchmarks/README.md).
+            Needs ``instruction_first``.
         inquiry: The performance inquiry prompt p.
         tokens_per_pass: In evaluation, candidates are split so that a pass holds at most about this many
             tokens.
@@ -66,6 +76,7 @@ class RouterLLM(BlockRouter):
         lora: LoraSpec | None = None,
         freeze_embeddings: bool = True,
         freeze_layers: int = 0,
+        candidate_layers: int | None = None,
         inquiry: str = PERFORMANCE_INQUIRY,
         tokens_per_pass: int = 16384,
         dtype: str = "float32",
@@ -95,6 +106,7 @@ class RouterLLM(BlockRouter):
         self.tokens_per_pass = tokens_per_pass
         self.shortened = 0
         self._freeze(freeze_embeddings, freeze_layers)
+        self.candidate_layers = self._candidate_layers(candidate_layers)
 
         yes_no = self.head_rows(yes_no_token_ids(self.tokenizer)).float()
         if score_head == "yes":
@@ -109,7 +121,7 @@ class RouterLLM(BlockRouter):
         begin = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
         self._begin = begin + self._ids(PROMPT_PREFIX)
         self._inquiry = self._ids(f"\n{inquiry}")
-        needed = len(self._begin) + max_instruction_tokens + len(self._inquiry) + 1
+        needed = len(self._begin) + max_instruction_tokens + len(self._inquiry) + 2
         if needed > self._room:
             raise SatlightError(
                 f"router_llm.max_instruction_tokens is {max_instruction_tokens}; with prompt and candidate "
@@ -125,6 +137,22 @@ class RouterLLM(BlockRouter):
         for layer in self.backbone.layers[:layers]:
             layer.requires_grad_(False)
         self._frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
+
+    def _candidate_layers(self, layers: int | None) -> int:
+        available = len(self.backbone.layers)
+        if layers is None:
+            return available
+        if not 1 <= layers <= available:
+            raise SatlightError(
+                f"router_llm.candidate_layers is {layers}; allowed: 1 to {available}, the layers of the "
+                "backbone, or null for all"
+            )
+        if self.order != "instruction_first" and layers < available:
+            raise SatlightError(
+                f"router_llm.candidate_layers is {layers}, but with order {self.order!r} the instruction "
+                "reads the candidate and both pass through every layer; use instruction_first, or null"
+            )
+        return layers
 
     def frozen_parameters(self) -> list[str]:
         return list(self._frozen)
@@ -172,10 +200,25 @@ class RouterLLM(BlockRouter):
         mask = torch.arange(longest, device=self.device)[None, :] < length[:, None]
         return self.backbone.get_input_embeddings()(ids), mask
 
-    def embed_instructions(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """[e_x, e_p] of B instructions: float (B, P, D) and its bool mask (B, P)."""
+    def embed_instructions(
+        self, instructions: Sequence[str], token_BD: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[e_x, e_p] of B instructions: float (B, P, D) and its bool mask (B, P).
+
+        Args:
+            instructions: B texts.
+            token_BD: An embedding to put before the text of each, e.g. a projected vector of it; None = none.
+        """
         texts = self.tokenizer(list(instructions), add_special_tokens=False)["input_ids"]
-        return self._embed([self._begin + self._shorten(ids) + self._inquiry for ids in texts])
+        embeds, mask = self._embed([self._begin + self._shorten(ids) + self._inquiry for ids in texts])
+        if token_BD is None:
+            return embeds, mask
+        start = len(self._begin)
+        token = token_BD[:, None, :].to(embeds.dtype)
+        return (
+            torch.cat([embeds[:, :start], token, embeds[:, start:]], dim=1),
+            torch.cat([mask.new_ones(len(mask), 1), mask], dim=1),
+        )
 
     def embed_capabilities(self, capabilities: Sequence[Capability]) -> tuple[Tensor, Tensor]:
         """Capability representations as text tokens: float (C, S, D) and its bool mask (C, S)."""
@@ -191,47 +234,60 @@ class RouterLLM(BlockRouter):
 
     # -- scoring -------------------------------------------------------------------------------------------
 
-    def forward(self, instructions: Sequence[str], branch_CSD: Tensor, branch_mask_CS: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self,
+        instructions: Sequence[str],
+        branch_CSD: Tensor,
+        branch_mask_CS: Tensor,
+        token_BD: Tensor | None = None,
+    ) -> Tensor:
         """Score C candidates, given as embeddings of their branches, on B instructions.
 
         Args:
             instructions: B texts.
             branch_CSD: Embeddings of the candidates, S tokens each.
             branch_mask_CS: bool, True at real tokens.
+            token_BD: As in :meth:`embed_instructions`.
 
         Returns:
             float32 (B, C), log-odds.
         """
-        prefix_BPD, prefix_mask_BP = self.embed_instructions(instructions)
+        prefix_BPD, prefix_mask_BP = self.embed_instructions(instructions, token_BD)
         branch_CSD = branch_CSD.to(prefix_BPD.dtype)
         read = self._behind_prefix if self.order == "instruction_first" else self._pair_by_pair
         hidden_BCD = read(prefix_BPD, prefix_mask_BP, branch_CSD, branch_mask_CS).float()
         # Only the rows of "Yes" and "No" of the vocabulary head are ever multiplied (Eq. 4).
         return hidden_BCD @ self.head + self.bias
 
-    def _split(self, candidates: int, tokens_per_candidate: int) -> list[slice]:
-        """Parts of the candidate axis that fit in a pass; training keeps its graph and is not split."""
-        step = candidates if torch.is_grad_enabled() else max(1, self.tokens_per_pass // tokens_per_candidate)
+    def _parts(self, candidates: int, tokens_per_candidate: int, most: int) -> list[slice]:
+        """Parts of the candidate axis, of at most ``most`` candidates and, without gradient, of a pass."""
+        if not torch.is_grad_enabled():  # with gradient the graph stays anyway: smaller parts save nothing
+            most = min(most, self.tokens_per_pass // tokens_per_candidate)
+        step = max(1, most)
         return [slice(start, start + step) for start in range(0, candidates, step)]
 
     def _behind_prefix(
         self, prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor
     ) -> Tensor:
+        (B, _, D), (C, S) = prefix_BPD.shape, branch_mask_CS.shape
         # Read by itself, the prefix costs no gradient in frozen layers: nothing below depends on a candidate.
-        cache = self.backbone(inputs_embeds=prefix_BPD, use_cache=True).past_key_values
-        B, _, D = prefix_BPD.shape
+        read = prefix_reader(self.backbone)(inputs_embeds=prefix_BPD, use_cache=True)
+        name = cache_name(self.backbone)
+        cache = getattr(read, name)
+        reader = last_layers(self.backbone, self.candidate_layers)
         parts = []
-        for part in self._split(len(branch_CSD), B * branch_CSD.shape[1]):
+        for part in self._parts(C, B * S, BRANCH_TOKENS // S):
             layout = instruction_first(prefix_mask_BP, branch_mask_CS[part], prefix_BPD.dtype)
-            hidden_BKD = self.backbone(
+            hidden_BKD = reader(
                 inputs_embeds=branch_CSD[part].reshape(1, -1, D).expand(B, -1, -1),
                 attention_mask=layout.mask_B1KT,
                 position_ids=layout.position_BK,
-                past_key_values=cache,
                 use_cache=True,
+                **{name: cache},
             ).last_hidden_state
             parts.append(hidden_BKD[:, layout.read_C])
-            cache.crop(-hidden_BKD.shape[1])
+            for layer in cache.layers[-self.candidate_layers :]:
+                layer.crop(-hidden_BKD.shape[1])
         return torch.cat(parts, dim=1)
 
     def _pair_by_pair(
@@ -239,7 +295,7 @@ class RouterLLM(BlockRouter):
     ) -> Tensor:
         B, P, D = prefix_BPD.shape
         parts = []
-        for part in self._split(len(branch_CSD), B * (P + branch_CSD.shape[1])):
+        for part in self._parts(len(branch_CSD), B * (P + branch_CSD.shape[1]), len(branch_CSD)):
             layout = capability_first(prefix_BPD, prefix_mask_BP, branch_CSD[part], branch_mask_CS[part])
             hidden_RTD = self.backbone(
                 inputs_embeds=layout.embeds_RTD,

@@ -10,10 +10,18 @@ D features.
 
 from __future__ import annotations
 
+import copy
+import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+BRANCH_TOKENS = 128
+"""Branch tokens read together, at most: K of them have a mask of K × K, and 1,000 candidates one of 10⁶ per
+instruction. In passes of this size a branch token costs 128 masked keys more than it needs, less than the
+prefix it reads, and cost and memory grow with the number of candidates, not with its square."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +135,45 @@ def capability_first(
     position = (real.cumsum(dim=1) - 1).clamp(min=0)
     last = S + prefix_mask_BP.sum(dim=1) - 1
     return Pairs(embeds, additive_mask(allowed, embeds.dtype), position, last.repeat_interleave(C))
+
+
+def cache_name(decoder: nn.Module) -> str:
+    """What a decoder calls its key-value cache, as an argument and in what it returns.
+
+    transformers renames it in the course of version 5.
+    """
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+
+
+def prefix_reader(decoder: Any) -> Any:
+    """The decoder for tokens of which only keys and values are wanted; what it returns is not to be used.
+
+    Behind the attention of the last layer nobody reads the prefix again, so that layer's MLP, three quarters
+    of its work, is left out. A layer without a plain gated MLP keeps what it has.
+
+    Args:
+        decoder: A transformers decoder; parameters and hooks are shared with what is returned.
+    """
+    *lower, last = decoder.layers
+    if not hasattr(getattr(last, "mlp", None), "down_proj"):
+        return decoder
+    return _with(decoder, layers=nn.ModuleList([*lower, _with(last, mlp=nn.Identity())]))
+
+
+def last_layers(decoder: Any, count: int) -> Any:
+    """The decoder's last ``count`` layers and its final norm as a decoder of its own.
+
+    Its layers keep their places in a key-value cache that the whole decoder has filled.
+
+    Args:
+        decoder: A transformers decoder; parameters and hooks are shared with what is returned.
+        count: At least 1.
+    """
+    return _with(decoder, layers=decoder.layers[len(decoder.layers) - count :])
+
+
+def _with(module: nn.Module, **children: nn.Module) -> nn.Module:
+    """The same module with some children exchanged; nothing is copied and ``module`` stays as it is."""
+    other = copy.copy(module)
+    other._modules = {**module._modules, **children}
+    return other

@@ -80,11 +80,24 @@ def test_max_instruction_tokens_beyond_the_positions_is_refused():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("max_instruction_tokens", 1), ("freeze_layers", 3), ("freeze_layers", -1), ("num_layers", 3)],
+    [
+        ("max_instruction_tokens", 1),
+        ("freeze_layers", 3),
+        ("freeze_layers", -1),
+        ("num_layers", 3),
+        ("candidate_layers", 0),
+        ("candidate_layers", 3),
+    ],
 )
 def test_numbers_out_of_range_are_named(option, value):
     with pytest.raises(SatlightError, match=rf"{option} is {value}"):
         tiny(**{option: value})
+
+
+def test_candidates_that_come_first_pass_through_every_layer():
+    with pytest.raises(SatlightError, match=r"candidate_layers is 1, but with order 'capability_first'"):
+        tiny(candidate_layers=1, order="capability_first")
+    assert tiny(candidate_layers=2, order="capability_first").candidate_layers == 2
 
 
 @pytest.mark.parametrize(("option", "value"), [("order", "sideways"), ("score_head", "maybe")])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
-from satlight.modules.shared_prefix import capability_first, instruction_first
+from satlight.modules.shared_prefix import BRANCH_TOKENS, capability_first, instruction_first
 
 ORDERS = ("instruction_first", "capability_first")
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
@@ -81,6 +81,94 @@ def test_passes_of_any_size_give_the_same_scores(model, make_block, instructions
         assert torch.allclose(model.score(block), whole, **CLOSE)
         if tokens == 1:
             assert len(calls) >= 9  # one pass per candidate
+
+
+@torch.no_grad()
+def test_a_thousand_candidates_get_the_scores_they_get_alone(instructions):
+    torch.manual_seed(5)
+    llm = RouterLLM("tiny:llama").eval()
+    branch_CSD, mask_CS = torch.randn(1000, 1, llm.hidden_size), torch.ones(1000, 1, dtype=torch.bool)
+    whole = llm(instructions[:2], branch_CSD, mask_CS)
+    assert whole.std(dim=1).min() > 1e-2
+    # The first, the last, and both sides of the first border between two passes.
+    for c in (0, BRANCH_TOKENS - 1, BRANCH_TOKENS, 999):
+        alone = llm(instructions[:2], branch_CSD[[c]], mask_CS[[c]])
+        assert torch.allclose(whole[:, [c]], alone, **CLOSE)
+
+
+def test_no_mask_grows_with_the_square_of_the_candidates(instructions):
+    llm, shapes = RouterLLM("tiny:llama"), []
+    llm.backbone.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(kwargs.get("attention_mask", torch.zeros(0)).shape),
+        with_kwargs=True,
+    )
+    prefix = llm.embed_instructions(instructions)[0].shape[1]
+    for tokens in (1, 3):
+        shapes.clear()
+        mask_CS = torch.ones(300, tokens, dtype=torch.bool)
+        llm(
+            instructions, torch.randn(300, tokens, llm.hidden_size), mask_CS
+        ).sum().backward()  # in training too
+        queries = [shape[2] for shape in shapes[1:]]
+        assert sum(queries) == 300 * tokens
+        assert max(queries) <= BRANCH_TOKENS
+        assert all(shape[3] == shape[2] + prefix for shape in shapes[1:])
+
+
+def test_gradients_do_not_depend_on_the_passes(instructions, monkeypatch):
+    llm = RouterLLM("tiny:llama")
+    branch_CSD, mask_CS = torch.randn(9, 1, llm.hidden_size), torch.ones(9, 1, dtype=torch.bool)
+    found = []
+    for tokens in (128, 4):
+        monkeypatch.setattr("satlight.modules.router_llm.BRANCH_TOKENS", tokens)
+        llm.zero_grad()
+        llm(instructions, branch_CSD, mask_CS).square().mean().backward()
+        found.append({name: p.grad.clone() for name, p in llm.named_parameters() if p.grad is not None})
+    assert set(found[0]) == set(found[1])
+    for name, gradient in found[0].items():
+        assert torch.allclose(found[1][name], gradient, atol=1e-4, rtol=1e-4), name
+
+
+@torch.no_grad()
+def test_candidates_of_the_last_layer_read_the_prefix_there(instructions):
+    # The reference: the prefix's states before the last layer, the branch behind them, then that layer alone.
+    torch.manual_seed(6)
+    llm = RouterLLM("tiny:llama", candidate_layers=1).eval()
+    branch_CSD, mask_CS = torch.randn(3, 1, llm.hidden_size), torch.ones(3, 1, dtype=torch.bool)
+    got = llm(instructions[:1], branch_CSD, mask_CS)
+    prefix_BPD, _ = llm.embed_instructions(instructions[:1])
+    before_BPD = llm.backbone(inputs_embeds=prefix_BPD, output_hidden_states=True).hidden_states[1]
+    for c in range(3):
+        hidden = torch.cat([before_BPD, branch_CSD[c : c + 1]], dim=1)
+        T = hidden.shape[1]
+        rotary = llm.backbone.rotary_emb(hidden, torch.arange(T)[None])
+        causal = torch.full((1, 1, T, T), torch.finfo(torch.float32).min).triu(1)
+        last = llm.backbone.layers[1](hidden, attention_mask=causal, position_embeddings=rotary)
+        expected = llm.backbone.norm(last)[:, -1] @ llm.head + llm.bias
+        assert torch.allclose(got[:, c], expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_fewer_candidate_layers_keep_every_pass_alike(instructions):
+    llm = RouterLLM("tiny:llama", candidate_layers=1).eval()
+    branch_CSD, mask_CS = torch.randn(300, 1, llm.hidden_size), torch.ones(300, 1, dtype=torch.bool)
+    whole = llm(instructions, branch_CSD, mask_CS)
+    for c in (0, 299):
+        alone = llm(instructions, branch_CSD[[c]], mask_CS[[c]])
+        assert torch.allclose(alone, whole[:, [c]], **CLOSE)
+    every = RouterLLM("tiny:llama").eval()(instructions, branch_CSD, mask_CS)
+    assert not torch.allclose(whole, every, atol=1e-2)
+
+
+def test_reading_leaves_the_decoder_as_it_was(instructions):
+    llm = RouterLLM("tiny:llama", candidate_layers=1)
+    before = [name for name, _ in llm.backbone.named_modules()]
+    llm(instructions, torch.randn(2, 1, llm.hidden_size), torch.ones(2, 1, dtype=torch.bool)).sum().backward()
+    assert [name for name, _ in llm.backbone.named_modules()] == before
+    lower = llm.backbone.layers[0].mlp.down_proj.weight.grad
+    upper = llm.backbone.layers[1].mlp.down_proj.weight.grad
+    assert lower.abs().max() > 0  # by way of the prefix
+    assert upper.abs().max() > 0
 
 
 def test_training_and_evaluation_give_the_same_scores(model, make_block, instructions, capabilities):
