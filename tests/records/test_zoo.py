@@ -1,5 +1,6 @@
 """Zoo settings: who is in, who is missing, and every preset that comes with satlight."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
+from satlight.records.tables import check_candidates, read_json
 from satlight.records.zoo import ZooSetting, load_setting
 from satlight.types import Candidate
 
@@ -238,3 +240,24 @@ SIZES = {"a": 1.3, "b": 6.9, "c": 7, "d": 10, "e": 14, "f": 40, "g": 70}
 def test_sizes(name, members):
     zoo = [Candidate(model_id, params_b=size) for model_id, size in SIZES.items()]
     assert load_setting(name).names(zoo) == list(members)
+
+
+def test_sizes_of_the_benchmarks_as_documented():
+    """The table of docs/protocols.md."""
+    data = ROOT.parent / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("no benchmark data here")
+    zoos = {
+        name: check_candidates(read_json(data / folder / "models.json"), folder)
+        for name, folder in (("MMLU-Pro", "mmlu_pro"), ("RouterDC", "routerdc"))
+    }
+    page = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (size-[\w-]+) \| [^|]+ \| (\w+) \| (\w+) \|$", page, flags=re.MULTILINE)
+    assert len(rows) == 5
+    for name, *counts in rows:
+        for zoo, count in zip(zoos.values(), counts, strict=True):
+            if count == "none":
+                with pytest.raises(SatlightError, match="leaves none"):
+                    load_setting(name).names(zoo)
+            else:
+                assert len(load_setting(name).names(zoo)) == int(count)
