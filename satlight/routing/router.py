@@ -194,6 +194,7 @@ class Router:
             and {
                 "order": router_llm.order,
                 "score_head": router_llm.score_head,
+                "candidate_layers": router_llm.candidate_layers,
                 "max_instruction_tokens": router_llm.max_instruction_tokens,
                 "inquiry": router_llm.inquiry,
             },

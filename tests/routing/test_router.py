@@ -50,6 +50,7 @@ def model_sat(**options) -> ModelSAT:
 MODULES = {
     "model_sat": lambda: model_sat(max_instruction_tokens=20, inquiry="Can it?"),
     "capability_first": lambda: model_sat(order="capability_first", num_layers=1),
+    "last layer": lambda: model_sat(candidate_layers=1),
     "task attention": lambda: ModelSAT(
         RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True
     ),
