@@ -10,12 +10,15 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from satlight.errors import SatlightError
+from satlight.modules.base import BlockRouter
 
 log = logging.getLogger(__name__)
 
 
 class TwoStageTuning(Callback):
-    """Stage 1 trains the projector alone, on instructions whose task is a core task; stage 2 everything.
+    """Stage 1 trains the connectors alone, on instructions whose task is a core task; stage 2 everything.
+
+    The connectors are those of :meth:`~satlight.modules.base.BlockRouter.connectors`: the projector first.
 
     A module without projector (the ablation without encoder) has no stage 1; the log says so.
 
@@ -63,9 +66,10 @@ class TwoStageTuning(Callback):
         datamodule: Any = getattr(trainer, "datamodule", None)
         if datamodule is not None:
             datamodule.in_domain_only = connector_only
+        connectors = pl_module.connectors() if isinstance(pl_module, BlockRouter) else ("projector",)
         for name, parameter in pl_module.named_parameters():
             parameter.requires_grad_(
-                self._trainable[name] and (not connector_only or name.startswith("projector."))
+                self._trainable[name] and (not connector_only or name.split(".")[0] in connectors)
             )
 
     def _set_schedule(self, trainer: L.Trainer, pl_module: Any, connector_only: bool) -> None:

@@ -5,7 +5,15 @@ from satlight.losses.objectives import (
     InstructionContrastive,
     Objective,
     Pointwise,
+    RoutingRegret,
     WeightedSum,
 )
 
-__all__ = ["CandidateContrastive", "InstructionContrastive", "Objective", "Pointwise", "WeightedSum"]
+__all__ = [
+    "CandidateContrastive",
+    "InstructionContrastive",
+    "Objective",
+    "Pointwise",
+    "RoutingRegret",
+    "WeightedSum",
+]

@@ -101,6 +101,48 @@ def candidate_contrastive(
     )
 
 
+def routing_regret(
+    score_BC: Tensor,
+    target_BC: Tensor,
+    known_BC: Tensor,
+    weight_BC: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Outcome lost by routing in proportion to exp(score): max_c t_c - Σ_c softmax(s / τ)_c · t_c.
+
+    What a table of routed accuracies measures, made smooth. Where all candidates do equally well it is 0,
+    whatever the scores, so an instruction that everybody or nobody solves teaches nothing.
+
+    Args:
+        score_BC: Log-odds (B, C).
+        target_BC: Outcomes (B, C) in [0, 1], soft ones allowed.
+        known_BC: bool (B, C), False where no record exists; such cells are never chosen.
+        weight_BC: Non-negative weights (B, C); an instruction counts as much as the mean of its known
+            cells. None = all 1.
+        temperature: Divides the scores; > 0. Smaller values come nearer to choosing the highest score.
+
+    Returns:
+        Scalar loss, the weighted mean over instructions with a known cell; 0 that can be differentiated
+        where there is none.
+
+    Example:
+        >>> score, target = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.5]])
+        >>> f"{routing_regret(score, target, torch.ones(1, 2, dtype=torch.bool)):.4f}"
+        '0.2500'
+
+    Reference: ours; the expected reward of a softmax policy.
+    """
+    score_BC, target_BC, weight_BC = _masked(score_BC, target_BC, known_BC, weight_BC)
+    some_B = known_BC.any(1)
+    # A row of -inf alone would have NaN gradients; it gets a constant instead, and no weight.
+    logit_BC = torch.where(known_BC, score_BC / temperature, float("-inf"))
+    share_BC = torch.where(some_B[:, None], logit_BC, 0.0).softmax(1)
+    regret_B = torch.where(known_BC, target_BC, 0.0).amax(1) - (share_BC * target_BC).sum(1)
+    weight_B = weight_BC.sum(1) / known_BC.sum(1).clamp_min(1)
+    return _weighted_mean(torch.where(some_B, regret_B, 0.0), weight_B)
+
+
 def pointwise(
     score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
 ) -> Tensor:

@@ -13,6 +13,14 @@ from satlight.losses import functional
 _RESERVED = {"loss", ""}
 
 
+def _positive_temperature(owner: str, temperature: float) -> float:
+    if not temperature > 0:
+        raise SatlightError(
+            f"{owner}: temperature is {temperature}; it must be greater than 0 (1.0 changes nothing)"
+        )
+    return temperature
+
+
 class Objective(nn.Module, ABC):
     """What training minimises on a block; subclass it to add one."""
 
@@ -39,10 +47,7 @@ class _Contrastive(Objective):
     def __init__(self, temperature: float = 1.0, threshold: float = 0.5) -> None:
         super().__init__()
         owner = type(self).__name__
-        if not temperature > 0:
-            raise SatlightError(
-                f"{owner}: temperature is {temperature}; it must be greater than 0 (1.0 changes nothing)"
-            )
+        temperature = _positive_temperature(owner, temperature)
         if not 0 < threshold <= 1:
             raise SatlightError(
                 f"{owner}: threshold is {threshold}; it must lie in (0, 1], "
@@ -112,6 +117,40 @@ class CandidateContrastive(_Contrastive):
             score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature, threshold=self.threshold
         )
         return {"loss": loss, "candidate_contrastive": loss.detach()}
+
+
+class RoutingRegret(Objective):
+    """Outcome lost by routing on the scores, see :func:`satlight.losses.functional.routing_regret`.
+
+    It knows nothing of odds: add :class:`Pointwise` (by :class:`WeightedSum`) where probabilities matter.
+
+    Args:
+        temperature: Divides the scores; > 0.
+
+    Raises:
+        SatlightError: When the temperature is not greater than 0.
+
+    Example:
+        >>> import torch
+        >>> score, target = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+        >>> RoutingRegret()(score, target, torch.ones(1, 2, dtype=torch.bool))["loss"].item()
+        0.5
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _positive_temperature(type(self).__name__, temperature)
+
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        loss = functional.routing_regret(
+            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature
+        )
+        return {"loss": loss, "routing_regret": loss.detach()}
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
 
 
 class Pointwise(Objective):

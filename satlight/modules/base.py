@@ -23,7 +23,7 @@ class OptimizerSpec:
     Args:
         lr: Peak learning rate of the router LLM (of everything, in a module without parts).
         encoder_scale: Factor on ``lr`` for the capability encoder.
-        projector_scale: Factor on ``lr`` for task attention, the projector and a regression head.
+        projector_scale: Factor on ``lr`` for projectors, two towers and task attention.
         weight_decay: AdamW's decoupled decay, on matrices only.
         warmup: Share of all steps during which the rate rises linearly from 0, in [0, 1).
         decay: How the rate falls from there to ``final`` at the last step.
@@ -135,12 +135,18 @@ class BlockRouter(L.LightningModule):
         """The parts that have a learning rate of their own, by the name used in :class:`OptimizerSpec`."""
         return {}
 
+    def connectors(self) -> tuple[str, ...]:
+        """Names of the parts that stage 1 of staged tuning trains; those that are None do not count."""
+        return ("projector",)
+
     def _groups(self) -> list[dict[str, Any]]:
         spec = self.optimizer_spec
         scales = {
             "encoder": spec.encoder_scale,
             "projector": spec.projector_scale,
             "task_attention": spec.projector_scale,
+            "two_towers": spec.projector_scale,
+            "instruction_projector": spec.projector_scale,
         }
         owner = {id(p): name for name, part in self.parts().items() for p in part.parameters()}
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}

@@ -14,6 +14,7 @@ from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
 from satlight.types import Block, Capability, Result
+from satlight.vectors import VectorStore, identity
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ class CapabilityEncoder(BlockRouter):
             a chunk (the paper's text, read in pieces). Only ``windows`` depends on the order of the results.
         max_tokens: Longest chunk in tokens; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
-        trainable: False freezes the encoder for the whole run.
+        trainable: False freezes the encoder for the whole run; what it has read is then kept on disk
+            (:class:`~satlight.vectors.VectorStore`), so that no run reads a text again.
         grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the
             rest come from the cache and are at most one evaluation old. None = all of them, the exact
             gradient.
@@ -88,6 +90,13 @@ class CapabilityEncoder(BlockRouter):
         self._pieces: dict[str, list[str]] = {}
         self._cache: dict[str, Tensor] = {}
         self._stale = False
+        random = backbone.startswith("tiny:")  # their weights are drawn anew for every run
+        self._store = None if trainable or random else VectorStore(self._identity(backbone))
+
+    def _identity(self, backbone: str) -> str:
+        plain = self.max_tokens == self.convention.max_length and self.pooling == self.convention.pooling
+        changed = "" if plain else f"\0{self.max_tokens} tokens, {self.pooling}"
+        return identity(backbone) + changed
 
     @property
     def output_size(self) -> int:
@@ -211,6 +220,10 @@ class CapabilityEncoder(BlockRouter):
         if len(self._cache) > CACHE_LIMIT:
             self._cache = {chunk: self._cache[chunk] for chunk in chunks if chunk in self._cache}
         absent = sorted((chunk for chunk in chunks if chunk not in self._cache), key=len)
+        if self._store is not None and absent:
+            stored = self._store.read(absent, lambda texts: self.embed(texts).float().cpu().numpy())
+            self._cache.update(zip(absent, torch.from_numpy(stored).to(self.device), strict=True))
+            return
         for start in range(0, len(absent), batch_size):
             batch = absent[start : start + batch_size]
             self._cache.update(zip(batch, self.embed(batch), strict=True))
@@ -225,30 +238,34 @@ class CapabilityEncoder(BlockRouter):
         self._cache = dict(zip(state["chunks"], state["vectors"], strict=True))
         self._stale = state["stale"]
 
-    def read_results(
-        self, instructions: Sequence[str], capabilities: Sequence[Capability]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Instructions, core tasks and results side by side, for task attention.
+    def read_instructions(self, instructions: Sequence[str]) -> Tensor:
+        """Unit vectors of instructions; longer ones than :attr:`max_tokens` keep their head: float (B, D)."""
+        texts = list(dict.fromkeys(instructions))
+        place = {text: i for i, text in enumerate(texts)}
+        vectors = F.normalize(self._vectors(texts), dim=-1)
+        return vectors[[place[text] for text in instructions]]
+
+    def read_results(self, capabilities: Sequence[Capability]) -> tuple[Tensor, Tensor]:
+        """Core tasks and results side by side, for task attention.
 
         Args:
-            instructions: B texts; longer ones than :attr:`max_tokens` keep their head.
             capabilities: C capability representations; statements that are no results say nothing here.
 
         Returns:
-            Unit vectors of the instructions (B, D) and of the keywords of the T core tasks (T, D), and the
-            strength of every candidate on them (C, T), NaN where it has no result.
+            Unit vectors of the keywords of the T core tasks (T, D), and the strength of every candidate on
+            them (C, T), NaN where it has no result.
         """
         results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
         tasks = list(dict.fromkeys(result.about for own in results for result in own))
-        texts = list(dict.fromkeys([*tasks, *instructions]))
-        place = {text: i for i, text in enumerate(texts)}
-        vectors = F.normalize(self._vectors(texts), dim=-1)
         strength_CT = torch.full((len(capabilities), len(tasks)), torch.nan)
+        if not tasks:
+            return torch.zeros(0, self.output_size, device=self.device), strength_CT.to(self.device)
+        place = {text: i for i, text in enumerate(tasks)}
         for c, own in enumerate(results):
             for result in own:
                 strength_CT[c, place[result.about]] = result.strength
-        rows = [place[text] for text in instructions]
-        return vectors[rows], vectors[: len(tasks)], strength_CT.to(vectors)
+        vectors = F.normalize(self._vectors(tasks), dim=-1)
+        return vectors, strength_CT.to(vectors)
 
     # -- alone: a two-tower router -------------------------------------------------------------------------
 

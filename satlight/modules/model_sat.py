@@ -13,6 +13,7 @@ from satlight.modules.encoder import CapabilityEncoder
 from satlight.modules.projector import Projector
 from satlight.modules.router_llm import RouterLLM
 from satlight.modules.task_attention import TaskAttention
+from satlight.modules.two_towers import TwoTowers
 from satlight.types import Block, Capability
 
 
@@ -29,6 +30,10 @@ class ModelSAT(BlockRouter):
         task_attention: Add what the candidate's results on the nearest core tasks say
             (:class:`~satlight.modules.task_attention.TaskAttention`); the router LLM then learns what is
             left to say. Ours, not the paper's. Needs an encoder.
+        two_towers: Add the score of two towers on the encoder's vectors of instruction and candidate
+            (:class:`~satlight.modules.two_towers.TwoTowers`). Ours, not the paper's. Needs an encoder.
+        instruction_vector: Let the router LLM read the encoder's vector of the instruction too, as one more
+            token before its text. Ours, not the paper's. Needs an encoder.
         objective: Loss on a block.
         optimizer: Learning rates by part and schedule.
 
@@ -49,6 +54,8 @@ class ModelSAT(BlockRouter):
         projector: Projector | None = None,
         perturbations: int = 1,
         task_attention: bool = False,
+        two_towers: bool = False,
+        instruction_vector: bool = False,
         objective: Objective | None = None,
         optimizer: OptimizerSpec | None = None,
     ) -> None:
@@ -59,8 +66,13 @@ class ModelSAT(BlockRouter):
             raise SatlightError(
                 "model.projector is set but model.encoder is null; a projector needs an encoder"
             )
-        if encoder is None and task_attention:
-            raise SatlightError("model.task_attention is true but model.encoder is null; it needs an encoder")
+        extras = {
+            "task_attention": task_attention,
+            "two_towers": two_towers,
+            "instruction_vector": instruction_vector,
+        }
+        for option in (name for name, wanted in extras.items() if wanted and encoder is None):
+            raise SatlightError(f"model.{option} is true but model.encoder is null; it needs an encoder")
         self.router_llm = router_llm
         self.encoder = encoder
         self.projector = projector if projector is not None or encoder is None else Projector()
@@ -68,13 +80,19 @@ class ModelSAT(BlockRouter):
         if self.encoder is not None and self.projector is not None:
             self.projector.connect(self.encoder.output_size, router_llm.hidden_size, router_llm.token_norm)
 
-        self.task_attention = (
-            TaskAttention(encoder.output_size) if encoder is not None and task_attention else None
-        )
+        size = 0 if encoder is None else encoder.output_size
+        self.task_attention = TaskAttention(size) if task_attention else None
+        self.two_towers = TwoTowers(size) if two_towers else None
+        self.instruction_projector = Projector(standardize=False) if instruction_vector else None
+        if self.instruction_projector is not None:
+            self.instruction_projector.connect(size, router_llm.hidden_size, router_llm.token_norm)
 
     def parts(self) -> dict[str, nn.Module]:
-        found = {"encoder": self.encoder, "projector": self.projector, "task_attention": self.task_attention}
-        return {name: part for name, part in found.items() if part is not None}
+        names = ("encoder", "projector", "task_attention", "two_towers", "instruction_projector")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
+
+    def connectors(self) -> tuple[str, ...]:
+        return "projector", "two_towers", "instruction_projector"
 
     def embed_capabilities(self, capabilities: list[Capability]) -> tuple[Tensor, Tensor]:
         """The candidates as the router LLM reads them: float (C, S, D) and bool (C, S).
@@ -83,11 +101,16 @@ class ModelSAT(BlockRouter):
         """
         if self.encoder is None or self.projector is None:
             return self.router_llm.embed_capabilities(capabilities)
+        return _one_token(self.projector(self.encode_capabilities(capabilities)))
+
+    def encode_capabilities(self, capabilities: list[Capability]) -> Tensor:
+        """ψ(c) of C candidates, float (C, D); in training the projector's mean follows it."""
+        assert self.encoder is not None
+        assert self.projector is not None
         vector_CD = self.encoder.encode(capabilities)
         if self.training:
             self.projector.follow(vector_CD.detach())
-        branch_CSD = self.projector(vector_CD)[:, None, :]
-        return branch_CSD, torch.ones(branch_CSD.shape[:2], dtype=torch.bool, device=branch_CSD.device)
+        return vector_CD
 
     def _orders(self, capabilities: list[Capability]) -> list[list[Capability]]:
         order_matters = self.encoder is None or self.encoder.chunking == "windows"
@@ -98,13 +121,32 @@ class ModelSAT(BlockRouter):
 
     def score(self, block: Block) -> Tensor:
         """Routing scores of a block: float32 (B, C), the mean over perturbations in evaluation."""
-        scores = [
-            self.router_llm(block.instructions, *self.embed_capabilities(order))
-            for order in self._orders(block.capabilities)
-        ]
+        encoder, projector = self.encoder, self.projector
+        if encoder is None or projector is None:
+            orders = self._orders(block.capabilities)
+            scores = [
+                self.router_llm(block.instructions, *self.embed_capabilities(order)) for order in orders
+            ]
+            return torch.stack(scores).mean(dim=0)
+        reads_instructions = self.task_attention or self.two_towers or self.instruction_projector
+        instruction_BD = encoder.read_instructions(block.instructions) if reads_instructions else None
+        token_BD = None if self.instruction_projector is None else self.instruction_projector(instruction_BD)
+        scores = []
+        for order in self._orders(block.capabilities):
+            vector_CD = self.encode_capabilities(order)
+            branch = _one_token(projector(vector_CD))
+            scores.append(self.router_llm(block.instructions, *branch, token_BD))
+            if self.two_towers is not None:
+                scores[-1] = scores[-1] + self.two_towers(instruction_BD, projector.standard(vector_CD))
         score_BC = torch.stack(scores).mean(dim=0)
-        if self.task_attention is None or self.encoder is None:
-            return score_BC
-        return score_BC + self.task_attention(
-            *self.encoder.read_results(block.instructions, block.capabilities)
-        )
+        if self.task_attention is not None:
+            score_BC = score_BC + self.task_attention(
+                instruction_BD, *encoder.read_results(block.capabilities)
+            )
+        return score_BC
+
+
+def _one_token(embedding_CD: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings of candidates as branches of one token: float (C, 1, D) and bool (C, 1)."""
+    mask = torch.ones(len(embedding_CD), 1, dtype=torch.bool, device=embedding_CD.device)
+    return embedding_CD[:, None, :], mask

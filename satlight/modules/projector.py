@@ -77,10 +77,13 @@ class Projector(L.LightningModule):
         if spread > 1e-4 * mean.norm():  # else one candidate, read twice with another rounding
             self.spread.copy_(spread)
 
+    def standard(self, capability_CD: Tensor) -> Tensor:
+        """(ψ(c) - μ) / σ of C candidates: float (C, D)."""
+        if not self.standardize or not isinstance(self.linear, nn.Linear):
+            return capability_CD
+        capability_CD = capability_CD - self.center
+        return capability_CD / self.spread if float(self.spread) > 0 else capability_CD
+
     def forward(self, capability_CD: Tensor) -> Tensor:
         """e_c of C candidates: float (C, D) → float (C, D')."""
-        if self.standardize and isinstance(self.linear, nn.Linear):
-            capability_CD = capability_CD - self.center
-            if float(self.spread) > 0:
-                capability_CD = capability_CD / self.spread
-        return self.linear(capability_CD)
+        return self.linear(self.standard(capability_CD))

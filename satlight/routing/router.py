@@ -22,6 +22,13 @@ from satlight.types import Block, Candidate, Capability, Result
 
 FORMAT = "satlight-router/1"
 
+_OPTIONS = {
+    "task_attention": "task_attention",
+    "two_towers": "two_towers",
+    "instruction_vector": "instruction_projector",
+}
+"""Options of :class:`ModelSAT` that add a part, and the part."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -185,7 +192,7 @@ class Router:
             "format": FORMAT,
             "module": type(self.module).__name__,
             "perturbations": getattr(self.module, "perturbations", 1),
-            "task_attention": getattr(self.module, "task_attention", None) is not None,
+            **{option: getattr(self.module, part, None) is not None for option, part in _OPTIONS.items()},
             "encoder": encoder
             and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
             "projector": encoder
@@ -293,7 +300,7 @@ def _build(folder: Path, config: dict[str, Any]) -> BlockRouter:
         encoder,
         projector,
         perturbations=config["perturbations"],
-        task_attention=config["task_attention"],
+        **{option: config[option] for option in _OPTIONS},
     )
 
 

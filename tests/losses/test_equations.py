@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from satlight.losses import functional as L
 
-OBJECTIVES = [L.instruction_contrastive, L.candidate_contrastive, L.pointwise]
+OBJECTIVES = [L.instruction_contrastive, L.candidate_contrastive, L.pointwise, L.routing_regret]
 
 
 def block(rows: int = 6, columns: int = 4, seed: int = 0):
@@ -152,3 +152,31 @@ def test_extreme_half_precision_scores_stay_finite(objective):
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss)
     assert torch.isfinite(score.grad).all()
+
+
+def test_routing_regret_equals_loop():
+    score, _, known = block(seed=3)
+    soft = torch.rand(score.shape, generator=torch.Generator().manual_seed(4))
+    regrets = []
+    for b in range(len(score)):
+        columns = known[b].nonzero()[:, 0]
+        share = (score[b, columns] / 0.5).softmax(0)
+        regrets.append(soft[b, columns].max() - (share * soft[b, columns]).sum())
+    torch.testing.assert_close(
+        L.routing_regret(score, soft, known, temperature=0.5), torch.stack(regrets).mean()
+    )
+
+
+def test_routing_regret_falls_to_nothing_when_the_best_is_chosen():
+    target, known = torch.tensor([[0.2, 0.9, 0.4]]), torch.ones(1, 3, dtype=torch.bool)
+    right, wrong = torch.tensor([[0.0, 20.0, 0.0]]), torch.tensor([[20.0, 0.0, 0.0]])
+    assert L.routing_regret(right, target, known).item() == pytest.approx(0, abs=1e-6)
+    assert L.routing_regret(wrong, target, known).item() == pytest.approx(0.7, abs=1e-6)
+    known[0, 1] = False  # the best that is known
+    assert L.routing_regret(wrong, target, known).item() == pytest.approx(0.2, abs=1e-6)
+
+
+def test_routing_regret_weighs_instructions():
+    score, target = torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    known, weight = torch.ones(2, 2, dtype=torch.bool), torch.tensor([[3.0, 3.0], [1.0, 1.0]])
+    assert L.routing_regret(score, target, known, weight).item() == pytest.approx(0.5 * 3 / 4)

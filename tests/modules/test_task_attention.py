@@ -26,6 +26,10 @@ def block(instructions):
     return Block(instructions, ZOO, rows, torch.arange(len(ZOO)), torch.zeros_like(rows))
 
 
+def attend(attention, encoder, instructions, capabilities):
+    return attention(encoder.read_instructions(instructions), *encoder.read_results(capabilities))
+
+
 def test_attention_is_the_softmax_weighted_mean_of_results():
     attention = TaskAttention(2, scale=2.0, temperature=0.5)
     instruction, tasks = torch.tensor([[0.6, 0.8]]), torch.eye(2)
@@ -43,7 +47,7 @@ def test_no_results_say_nothing():
 def test_an_instruction_that_is_a_task_follows_its_result():
     encoder = CapabilityEncoder("tiny:bert").eval()
     attention = TaskAttention(encoder.output_size, temperature=1e-4)
-    got = attention(*encoder.read_results(["Mathematics, equations", "Law and contracts"], ZOO))
+    got = attend(attention, encoder, ["Mathematics, equations", "Law and contracts"], ZOO)
     torch.testing.assert_close(
         got, 0.6 * torch.tensor([[-1.0, 2.0, 0.0], [1.5, -0.5, 0.0]]), atol=1e-3, rtol=0
     )
@@ -66,11 +70,11 @@ def test_scores_with_it_do_not_depend_on_the_rest_of_the_block():
 def test_a_candidate_that_lacks_a_task_attends_to_its_own():
     encoder, attention = CapabilityEncoder("tiny:bert").eval(), TaskAttention(32, temperature=0.5)
     partly = ZOO[0][:1]
-    beside = attention(*encoder.read_results(["What is 2+2?"], [partly, *ZOO]))
-    alone = attention(*encoder.read_results(["What is 2+2?"], [partly]))
+    beside = attend(attention, encoder, ["What is 2+2?"], [partly, *ZOO])
+    alone = attend(attention, encoder, ["What is 2+2?"], [partly])
     assert alone.item() == pytest.approx(0.6 * 1.5)
     assert beside[0, 0].item() == pytest.approx(alone.item(), abs=1e-6)
-    whole = attention(*encoder.read_results(["What is 2+2?"], ZOO[:2]))
+    whole = attend(attention, encoder, ["What is 2+2?"], ZOO[:2])
     torch.testing.assert_close(beside[:, 1:3], whole, atol=1e-6, rtol=0)
     assert beside[0, 3] == 0
 
@@ -87,7 +91,7 @@ def test_the_cache_does_not_grow_with_every_instruction(monkeypatch):
     monkeypatch.setattr("satlight.modules.encoder.CACHE_LIMIT", 10)
     encoder = CapabilityEncoder("tiny:bert").eval()
     for number in range(40):
-        got = encoder.read_results([f"Question {number}"], ZOO)[0]
+        got = encoder.read_instructions([f"Question {number}"])
         assert len(encoder._cache) <= 13
     expected = torch.nn.functional.normalize(encoder.embed(["Question 39"]), dim=-1)
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
