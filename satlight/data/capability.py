@@ -293,7 +293,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         view = self.train_view()
         tasks_R = task_keys(view.records)
         in_domain_R = np.isin(tasks_R, [task_key(task.dataset, task.name) for task in self.aptitude.tasks])
-        space = BlockSpace(view.targets, view.records.known, lengths(view.records), codes(tasks_R))
+        space = BlockSpace(view.targets, view.records.known, self._lengths(view.records), codes(tasks_R))
         self._plans = PlanSampler(self, space, in_domain_R)
         if self._resume is not None:
             self._plans.resume(**self._resume)
@@ -311,13 +311,23 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     def _eval_loader(self, split: str) -> DataLoader:
         view = self.eval_view(split)
-        order = np.argsort(lengths(view.records), kind="stable")
+        order = np.argsort(self._lengths(view.records), kind="stable")
         columns = np.arange(len(view.capabilities))
         plans = [
             (order[i : i + self.eval_instructions], columns)
             for i in range(0, len(order), self.eval_instructions)
         ]
         return DataLoader(BlockDataset(view), sampler=plans, batch_size=None)  # type: ignore[arg-type]
+
+    def _lengths(self, records: PerformanceRecords) -> np.ndarray:
+        """What to bucket instructions by, (N,): tokens where the module of the run counts them, else bytes.
+
+        Texts of equally many bytes differ several-fold in tokens (Chinese, digits), and padding costs as
+        much as text.
+        """
+        module = None if self.trainer is None else self.trainer.lightning_module
+        count = getattr(module, "count_tokens", None)
+        return lengths(records) if count is None else np.asarray(count(records.texts))
 
     # -- resuming ------------------------------------------------------------------------------------------
 

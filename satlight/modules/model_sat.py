@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -93,6 +95,10 @@ class ModelSAT(BlockRouter):
 
     def connectors(self) -> tuple[str, ...]:
         return "projector", "two_towers", "instruction_projector"
+
+    def count_tokens(self, instructions: Sequence[str]) -> list[int]:
+        """As :meth:`RouterLLM.count_tokens`."""
+        return self.router_llm.count_tokens(instructions)
 
     def embed_capabilities(self, capabilities: list[Capability]) -> tuple[Tensor, Tensor]:
         """The candidates as the router LLM reads them: float (C, S, D) and bool (C, S).

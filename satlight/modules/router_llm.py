@@ -220,6 +220,11 @@ class RouterLLM(BlockRouter):
             torch.cat([mask.new_ones(len(mask), 1), mask], dim=1),
         )
 
+    def count_tokens(self, instructions: Sequence[str]) -> list[int]:
+        """Tokens of each instruction as it is read, long ones shortened: what blocks are bucketed by."""
+        texts = self.tokenizer(list(instructions), add_special_tokens=False)["input_ids"]
+        return [min(len(ids), self.max_instruction_tokens) for ids in texts]
+
     def embed_capabilities(self, capabilities: Sequence[Capability]) -> tuple[Tensor, Tensor]:
         """Capability representations as text tokens: float (C, S, D) and its bool mask (C, S)."""
         sequences = [self._ids("\n" + " ".join(capability)) for capability in capabilities]

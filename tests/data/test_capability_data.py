@@ -1,5 +1,7 @@
 """The data module: what fit may see, what blocks hold, where a stream of blocks goes on."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import numpy as np
 import polars as pl
@@ -192,6 +194,20 @@ def test_evaluation_blocks_hold_the_whole_zoo_and_similar_lengths(make):
     assert shapes == [(10, 4)] * 4 + [(8, 4)]
     lengths = [len(text.encode()) for text in texts_of(data.test_dataloader())]
     assert lengths == sorted(lengths)
+
+
+def test_blocks_are_bucketed_by_tokens_where_the_module_counts_them(make):
+    def spread(text: str) -> int:
+        return int(text.split()[2].rstrip(":")) % 7  # nothing to do with bytes
+
+    data = make(eval_instructions=10, sampler=RandomBlocks(4))
+    data.setup("test")
+    module = SimpleNamespace(count_tokens=lambda texts: [spread(text) for text in texts])
+    data.trainer = SimpleNamespace(lightning_module=module)
+    read = [spread(text) for text in texts_of(data.test_dataloader())]
+    assert read == sorted(read)
+    ranges = [np.ptp([spread(text) for text in block.instructions]) for block in data.train_dataloader()]
+    assert np.mean(ranges) < 1  # about 4.5 at random
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test", "all"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from satlight.errors import SatlightError
-from satlight.modules import LoraSpec, RouterLLM
+from satlight.modules import LoraSpec, ModelSAT, RouterLLM
 from satlight.modules.backbones import yes_no_token_ids
 
 
@@ -56,6 +56,16 @@ def test_instructions_of_the_largest_length_stay_whole():
     other, _ = llm.embed_instructions(["abcdeXghi"])
     assert llm.shortened == 0
     assert not torch.equal(nine, other)
+
+
+def test_tokens_are_counted_as_they_are_read(instructions):
+    llm = tiny(max_instruction_tokens=40)
+    _, mask_BP = llm.embed_instructions(instructions)
+    around = len(llm._begin) + len(llm._inquiry)
+    counts = llm.count_tokens(instructions)
+    assert counts == (mask_BP.sum(dim=1) - around).tolist()
+    assert max(counts) == 40
+    assert ModelSAT(llm).count_tokens(instructions) == counts
 
 
 def test_the_inquiry_survives_a_long_instruction():
