@@ -12,9 +12,10 @@ import sys
 from statistics import mean
 
 from satlight.evaluation import RoutingResults
+from satlight.evaluation.text_controls import TEXT_CONTROLS
 from satlight.metrics.seeds import seed_interval
 
-CONTROLS = ("random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle")
+CONTROLS = ("random", "best_single", "dataset_best", "task_best", *TEXT_CONTROLS, "dataset_oracle", "oracle")
 
 
 def main(paths: list[str]) -> None:

@@ -79,10 +79,11 @@ ALLOWED = {
         "metrics",
         "weights",
         "weights_store",
+        "vectors",
         "capability.text",
         "capability.perturbations",
     ],
-    "evaluation": ["evaluation", "records", "metrics"],
+    "evaluation": ["evaluation", "baselines", "records", "metrics"],
     "routing": ["routing", "records", "capability", "modules", "metrics.calibration"],
 }
 

@@ -93,6 +93,7 @@ class RoutingReport(Callback):
             data.test_groups,
             seed=self.seed,
             resamples=self.resamples,
+            core=data.aptitude.item_ids,
             calibration=next((c.fitted for c in callbacks if isinstance(c, TemperatureScaling)), None),
         )
         folder = run_folder(trainer)

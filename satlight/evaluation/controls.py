@@ -8,13 +8,20 @@ Shape legend: N instructions and M candidates of the test records.
 | best_single | one candidate for everything (:func:`satlight.metrics.functional.best_single`) | train |
 | dataset_best | per dataset the best candidate; none for a dataset without train data | train |
 | task_best | per task the best candidate; for a task without train data, dataset_best | train |
+| tfidf_knn | per instruction the best candidate on the nearest train instructions | train |
+| aptitude_knn | the same with the core instructions of the aptitude test alone | train |
+| inferred_dataset | the best candidate on the dataset that the text looks like | train |
 | dataset_oracle | per dataset the best candidate | test |
 | oracle | per instruction the best candidate | test |
 | bayes_optimal | per instruction the highest true probability (simulated records only) | truth |
+
+The zero router, which reads no text either, depends on what the judged router costs; it is measured with the
+router (:meth:`satlight.evaluation.spending.Spending.zero_router`) where records have costs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from satlight.evaluation.text_controls import text_choices
 from satlight.metrics import functional
 
 if TYPE_CHECKING:
@@ -35,21 +43,26 @@ class Control:
     Args:
         outcomes: float32 (N,) outcomes in [0, 1], 0 where unknown.
         known: bool (N,), False where the control has no choice or its outcome is unknown.
-        choices: int64 (N,) columns, -1 = none; None where it is not one choice (random).
+        choices: int64 (N,) columns, -1 = none; None where it is not one choice (random, zero router).
+        shares: float64 (M,), how often a mixture draws each candidate; None where it is none.
     """
 
     outcomes: Tensor
     known: Tensor
     choices: Tensor | None = None
+    shares: Tensor | None = None
 
 
-def measure_controls(test: PerformanceRecords, train: PerformanceRecords | None) -> dict[str, Control]:
+def measure_controls(
+    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None
+) -> dict[str, Control]:
     """All controls on the test records.
 
     Args:
         test: Records to be judged on, N × M.
         train: Records to choose candidates on. Its candidates are matched by name, and those that it lacks
             are never chosen. None = nothing may be chosen on train, so those controls have no outcome.
+        core: Ids of the core instructions among ``train``, for ``aptitude_knn``; None = it chooses its own.
 
     Returns:
         Controls by name, in the order of the table above; ``bayes_optimal`` only where ``test.expected`` is
@@ -68,8 +81,8 @@ def measure_controls(test: PerformanceRecords, train: PerformanceRecords | None)
         {'random': [0.5, 0.5], 'best_single': [1.0, 0.0], 'dataset_best': [1.0, 1.0]}
     """
     outcome_NM, known_NM = matrices(test)
-    choices = _train_choices(test, train)
-    choices["dataset_oracle"] = functional.group_oracle(outcome_NM, known_NM, _numbered(test.datasets)[0])
+    choices = _train_choices(test, train) | text_choices(test, train, core)
+    choices["dataset_oracle"] = functional.group_oracle(outcome_NM, known_NM, numbered(test.datasets)[0])
     choices["oracle"] = functional.oracle(outcome_NM, known_NM)
     controls = {"random": Control(*functional.random_outcomes(outcome_NM, known_NM))}
     for name, choice_N in choices.items():
@@ -84,18 +97,21 @@ def measure_controls(test: PerformanceRecords, train: PerformanceRecords | None)
     return controls
 
 
-def matrices(records: PerformanceRecords, model_ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
+def matrices(
+    records: PerformanceRecords, model_ids: list[str] | None = None, values: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
     """Outcomes (N, M) and known mask (N, M) of records as tensors.
 
     Args:
         records: Any records.
         model_ids: Order of the columns; candidates that the records lack are unknown everywhere. None = as
             they are.
+        values: Another matrix of the records in place of the outcomes, e.g. their costs.
 
     Returns:
         float32 outcomes and bool mask.
     """
-    outcomes, known = records.outcomes, records.known
+    outcomes, known = records.outcomes if values is None else values, records.known
     if model_ids is not None and model_ids != records.model_ids:
         column = {model_id: m for m, model_id in enumerate(records.model_ids)}
         columns = np.array([column.get(model_id, 0) for model_id in model_ids])
@@ -109,8 +125,8 @@ def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -
     if train is None:
         return {"best_single": none_N, "dataset_best": none_N, "task_best": none_N}
     outcome_NM, known_NM = matrices(train, test.model_ids)
-    dataset_N, train_dataset_N = _numbered(test.datasets, train.datasets)
-    task_N, train_task_N = _numbered(_full_tasks(test), _full_tasks(train))
+    dataset_N, train_dataset_N = numbered(test.datasets, train.datasets)
+    task_N, train_task_N = numbered(_full_tasks(test), _full_tasks(train))
     dataset_best_N = functional.group_best(outcome_NM, known_NM, train_dataset_N, dataset_N)
     task_best_N = functional.group_best(outcome_NM, known_NM, train_task_N, task_N)
     return {
@@ -125,7 +141,7 @@ def _full_tasks(records: PerformanceRecords) -> np.ndarray:
     return np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
 
 
-def _numbered(*names: np.ndarray) -> list[Tensor]:
+def numbered(*names: np.ndarray) -> list[Tensor]:
     """Consecutive numbers for names, the same name the same number in every array."""
     _, number = np.unique(np.concatenate(names), return_inverse=True)
     return list(torch.from_numpy(number.astype(np.int64)).split([len(n) for n in names]))

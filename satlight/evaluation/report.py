@@ -2,16 +2,18 @@
 
 Shape legend: N instructions and M candidates of the test records, R bootstrap resamples.
 
-Units in results: accuracies, their intervals and differences are percent; ``gap_closed``,
-``reachable_gap_closed``, ``share``, ``ece``, ``ece_calibrated`` and ``brier`` are fractions. None = cannot be
-measured.
+Units in results: accuracies, their intervals and differences are percent, and the areas
+``aiq``, ``zero_router_aiq`` and ``nauc`` too; ``cost_*`` are US dollars per 1,000 instructions,
+``selection_entropy`` is in bits and ``log_loss`` in nats; everything else is a fraction or a ratio. None =
+cannot be measured.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from torch import Tensor
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import Control, matrices, measure_controls
 from satlight.evaluation.results import RoutingResults
-from satlight.metrics import forecast, functional
+from satlight.evaluation.spending import Spending, areas, cost_state, mean_parts
+from satlight.evaluation.text_controls import TEXT_CONTROLS
+from satlight.metrics import forecast, functional, selection
 from satlight.metrics.bootstrap import bootstrap_means, percentile_interval
 
 if TYPE_CHECKING:
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 Entry = dict[str, Any]
+
+VERSUS = ("best_single", "dataset_best", "task_best", "zero_router", *TEXT_CONTROLS)
+"""Controls that the router is compared with, instruction by instruction: those that never saw a test row."""
 
 
 def evaluate(
@@ -42,6 +49,7 @@ def evaluate(
     split: str = "test",
     calibration: Temperature | None = None,
     controls: dict[str, Control] | None = None,
+    core: Collection[str] | None = None,
 ) -> RoutingResults:
     """Judge a router's scores on test records, beside all controls.
 
@@ -49,12 +57,12 @@ def evaluate(
     has no record there, the instruction is left out of ``routed`` and counted in ``n_unknown``. Groups are
     macro means over their datasets; their ``gap_closed`` is that of the macro means. Intervals are 95 %
     percentile bootstrap over instructions, within each dataset; a dataset's interval depends on its own
-    rows and the seed alone.
+    rows and the seed alone. Costs are reported where every record has one.
 
     Args:
         score_NM: Log-odds (N, M) in the order of ``test``.
         test: Records to be judged on, N × M.
-        train: Records that best single, dataset best and task best are chosen on; None = without these.
+        train: Train and validation records, which controls choose and learn from; None = without these.
         groups: Names of dataset groups, e.g. ``{"in_domain": ["mmlu", "gsm8k"]}``; None = ``all``.
         seed: Of the bootstrap.
         resamples: R, number of bootstrap resamples.
@@ -62,6 +70,7 @@ def evaluate(
         calibration: Temperature fitted on validation rows; adds ``ece_calibrated``, and changes nothing else.
         controls: What :func:`satlight.evaluation.measure_controls` gives for the same test and train records,
             where many routers are judged on them; None = measured here.
+        core: Ids of the core instructions among ``train``, see :func:`satlight.evaluation.measure_controls`.
 
     Returns:
         The results, ready to print and save.
@@ -85,10 +94,12 @@ def evaluate(
     names = list(dict.fromkeys(test.datasets.tolist()))
     groups = check_groups({"all": names} if groups is None else groups, names)
     choice_N = functional.choose(score_NM)
-    controls = measure_controls(test, train) if controls is None else controls
-    columns = _columns(choice_N, test, controls)
+    spending = Spending.of(test, train)
+    controls = measure_controls(test, train, core) if controls is None else controls
+    columns = _columns(choice_N, test, controls, spending)
     datasets: dict[str, Entry] = {}
-    draws: dict[str, Tensor] = {}
+    draws: dict[str, dict[str, Tensor]] = {}
+    parts = {}
     for name in names:
         rows = torch.from_numpy(np.flatnonzero(test.datasets == name))
         columns_here = {key: _rows_of(control, rows) for key, control in columns.items()}
@@ -96,21 +107,40 @@ def evaluate(
         datasets[name] = {
             **_accuracies(columns_here),
             **_intervals(draws[name]),
-            **_per_candidate(score_NM[rows], test, rows, calibration),
+            **_relative(columns_here),
+            **_of_scores(score_NM[rows], test, rows, calibration),
             "best_single_candidate": _candidate(columns_here["best_single"], test),
             "dataset_best_candidate": _candidate(columns_here["dataset_best"], test),
         }
+        if spending is not None:
+            datasets[name] |= spending.costs(columns, rows)
+            parts[name] = spending.parts(score_NM, rows)
+    best = _column(columns["best_single"])
     merged: dict[str, Entry] = {}
     for name, members in groups.items():
         merged[name] = _macro([datasets[member] for member in members])
-        merged[name] |= _intervals(torch.stack([draws[member] for member in members]).mean(0))
+        merged[name] |= _intervals(
+            {
+                key: torch.stack([draws[member][key] for member in members]).mean(0)
+                for key in draws[members[0]]
+            }
+        )
+        if spending is not None:
+            merged[name] |= areas(mean_parts([parts[member] for member in members]), best)
+    for name in parts:
+        datasets[name] |= areas(parts[name], best)
     return RoutingResults(
         datasets={name: _with_gaps(entry) for name, entry in datasets.items()},
         groups={name: _with_gaps(entry) for name, entry in merged.items()},
         candidates=test.model_ids,
         split=split,
         score_column=test.score_column,
-        data={"name": test.name, "fingerprint": test.fingerprint, "simulated": test.simulated},
+        data={
+            "name": test.name,
+            "fingerprint": test.fingerprint,
+            "simulated": test.simulated,
+            "costs": cost_state(test),
+        },
         seed=seed,
         calibration=None if calibration is None else asdict(calibration),
     )
@@ -159,9 +189,13 @@ def _checked_scores(score_NM: np.ndarray | Tensor, test: PerformanceRecords) -> 
     return score_NM
 
 
-def _columns(choice_N: Tensor, test: PerformanceRecords, controls: dict[str, Control]) -> dict[str, Control]:
+def _columns(
+    choice_N: Tensor, test: PerformanceRecords, controls: dict[str, Control], spending: Spending | None
+) -> dict[str, Control]:
     """Outcomes under the router and under every control; with true probabilities, what to expect of them."""
     columns = {"routed": Control(*functional.outcomes_of(choice_N, *matrices(test)), choice_N), **controls}
+    if spending is not None:
+        columns["zero_router"] = spending.zero_router(choice_N)
     if test.expected is not None:
         expected_NM = torch.from_numpy(np.array(test.expected, dtype=np.float32))
         known_NM = torch.ones_like(expected_NM, dtype=torch.bool)
@@ -176,7 +210,7 @@ def _columns(choice_N: Tensor, test: PerformanceRecords, controls: dict[str, Con
 
 def _rows_of(control: Control, rows: Tensor) -> Control:
     choices = None if control.choices is None else control.choices[rows]
-    return Control(control.outcomes[rows], control.known[rows], choices)
+    return replace(control, outcomes=control.outcomes[rows], known=control.known[rows], choices=choices)
 
 
 def _accuracies(columns: dict[str, Control]) -> Entry:
@@ -191,12 +225,23 @@ def _accuracies(columns: dict[str, Control]) -> Entry:
     }
 
 
-def _per_candidate(
+def _relative(columns: dict[str, Control]) -> Entry:
+    """Gain@R, Gain@B and Gap@O of one dataset, which their means over datasets are made of."""
+    accuracy = _accuracies(columns)
+    return {
+        "gain_random": selection.gain_over(accuracy["routed"], accuracy["random"]),
+        "gain_best_single": selection.gain_over(accuracy["routed"], accuracy["best_single"]),
+        "gap_oracle": selection.gap_to(accuracy["routed"], accuracy["oracle"]),
+    }
+
+
+def _of_scores(
     score_NM: Tensor, test: PerformanceRecords, rows: Tensor, calibration: Temperature | None
 ) -> Entry:
-    """Calibration, the share of each candidate among the choices, and its own accuracy."""
+    """Forecast and calibration, the share of each candidate among the choices, and its own accuracy."""
     outcome_NM, known_NM = matrices(test.rows(rows.numpy()))
-    share_M = functional.selection_share(functional.choose(score_NM), len(test.model_ids))
+    choice_N = functional.choose(score_NM)
+    share_M = functional.selection_share(choice_N, len(test.model_ids))
     group_N = torch.zeros(len(rows), dtype=torch.long)
     single_M = 100 * functional.group_means(outcome_NM, known_NM, group_N, 1)[0]
     calibrated = {}
@@ -207,6 +252,10 @@ def _per_candidate(
         "ece": forecast.expected_calibration_error(score_NM, outcome_NM, known_NM).item(),
         **calibrated,
         "brier": forecast.brier_score(score_NM, outcome_NM, known_NM).item(),
+        "forecast_accuracy": forecast.forecast_accuracy(score_NM, outcome_NM, known_NM).item(),
+        "auroc": forecast.forecast_auroc(score_NM, outcome_NM, known_NM).item(),
+        "log_loss": forecast.forecast_log_loss(score_NM, outcome_NM, known_NM).item(),
+        "rare_solver_recall": selection.rare_solver_recall(choice_N, outcome_NM, known_NM).item(),
         "share": dict(zip(test.model_ids, share_M.tolist(), strict=True)),
         "single": dict(zip(test.model_ids, single_M.tolist(), strict=True)),
     }
@@ -214,24 +263,30 @@ def _per_candidate(
 
 def _candidate(control: Control, test: PerformanceRecords) -> str | None:
     """The one candidate that a control chooses for a whole dataset."""
-    assert control.choices is not None
-    column = int(control.choices[0])
+    column = _column(control)
     return None if column == functional.NONE else test.model_ids[column]
 
 
-def _draws(columns: dict[str, Control], resamples: int, seed: int) -> Tensor:
-    """Resampled percentages (2, R): routed, and routed minus best single on the same instructions."""
-    routed, best_single = columns["routed"], columns["best_single"]
-    value_KN = torch.stack([routed.outcomes, routed.outcomes - best_single.outcomes])
-    known_KN = torch.stack([routed.known, routed.known & best_single.known])
-    return 100 * bootstrap_means(value_KN, known_KN, resamples=resamples, seed=seed)
+def _column(control: Control) -> int:
+    assert control.choices is not None
+    return int(control.choices[0])
 
 
-def _intervals(draw_KR: Tensor) -> Entry:
-    return {
-        "interval": list(percentile_interval(draw_KR[0])),
-        "versus_best_single": list(percentile_interval(draw_KR[1])),
-    }
+def _draws(columns: dict[str, Control], resamples: int, seed: int) -> dict[str, Tensor]:
+    """Resampled percentages (R,): routed, and routed minus a control on the same instructions."""
+    routed = columns["routed"]
+    values, known = {"interval": routed.outcomes}, {"interval": routed.known}
+    for name in VERSUS:
+        if name in columns:
+            values[f"versus_{name}"] = routed.outcomes - columns[name].outcomes
+            known[f"versus_{name}"] = routed.known & columns[name].known
+    value_KN, known_KN = torch.stack(list(values.values())), torch.stack(list(known.values()))
+    draw_KR = 100 * bootstrap_means(value_KN, known_KN, resamples=resamples, seed=seed)
+    return dict(zip(values, draw_KR, strict=True))
+
+
+def _intervals(draws: dict[str, Tensor]) -> Entry:
+    return {key: list(percentile_interval(draw_R)) for key, draw_R in draws.items()}
 
 
 def _macro(entries: list[Entry]) -> Entry:
@@ -254,6 +309,10 @@ def _mean(values: list[float]) -> float:
 def _with_gaps(entry: Entry) -> Entry:
     """The finished entry: with the shares of the gap closed, rounded, None for NaN."""
     entry["gap_closed"] = functional.gap_closed(entry["routed"], entry["best_single"], entry["oracle"])
+    entry["v_b"] = selection.accuracy_ratio(entry["routed"], entry["best_single"])
+    entry["selection_entropy"] = selection.entropy_of_shares(
+        torch.tensor(list(entry["share"].values()), dtype=torch.double)
+    ).item()
     if "bayes_optimal" in entry:
         entry["reachable_gap_closed"] = functional.gap_closed(
             entry["routed_expected"], entry["best_single_expected"], entry["bayes_optimal"]

@@ -17,22 +17,28 @@ from satlight.files import write_text
 class RoutingResults:
     """What :func:`satlight.evaluation.evaluate` measured; ``results.json`` has the same keys.
 
-    Accuracies, their intervals and differences are percent; ``gap_closed``, ``reachable_gap_closed``,
-    ``share``, ``ece``, ``ece_calibrated`` and ``brier`` are fractions. None = cannot be measured.
+    Accuracies, their intervals and differences and the areas ``aiq``, ``zero_router_aiq`` and ``nauc`` are
+    percent; ``cost_*`` are US dollars per 1,000 instructions, ``selection_entropy`` is in bits, ``log_loss``
+    in nats; everything else is a fraction or a ratio. None = cannot be measured.
 
     Args:
-        datasets: Per dataset ``routed``, ``interval`` [low, high], ``versus_best_single`` [low, high] of the
-            paired difference, the controls (``random``, ``best_single``, ``dataset_best``, ``task_best``,
-            ``dataset_oracle``, ``oracle``), ``gap_closed``, ``ece``, ``brier``, ``n`` instructions,
-            ``n_unknown`` of them without a record of the routed candidate, ``share`` and ``single`` (own
-            accuracy) of each candidate, ``best_single_candidate``, ``dataset_best_candidate``; on simulated
+        datasets: Per dataset ``routed``, ``interval`` [low, high], the controls (``random``, ``best_single``,
+            ``dataset_best``, ``task_best``, ``tfidf_knn``, ``aptitude_knn``, ``inferred_dataset``,
+            ``dataset_oracle``, ``oracle``), ``versus_<control>`` [low, high] of the paired difference,
+            ``gap_closed``, ``gain_random``, ``gain_best_single``, ``gap_oracle``, ``v_b``, ``ece``,
+            ``brier``, ``forecast_accuracy``, ``auroc``, ``log_loss``, ``rare_solver_recall``,
+            ``selection_entropy``, ``n`` instructions, ``n_unknown`` of them without a record of the routed
+            candidate, ``share`` and ``single`` (own accuracy) of each candidate, ``best_single_candidate``,
+            ``dataset_best_candidate``; on records with costs also ``zero_router``, ``cost_routed``,
+            ``cost_<control>``, ``rci``, ``aiq``, ``zero_router_aiq``, ``nauc`` and ``qnc``; on simulated
             records also ``bayes_optimal``, ``routed_expected``, ``best_single_expected`` and
             ``reachable_gap_closed``, by true probabilities; with a ``calibration`` also ``ece_calibrated``.
         groups: The same per named group, macro means over its datasets.
         candidates: Candidate names, in the order of the scores' columns.
         split: Split that was judged.
         score_column: Column of the records that held the outcomes.
-        data: ``name``, ``fingerprint`` and ``simulated`` of the judged records.
+        data: ``name``, ``fingerprint`` and ``simulated`` of the judged records, and whether their ``costs``
+            are "complete", "incomplete" (then nothing is said of them) or "none".
         seed: Of the bootstrap.
         calibration: ``temperature`` and ``bias`` fitted on validation; None = there are none.
     """

@@ -27,6 +27,11 @@ _REACHABLE: tuple[_Column, ...] = (
     ("Bayes", "bayes_optimal", 1, 1),
     ("reach\n%", "reachable_gap_closed", 100, 0),
 )
+_TEXT_CONTROLS = {
+    "tfidf_knn": "TF-IDF kNN",
+    "aptitude_knn": "aptitude kNN",
+    "inferred_dataset": "inferred dataset",
+}
 _MOST_CHOSEN = 5
 
 
@@ -92,6 +97,7 @@ def _remarks(results: RoutingResults) -> list[str]:
         if low is not None:
             best = short[entry["best_single_candidate"]]
             lines.append(f"{name}: {low:+.1f} to {high:+.1f} points over best single, {best} (95 %, paired)")
+        lines += [f"{name}: {line}" for line in (_over_text_controls(entry), _spent(entry)) if line]
         chosen = sorted(((share, m) for m, share in entry["share"].items() if share), key=lambda x: -x[0])
         shown = [f"{short[m]} {100 * share:.0f} %" for share, m in chosen[:_MOST_CHOSEN]]
         rest = [f"{len(chosen) - _MOST_CHOSEN} more"] if len(chosen) > _MOST_CHOSEN else []
@@ -102,9 +108,33 @@ def _remarks(results: RoutingResults) -> list[str]:
             for name, entry in groups.items()
         )
         lines.append(f"ECE after temperature scaling, fitted on validation: {errors}")
+    if results.data.get("costs") == "incomplete":
+        lines.append("costs are left out: some records have no cost_usd, and an unknown price is not $0")
     if unknown := sum(entry["n_unknown"] for entry in results.datasets.values()):
         lines.append(f"routed leaves out {unknown} of the instructions: no record of the routed candidate")
     return lines
+
+
+def _over_text_controls(entry: dict[str, Any]) -> str:
+    """What controls reach that read the text, and how far the router is above them."""
+    parts = []
+    for control, label in _TEXT_CONTROLS.items():
+        low, high = entry.get(f"versus_{control}", (None, None))
+        if low is not None:
+            parts.append(f"{label} {_number(entry[control])} ({low:+.1f} to {high:+.1f})")
+    return f"points over {', '.join(parts)}" if parts else ""
+
+
+def _spent(entry: dict[str, Any]) -> str:
+    """What routing costs, and what a mixture of single candidates does for as much."""
+    if entry.get("cost_routed") is None:
+        return ""
+    line = f"${entry['cost_routed']:.3g} per 1,000 instructions"
+    if entry["zero_router"] is not None:
+        line += f"; zero router {_number(entry['zero_router'])} for ${entry['cost_zero_router']:.3g}"
+    if entry["aiq"] is not None:
+        line += f"; AIQ {_number(entry['aiq'])}, of the zero router {_number(entry['zero_router_aiq'])}"
+    return line
 
 
 def _short_names(candidates: list[str]) -> dict[str, str]:

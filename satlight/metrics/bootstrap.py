@@ -37,22 +37,17 @@ def bootstrap_means(value_KN: Tensor, known_KN: Tensor, *, resamples: int = 2000
     value_KN = torch.where(known_KN, value_KN, 0.0).float()
     if num == 0:
         return torch.full((len(value_KN), resamples), float("nan"))
-    # Usually everything is known, and then counting again in every resample would be wasted time.
-    mask_KN = None if bool(known_KN.all()) else known_KN.float()
+    mask_KN = known_KN.float()
     generator = torch.Generator().manual_seed(seed)
     piece = max(1, _PIECE // num)
     means = []
     for start in range(0, resamples, piece):
         size = (min(piece, resamples - start), num)
-        index = torch.randint(num, size, generator=generator, dtype=torch.int32)
-        means.append(torch.stack([_resampled(value_KN, mask_KN, k, index) for k in range(len(value_KN))]))
+        index_RN = torch.randint(num, size, generator=generator, dtype=torch.int32)
+        # How often each instruction is drawn: then all K quantities are two products of matrices.
+        times_RN = torch.zeros(size).scatter_add_(1, index_RN.long(), torch.ones(1).expand(size))
+        means.append((value_KN @ times_RN.T) / (mask_KN @ times_RN.T))
     return torch.cat(means, dim=1)
-
-
-def _resampled(value_KN: Tensor, mask_KN: Tensor | None, k: int, index_RN: Tensor) -> Tensor:
-    if mask_KN is None:
-        return value_KN[k][index_RN].mean(1)
-    return value_KN[k][index_RN].sum(1) / mask_KN[k][index_RN].sum(1)
 
 
 def percentile_interval(mean_R: Tensor, level: float = 0.95) -> tuple[float, float]:

@@ -133,6 +133,31 @@ def group_means(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor, num_group
     return sum_GM.double() / count_GM
 
 
+def macro_means(value_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
+    """Mean over groups of each candidate's mean within the group, as tables end in such macro means.
+
+    Only candidates with known values in as many groups as any other get one: a candidate measured on the
+    easy groups alone must not win by that.
+
+    Args:
+        value_NM: Outcomes or costs (N, M).
+        known_NM: bool (N, M).
+        group_N: int64 (N,).
+
+    Returns:
+        float64 (M,), NaN for the others.
+
+    Example:
+        >>> value = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+        >>> macro_means(value, torch.ones(3, 2, dtype=torch.bool), torch.tensor([0, 1, 1])).tolist()
+        [0.5, 0.75]
+    """
+    num_groups = int(group_N.max()) + 1 if len(group_N) else 1
+    mean_GM = group_means(value_NM, known_NM, group_N, num_groups)
+    covered_M = (~mean_GM.isnan()).sum(0)
+    return torch.where(covered_M == covered_M.max(), mean_GM.nanmean(0), float("nan"))
+
+
 def best_per_group(mean_GM: Tensor) -> Tensor:
     """The candidate with the best mean in each group.
 
@@ -154,9 +179,7 @@ def best_per_group(mean_GM: Tensor) -> Tensor:
 def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None) -> int:
     """The candidate that is best over all groups; give it the *train* matrix, or it leaks the test split.
 
-    Best means the highest mean over groups of the mean within the group, because tables end in such macro
-    means. Only candidates with outcomes in as many groups as any other take part: a candidate measured on
-    the easy groups alone must not win by that.
+    Best means the highest of the :func:`macro_means`.
 
     Args:
         outcome_NM: Outcomes (N, M) of the train split.
@@ -175,11 +198,7 @@ def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = N
     """
     if group_N is None:
         group_N = torch.zeros(len(outcome_NM), dtype=torch.long, device=outcome_NM.device)
-    num_groups = int(group_N.max()) + 1 if len(group_N) else 1
-    mean_GM = group_means(outcome_NM, known_NM, group_N, num_groups)
-    covered_M = (~mean_GM.isnan()).sum(0)
-    mean_M = torch.where(covered_M == covered_M.max(), mean_GM.nanmean(0), float("nan"))
-    return int(best_per_group(mean_M[None])[0])
+    return int(best_per_group(macro_means(outcome_NM, known_NM, group_N)[None])[0])
 
 
 def group_best(

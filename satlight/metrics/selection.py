@@ -7,6 +7,8 @@ nothing is NaN.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -196,8 +198,17 @@ def selection_entropy(choice_N: Tensor, num_candidates: int) -> Tensor:
     Reference:
         [Huang et al. 2025, "RouterEval", arXiv 2503.10657], there without the base of the logarithm.
     """
-    share_M = selection_share(choice_N, num_candidates)
-    return -torch.special.xlogy(share_M, share_M).sum() / torch.log(torch.tensor(2.0, dtype=torch.double))
+    return entropy_of_shares(selection_share(choice_N, num_candidates))
+
+
+def entropy_of_shares(share_M: Tensor) -> Tensor:
+    """Entropy in bits of shares (M,) that sum to 1.
+
+    Example:
+        >>> entropy_of_shares(torch.tensor([0.5, 0.25, 0.25, 0.0])).item()
+        1.5
+    """
+    return -torch.special.xlogy(share_M, share_M).sum() / math.log(2)
 
 
 def routing_collapse(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from satlight.evaluation import evaluate, measure_controls
+from satlight.evaluation.text_controls import TEXT_CONTROLS
 from satlight.records import PerformanceRecords
 from satlight.types import Candidate
 
@@ -63,6 +64,7 @@ def test_choices_of_every_control():
         "best_single": [1, 1, 1, 1, 1],  # macro: a 0.5, b 0.75, c 0
         "dataset_best": [1, 1, 0, 0, -1],
         "task_best": [1, 1, 0, 0, -1],  # (x, r) has no train rows, so dataset x decides
+        **dict.fromkeys(TEXT_CONTROLS, [1] * 5),  # every text is the same, so the best over all wins
         "dataset_oracle": [2, 2, 0, 0, 0],
         "oracle": [2, 1, 0, 1, 0],
     }
@@ -87,12 +89,14 @@ def test_train_candidates_are_matched_by_name():
 
 def test_candidates_without_train_records_are_never_chosen():
     only_c = TRAIN.filter(candidates="c")
-    assert choices(train=only_c)["best_single"] == [2] * 5
+    chosen = choices(train=only_c)
+    assert all(chosen[control] == [2] * 5 for control in ("best_single", *TEXT_CONTROLS))
 
 
 def test_without_train_nothing_is_chosen_on_train():
     chosen = choices(train=None)
-    assert chosen["best_single"] == chosen["dataset_best"] == chosen["task_best"] == [-1] * 5
+    for control in ("best_single", "dataset_best", "task_best", *TEXT_CONTROLS):
+        assert chosen[control] == [-1] * 5
     assert chosen["oracle"] == [2, 1, 0, 1, 0]
 
 

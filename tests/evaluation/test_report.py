@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from satlight.errors import SatlightError
-from satlight.evaluation import check_groups, evaluate
+from satlight.evaluation import check_groups, evaluate, measure_controls
 from satlight.metrics.calibration import Temperature
 from satlight.records import PerformanceRecords
 from satlight.types import Candidate
@@ -67,7 +67,19 @@ def test_every_figure_of_a_small_case():
     assert entry["single"] == {"lab/c0": pytest.approx(200 / 3), "lab/c1": 25.0}
     brier = (2 * 0.2**2 + 2 * 0.5**2 + 2 * 0.8**2) / 7
     assert entry["brier"] == pytest.approx(brier, rel=1e-3)
-    assert "bayes_optimal" not in entry
+    assert entry["gain_random"] == pytest.approx((100 / 3) / 37.5 - 1, rel=1e-4)
+    assert entry["gain_best_single"] == pytest.approx(-0.5)
+    assert entry["gap_oracle"] == pytest.approx(1 - (100 / 3) / 75, rel=1e-4)
+    assert entry["v_b"] == pytest.approx(0.5)
+    assert entry["selection_entropy"] == pytest.approx(-0.75 * np.log2(0.75) - 0.25 * np.log2(0.25), abs=1e-5)
+    assert entry["rare_solver_recall"] == pytest.approx(1 / 3, abs=1e-5)  # the fourth choice has no record
+    # Right cells score logit(0.8), 0 and logit(0.2), wrong ones logit(0.2), 0, logit(0.8) and -9.
+    assert entry["auroc"] == pytest.approx((3.5 + 2.5 + 1.5) / 12)
+    assert entry["forecast_accuracy"] == pytest.approx((2 + 1 + 0 + 1) / 7, abs=1e-5)
+    assert entry["log_loss"] == pytest.approx(
+        -(2 * np.log(0.8) + 2 * np.log(0.5) + 2 * np.log(0.2)) / 7, abs=1e-3
+    )
+    assert not {"bayes_optimal", "zero_router", "cost_routed", "aiq"} & set(entry)
 
 
 def test_groups_are_macro_means_with_the_gap_of_the_means():
@@ -98,8 +110,26 @@ def test_without_train_records_what_needs_them_is_missing():
     score, test = random_case()
     entry = evaluate(score, test, None).groups["all"]
     assert entry["best_single"] is entry["gap_closed"] is entry["best_single_candidate"] is None
-    assert entry["versus_best_single"] == [None, None]
+    assert entry["versus_best_single"] == entry["versus_tfidf_knn"] == [None, None]
+    assert entry["tfidf_knn"] is entry["aptitude_knn"] is entry["inferred_dataset"] is None
     assert entry["routed"] is not None
+
+
+def test_every_control_that_never_saw_a_test_row_is_compared_with():
+    score, test = random_case()
+    entry = evaluate(score, test, test).datasets["math"]
+    for control in (
+        "best_single",
+        "dataset_best",
+        "task_best",
+        "tfidf_knn",
+        "aptitude_knn",
+        "inferred_dataset",
+    ):
+        low, high = entry[f"versus_{control}"]
+        assert low <= entry["routed"] - entry[control] <= high
+        assert low < high
+    assert "versus_oracle" not in entry
 
 
 def test_choosing_the_best_single_everywhere_differs_by_nothing():
@@ -189,8 +219,9 @@ def test_a_dataset_named_twice_counts_once():
 
 def test_thirteen_thousand_instructions_take_less_than_three_seconds():
     score, test = random_case(n=13_000, m=7, datasets=["a"] * 6_000 + ["b"] * 7_000)
+    controls = measure_controls(test, test.rows(np.arange(0, 13_000, 100)))
     start = time.process_time()
-    evaluate(score, test, test, resamples=2000)
+    evaluate(score, test, test, resamples=2000, controls=controls)
     assert time.process_time() - start < 3
 
 

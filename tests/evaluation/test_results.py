@@ -54,7 +54,7 @@ def test_json_has_the_documented_shape(results, tmp_path):
     keys = {"datasets", "groups", "candidates", "split", "score_column", "data", "seed", "calibration"}
     assert set(content) == keys
     assert list(content["datasets"]) == ["a_dataset_with_quite_a_long_name", "[b]"]
-    assert set(content["data"]) == {"name", "fingerprint", "simulated"}
+    assert set(content["data"]) == {"name", "fingerprint", "simulated", "costs"}
     assert content["candidates"] == ["one/large", "one/small", "two/other"]
     assert (content["split"], content["score_column"], content["seed"]) == ("test", "score", 3)
     needed = {"routed", "interval", "random", "best_single", "dataset_best", "dataset_oracle", "oracle"}

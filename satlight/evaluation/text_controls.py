@@ -1,0 +1,140 @@
+"""Controls that read the text: what a minute's work without a neural network gives.
+
+Shape legend: N instructions and M candidates of the test records.
+
+They are the baselines of the same names on TF-IDF vectors, so they need no weights and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from satlight.errors import SatlightError
+from satlight.metrics.functional import NONE, choose
+
+if TYPE_CHECKING:
+    from satlight.baselines import Baseline
+    from satlight.records import PerformanceRecords
+
+TEXT_CONTROLS = ("tfidf_knn", "aptitude_knn", "inferred_dataset")
+
+HELD_OUT = 5
+"""Where no rows are marked as validation, every fifth is held out to choose k on."""
+
+
+def text_choices(
+    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """The choices of every control that reads the text.
+
+    The number of neighbours is chosen on the rows of ``train`` marked "validation"; without any, on every
+    fifth row; with fewer than five rows it is the first of the baseline's grid. All other rows of ``train``
+    count as train rows.
+
+    Args:
+        test: Records to route, N × M. Their outcomes are not read.
+        train: Records to learn from. Candidates are matched by name, and those without an outcome there are
+            never chosen. None = nothing can be learnt.
+        core: Ids of the core instructions among ``train``, which vote in ``aptitude_knn``; None = the
+            baseline chooses core instructions itself.
+
+    Returns:
+        int64 (N,) per control: columns of ``test``, all -1 where there is nothing to learn from.
+
+    Raises:
+        SatlightError: None of ``core`` is in ``train``.
+
+    Example:
+        >>> import polars as pl
+        >>> from satlight.records import PerformanceRecords
+        >>> from satlight.types import Candidate
+        >>> rows = pl.DataFrame({"instruction_id": ["1", "2"], "dataset": ["math", "code"],
+        ...     "task": ["sums", "code"], "split": ["train"] * 2, "instruction": ["1 + 2", "Sort it"]})
+        >>> outcomes = np.array([[1, 0], [0, 1]], dtype=np.float32)
+        >>> records = PerformanceRecords(rows, (Candidate("m"), Candidate("n")), outcomes, outcomes >= 0)
+        >>> text_choices(records, records)["inferred_dataset"].tolist()
+        [0, 1]
+    """
+    from satlight.baselines import build
+
+    learnt = None if train is None else _learnable(train, test)
+    if learnt is None:
+        return {name: torch.full((test.shape[0],), NONE) for name in TEXT_CONTROLS}
+    inferred = build("inferred_dataset", fixed={"label": "dataset", "use": "best"})
+    return {
+        "tfidf_knn": _choices(_tuned("tfidf_knn", learnt).fit(learnt), learnt, test),
+        "aptitude_knn": _aptitude_choices(learnt, test, core),
+        "inferred_dataset": _choices(inferred.fit(learnt), learnt, test),
+    }
+
+
+def _learnable(train: PerformanceRecords, test: PerformanceRecords) -> PerformanceRecords | None:
+    """What there is to learn of the test candidates, with rows to choose on; None = nothing."""
+    records = _measured(train, test.model_ids)
+    if records is None or not any(text.strip() for text in records.texts):
+        return None
+    if not (held_out := records.splits == "validation").any():
+        held_out = np.arange(records.shape[0]) % HELD_OUT == HELD_OUT - 1
+    return _marked(records, held_out)
+
+
+def _aptitude_choices(
+    learnt: PerformanceRecords, test: PerformanceRecords, core: Collection[str] | None
+) -> Tensor:
+    """Only core instructions vote; validation rows serve to choose how many of them."""
+    from satlight.baselines import build
+
+    if core is None:
+        return _choices(_tuned("aptitude_knn", learnt).fit(learnt), learnt, test)
+    is_core = np.isin(learnt.instructions["instruction_id"].to_numpy(), list(core))
+    if not is_core.any():
+        raise SatlightError(
+            f"None of the {len(core)} core instructions is among the {learnt.shape[0]} train and validation "
+            f"rows of '{learnt.name}'; pass the aptitude test of these records, or core=None"
+        )
+    voters = _measured(_marked(learnt.rows(is_core)), test.model_ids)
+    if voters is None:
+        return torch.full((test.shape[0],), NONE)
+    held_out = learnt.splits == "validation"
+    choosing = _measured(_marked(learnt, held_out & ~is_core).rows(is_core | held_out), voters.model_ids)
+    assert choosing is not None
+    chosen = _tuned("aptitude_knn", choosing).fit(choosing).chosen
+    return _choices(build("aptitude_knn", fixed=chosen).fit(voters), voters, test)
+
+
+def _tuned(name: str, records: PerformanceRecords) -> Baseline:
+    """The baseline, with the first of its grid where the records have nothing to choose on."""
+    from satlight.baselines import build
+    from satlight.baselines.base import grid_points
+
+    held_out = records.splits == "validation"
+    fixed: dict[str, Any] = {}
+    if not (records.known[held_out].any() and records.known[~held_out].any()):
+        fixed = grid_points(build(name).GRID)[0]
+    return build(name, fixed=fixed)
+
+
+def _choices(baseline: Baseline, learnt: PerformanceRecords, test: PerformanceRecords) -> Tensor:
+    known = set(learnt.model_ids)
+    columns = [m for m, model_id in enumerate(test.model_ids) if model_id in known]
+    scores = baseline.predict(test.texts, [test.model_ids[m] for m in columns])
+    return torch.tensor(columns)[choose(torch.from_numpy(scores))]
+
+
+def _measured(records: PerformanceRecords, model_ids: list[str]) -> PerformanceRecords | None:
+    """The records of those candidates that have any outcome; None = of nobody."""
+    wanted = set(model_ids)
+    columns = np.flatnonzero(np.any(records.known, axis=0)).tolist()
+    measured = [records.model_ids[column] for column in columns if records.model_ids[column] in wanted]
+    return records.filter(candidates=measured) if measured else None
+
+
+def _marked(records: PerformanceRecords, held_out: np.ndarray | None = None) -> PerformanceRecords:
+    """All rows as train rows but those held out."""
+    held_out = np.zeros(records.shape[0], dtype=bool) if held_out is None else held_out
+    return records.with_splits(np.where(held_out, "validation", "train"))
