@@ -1,0 +1,1 @@
+"""The bench: methods × data × zoo settings × seeds in one command, resumable, ending in a report."""

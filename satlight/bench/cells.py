@@ -1,0 +1,271 @@
+"""What a bench is made of: problems (data, setting, seed), and cells (a method on a problem).
+
+A cell's identity is a hash of everything its result depends on, so what has been computed once is found
+again, and what has changed is computed anew. Folders of a bench's output:
+
+    problems/<hash>/   the records with their splits, so that every method sees the same rows
+    cells/<hash>/      cell.json, result.json, log.txt and the arrays of one cell
+    runs/<hash>/       training runs of methods with a config
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import satlight
+from satlight.bench.config import BenchConfig, DataSpec, MethodSpec
+from satlight.errors import SatlightError
+from satlight.files import write_text
+
+if TYPE_CHECKING:
+    from satlight.baselines import Baseline
+    from satlight.records import PerformanceRecords
+
+CONTROLS, EMBEDDING = "controls", "embedding"
+"""Kinds of the cells that methods wait for; beside them the kinds of methods."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is given: records with splits, for one zoo setting and one seed.
+
+    Args:
+        data: Name of the data.
+        setting: Name of the zoo setting.
+        seed: Of the validation draw, the method and the bootstrap.
+        fingerprint: Of the records with their splits.
+        groups: Datasets of each group that gets a macro mean.
+        train_datasets: Datasets to learn from; None = all.
+        score_column: Column of the source that holds the outcomes.
+        key: Hash of all this; names its folder.
+    """
+
+    data: str
+    setting: str
+    seed: int
+    fingerprint: str
+    groups: dict[str, list[str]]
+    train_datasets: list[str] | None
+    score_column: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to compute.
+
+    Args:
+        kind: ``controls``, ``embedding``, ``baseline``, ``config`` or ``scores``.
+        method: Name in tables.
+        problem: What it is computed on.
+        spec: What else decides the result: class, options, contents of files.
+        key: Hash of all this and satlight's version; names its folder.
+        needs: Keys of the cells that must be there first.
+    """
+
+    kind: str
+    method: str
+    problem: Problem
+    spec: dict[str, Any]
+    key: str
+    needs: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """For logs: method, data, setting and seed."""
+        problem = self.problem
+        what = f"{self.method} (release)" if "release" in self.spec else self.method
+        return f"{what} · {problem.data} · {problem.setting} · seed {problem.seed}"
+
+
+def digest(content: Any) -> str:
+    """16 hex digits of a JSON-like value.
+
+    Example:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}), len(digest(0))
+        (True, 16)
+    """
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def plan(config: BenchConfig) -> list[Cell]:
+    """All cells of a bench, those that others wait for first; writes the problems' records.
+
+    Args:
+        config: The bench.
+
+    Returns:
+        Cells in the order in which they should run: seed by seed, so that an interrupted bench has whole
+        seeds.
+
+    Raises:
+        SatlightError: Records, settings, groups or baselines that do not exist or do not fit.
+    """
+    needy = {method.name for method in config.methods if _needs_embeddings(method)}
+    problems = [problem for data in config.data for problem in _problems(config, data)]
+    shared: list[Cell] = []
+    methods: list[Cell] = []
+    embeddings: dict[str, Cell] = {}
+    releases = {data.name: data.release for data in config.data}
+    for problem in sorted(problems, key=lambda p: config.seeds.index(p.seed)):
+        controls = _cell(CONTROLS, CONTROLS, problem, {"resamples": config.resamples})
+        shared.append(controls)
+        if needy and problem.data not in embeddings:
+            cell = _cell(EMBEDDING, EMBEDDING, problem, {"backbone": config.embedder})
+            embeddings[problem.data] = cell
+            shared.append(cell)
+        for method in config.methods:
+            needs = [controls.key, *([embeddings[problem.data].key] if method.name in needy else [])]
+            cell = _method_cell(config, method, problem, needs)
+            methods.append(cell)
+            if (release := releases[problem.data]) is not None and method.scores is None:
+                # Scores that are there already do not say what their router had seen.
+                methods.append(
+                    _cell(cell.kind, method.name, problem, cell.spec | {"release": release}, needs)
+                )
+    return shared + methods
+
+
+def _cell(
+    kind: str, method: str, problem: Problem, spec: dict[str, Any], needs: list[str] | None = None
+) -> Cell:
+    identity = {"kind": kind, "problem": problem.key, "spec": spec, "satlight": satlight.__version__}
+    return Cell(kind, method, problem, spec, digest(identity), needs or [])
+
+
+def _method_cell(config: BenchConfig, method: MethodSpec, problem: Problem, needs: list[str]) -> Cell:
+    spec: dict[str, Any] = {"resamples": config.resamples}
+    if method.baseline is not None:
+        spec |= {"baseline": method.baseline, "options": method.options}
+        if len(needs) > 1:
+            spec["embedder"] = config.embedder
+    elif method.config is not None:
+        content = Path(method.config).read_bytes()
+        spec |= {"config": method.config, "sha256": hashlib.sha256(content).hexdigest()}
+        spec["overrides"] = method.overrides
+    else:
+        path = str(method.scores).format(seed=problem.seed, setting=problem.setting)
+        file = Path(path)
+        # A file that is not there yet fails in its cell, so that the bench goes on without it.
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+        spec |= {"scores": path, "sha256": found}
+    return _cell(method.kind, method.name, problem, spec, needs)
+
+
+def baseline_class(name: str) -> type[Baseline]:
+    """The class of a baseline by its name, or ``module.Class`` of one that is not registered.
+
+    Raises:
+        SatlightError: There is none.
+    """
+    from importlib import import_module
+
+    from satlight.baselines import Baseline, available
+
+    if "." not in name:
+        if name not in (classes := available()):
+            raise SatlightError(
+                f"There is no baseline '{name}'; available: {', '.join(classes)}, or your own module.Class"
+            )
+        return classes[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        cls = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SatlightError(
+            f"The baseline '{name}' cannot be imported: {error}. `python -m satlight bench` finds modules in "
+            "the current folder, `satlight bench` installed ones"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Baseline)):
+        raise SatlightError(f"'{name}' is no subclass of satlight.baselines.Baseline")
+    return cls
+
+
+def _needs_embeddings(method: MethodSpec) -> bool:
+    return method.baseline is not None and baseline_class(method.baseline).needs_embeddings
+
+
+def open_data(data: DataSpec) -> PerformanceRecords:
+    """The records of a bench's data, with all candidates."""
+    if data.records == "simulated":
+        from satlight.records.simulated import SimulatedZoo
+
+        return SimulatedZoo(**data.simulated).generate().filter(datasets=data.datasets)
+    from satlight.records import open_records
+
+    return open_records(data.records, score_column=data.score_column, datasets=data.datasets)
+
+
+def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
+    records = open_data(data)
+    problems = []
+    for setting in data.settings:
+        selected = select_setting(records, setting)
+        for seed in config.seeds:
+            split = _split(selected, data, seed)
+            problem = _problem(split, data, setting, seed)
+            if not (folder := Path(config.output) / "problems" / problem.key).is_dir():
+                split.save(folder)
+            problems.append(problem)
+    return problems
+
+
+def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: int) -> Problem:
+    from satlight.evaluation import check_groups
+
+    tested = list(dict.fromkeys(records.datasets[records.splits == "test"].tolist()))
+    if not tested:
+        raise SatlightError(
+            f"data '{data.name}' has no test rows; give it a test_fraction, or mark them in its records"
+        )
+    if unknown := sorted(set(data.train_datasets or []) - set(records.datasets.tolist())):
+        raise SatlightError(f"data '{data.name}': train_datasets names {unknown}, which its records lack")
+    groups = check_groups(data.groups or {"all": tested}, tested)
+    fields: dict[str, Any] = {
+        "data": data.name,
+        "setting": setting,
+        "seed": seed,
+        "fingerprint": records.fingerprint,
+        "groups": groups,
+        "train_datasets": data.train_datasets,
+        "score_column": data.score_column,
+    }
+    return Problem(**fields, key=digest(fields))
+
+
+def select_setting(records: PerformanceRecords, setting: str) -> PerformanceRecords:
+    """The records of a zoo preset's candidates; ``all`` keeps every one."""
+    if setting == "all":
+        return records
+    from satlight.evaluation.zoo import load_setting
+
+    return load_setting(setting).select(records)
+
+
+def _split(records: PerformanceRecords, data: DataSpec, seed: int) -> PerformanceRecords:
+    from satlight.records import split_records
+
+    split = split_records(
+        records,
+        validation_fraction=data.validation_fraction,
+        seed=seed,
+        group_column=data.group_column,
+        test_fraction=data.test_fraction,
+    )
+    return records.with_splits(split)
+
+
+def write_cell(cell: Cell, folder: Path) -> None:
+    """Write what the cell is into ``folder``, for people and for the worker."""
+    write_text(folder / "cell.json", json.dumps(asdict(cell), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_cell(folder: Path) -> Cell:
+    """What :func:`write_cell` wrote."""
+    content = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    return Cell(**content | {"problem": Problem(**content["problem"])})

@@ -1,0 +1,126 @@
+"""``satlight bench``: every method on every data, zoo setting and seed, and the report of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from satlight.bench.board import Board
+    from satlight.bench.cells import Cell
+    from satlight.bench.config import BenchConfig
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the satlight command."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure routers side by side: methods x data x zoo settings x seeds",
+        description="Run what has no result yet, then write tables, plots and a report. Kill it at any time; "
+        "the same command goes on.",
+    )
+    parser.add_argument(
+        "configs", nargs="+", type=Path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="run cells that failed once more")
+    parser.add_argument("--report-only", action="store_true", help="run nothing, report what is there")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="cells at once (default: the config's, or all cores)"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the config's; one bench only")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the leaderboards of all benches here too"
+    )
+    parser.set_defaults(run=run_bench)
+
+
+def run_bench(args: argparse.Namespace) -> None:
+    """Run and report every bench in turn."""
+    from dataclasses import replace
+
+    from satlight.bench.config import load_config
+    from satlight.errors import SatlightError
+    from satlight.files import write_text
+
+    benches = [load_config(path) for path in args.configs]
+    if args.output is not None and len(benches) > 1:
+        raise SatlightError(f"--output names one folder, but {len(benches)} benches are to run; leave it out")
+    if args.workers is not None and args.workers < 1:
+        raise SatlightError(f"--workers is {args.workers}; it must be at least 1")
+    pages = []
+    for path, bench in zip(args.configs, benches, strict=True):
+        bench = replace(
+            bench,
+            output=str(args.output or bench.output),
+            workers=args.workers or bench.workers,
+        )
+        text = path.read_text(encoding="utf-8")
+        boards = _bench(bench, text, args.retry_failed, args.report_only)
+        pages.append((path, boards))
+    if args.markdown is not None:
+        write_text(args.markdown, _page(pages))
+        print(f"Written to {args.markdown}")
+
+
+def _bench(bench: BenchConfig, text: str, retry_failed: bool, report_only: bool) -> list[Board]:
+    from rich.console import Console
+
+    from satlight.bench.cells import plan
+    from satlight.bench.report import write_report
+    from satlight.bench.runner import cores, read_result, run_cells
+    from satlight.bench.tables import print_boards
+
+    console = Console()
+    output = Path(bench.output)
+    cells = plan(bench)
+    missing = sum(read_result(output, cell) is None for cell in cells)
+    console.print(f"{bench.name}: {len(cells)} cells, {missing} to be computed, in {output}", markup=False)
+    if not report_only:
+        run_cells(
+            cells,
+            output,
+            workers=bench.workers or cores(),
+            timeout=bench.timeout,
+            retry_failed=retry_failed,
+            report=_Progress(console, missing),
+        )
+    boards = write_report(bench, cells, output, text)
+    print_boards(boards)
+    console.print(f"Report: {output / 'report.html'}", markup=False)
+    return boards
+
+
+class _Progress:
+    """A line per finished cell."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.total, self.done = console, total, 0
+
+    def __call__(self, cell: Cell, result: dict[str, Any]) -> None:
+        self.done += 1
+        if result["status"] == "failed":
+            outcome = f"failed: {result['error'].splitlines()[0]}"
+        elif "results" in result:
+            name, group = next(iter(result["results"]["groups"].items()))
+            outcome = f"{group['routed']:.2f} ({name})" if group["routed"] is not None else "no known outcome"
+        else:
+            outcome = "done"
+        seconds = f", {result['seconds']:.0f} s" if "seconds" in result else ""
+        place = f"[{self.done}/{max(self.total, self.done)}]"
+        self.console.print(f"{place} {cell.title}: {outcome}{seconds}", markup=False, highlight=False)
+
+
+def _page(pages: list[tuple[Path, list[Board]]]) -> str:
+    """The leaderboards of several benches as one Markdown page."""
+    from satlight.bench.tables import LEGEND, markdown
+
+    words = " ".join(path.as_posix() for path, _ in pages)
+    parts = [
+        "# Results",
+        f"Written by `satlight bench {words} --markdown FILE`; do not edit. {LEGEND}",
+        *(f"## {path.stem}\n\n{markdown(boards)}" for path, boards in pages),
+    ]
+    return "\n\n".join(parts)

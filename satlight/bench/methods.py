@@ -1,0 +1,224 @@
+"""The three kinds of methods: from a problem to a score matrix.
+
+Shape legend: N test instructions and M candidates of the problem.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from satlight.bench.cells import Cell, baseline_class
+from satlight.errors import SatlightError
+
+if TYPE_CHECKING:
+    from satlight.baselines import Baseline
+    from satlight.records import PerformanceRecords
+
+_EPSILON = 1e-6
+_TIMED = 256
+"""Instructions on which a trained router's seconds per decision are measured."""
+
+
+@dataclass
+class Prediction:
+    """What a method made of a problem.
+
+    Args:
+        scores: Log-odds (N, M), or scores without that meaning.
+        probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration means
+            something.
+        fit_seconds: Wall time of learning, without embedding the instructions; None = unknown.
+        decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None
+            = unknown.
+        chosen: Hyper-parameters that the method chose on validation rows.
+    """
+
+    scores: np.ndarray
+    probabilistic: bool = True
+    fit_seconds: float | None = None
+    decision_ms: float | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Task:
+    """What :func:`predict` was given."""
+
+    cell: Cell
+    train: PerformanceRecords
+    test: PerformanceRecords
+    output: Path
+    unseen: list[str]
+
+
+def predict(
+    cell: Cell,
+    train: PerformanceRecords,
+    test: PerformanceRecords,
+    output: Path,
+    unseen: Sequence[str] = (),
+) -> Prediction:
+    """Run the method of a cell.
+
+    Args:
+        cell: The cell.
+        train: Train and validation rows.
+        test: Test rows, N × M.
+        output: Folder of the bench.
+        unseen: Candidates that are to be kept out of training; of them ``train`` knows some rows only.
+
+    Returns:
+        Scores of the test rows, and what they cost.
+
+    Raises:
+        SatlightError: A method cannot do it, or gives scores of another shape.
+    """
+    run = {"baseline": _baseline, "config": _config, "scores": _scores}[cell.kind]
+    prediction = run(_Task(cell, train, test, output, list(unseen)))
+    if prediction.scores.shape != test.shape:
+        raise SatlightError(
+            f"{cell.method} gave scores of shape {prediction.scores.shape} for "
+            f"{test.shape[0]} instructions x {test.shape[1]} candidates"
+        )
+    return prediction
+
+
+def log_odds(expected: np.ndarray) -> np.ndarray:
+    """Log-odds of expected outcomes in [0, 1], finite at both ends; NaN stays NaN.
+
+    Example:
+        >>> log_odds(np.array([0.5, 1.0])).tolist()
+        [0.0, 13.815...]
+    """
+    p = np.clip(expected.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    return (np.log(p) - np.log1p(-p)).astype(np.float32)
+
+
+# -- baselines ---------------------------------------------------------------------------------------------
+
+
+def _baseline(task: _Task) -> Prediction:
+    cell, train, test = task.cell, task.train, task.test
+    method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
+    embed = None
+    if (backbone := cell.spec.get("embedder")) is not None:
+        from satlight.embedding import Embedder
+
+        embed = Embedder(backbone)
+        embed([*train.texts, *test.texts])  # from the disk; what follows is timed
+    start = time.perf_counter()
+    method.fit(train, embed)
+    fitted = time.perf_counter()
+    scores = np.asarray(method.predict(test.texts, test.model_ids))
+    done = time.perf_counter()
+    probabilistic = bool(np.all((scores >= 0) & (scores <= 1) | np.isnan(scores)))
+    return Prediction(
+        log_odds(scores) if probabilistic else scores,
+        probabilistic,
+        fitted - start,
+        1000 * (done - fitted) / len(test.texts),
+        dict(getattr(method, "chosen", {})),
+    )
+
+
+def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
+    """The baseline, with the cell's seed where its constructor takes one and the config gives none."""
+    from satlight.baselines import build
+
+    cls = baseline_class(name)
+    if "seed" in inspect.signature(cls).parameters:
+        options.setdefault("seed", seed)
+    return build(name, **options) if "." not in name else cls(**options)
+
+
+# -- training configs --------------------------------------------------------------------------------------
+
+
+def _config(task: _Task) -> Prediction:
+    from satlight.evaluation.scores import Scores
+
+    cell, test, runs = task.cell, task.test, task.output / "runs"
+    words = _words(task)
+    start = time.perf_counter()
+    _satlight(["fit", *words, *_resume(runs / cell.key)])
+    fitted = time.perf_counter()
+    _satlight(["predict", *words])
+    run = sorted((runs / cell.key).glob("*/scores.parquet"))[-1].parent
+    scores = Scores.read(run / "scores.parquet").of(test)
+    return Prediction(scores, True, fitted - start, _router_ms(run / "router", test))
+
+
+def _words(task: _Task) -> list[str]:
+    """What `fit` and `predict` share: the method's config on the problem's records, with its splits."""
+    cell, problem = task.cell, task.cell.problem
+    settings: dict[str, Any] = {
+        "runs": str(task.output / "runs"),
+        "name": cell.key,
+        "seed_everything": problem.seed,
+        "data.seed": problem.seed,
+        "data.records": str(task.output / "problems" / problem.key),
+        "data.score_column": "score",
+        "data.candidates": None,
+        "data.datasets": None,
+        "data.train_datasets": problem.train_datasets,
+        "data.test_groups": problem.groups,
+        "data.unseen_candidates": task.unseen or None,
+        "data.zoo": "all",
+        "data.group_column": None,  # the splits are drawn already
+        "trainer.enable_progress_bar": False,
+    }
+    flags = [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
+    ]
+    return ["-c", cell.spec["config"], *cell.spec["overrides"], *flags]
+
+
+def _resume(run: Path) -> list[str]:
+    """Go on with a training that was killed."""
+    return ["--ckpt_path=last"] if list(run.glob("*/checkpoints/last.ckpt")) else []
+
+
+def _satlight(words: list[str]) -> None:
+    """Run a training verb in a process of its own; what it says goes to the cell's log."""
+    done = subprocess.run([sys.executable, "-m", "satlight", *words], check=False)
+    if done.returncode:
+        raise SatlightError(f"`satlight {words[0]}` ended with code {done.returncode}; log.txt says why")
+
+
+def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:
+    """Milliseconds per instruction of a router folder; None for a module that has none."""
+    if not folder.is_dir():
+        return None
+    from satlight.routing import Router
+
+    router = Router.from_pretrained(folder)
+    texts = test.texts[:: max(1, len(test.texts) // _TIMED)][:_TIMED]
+    router.score(texts[:1])  # what happens only once is not counted
+    start = time.perf_counter()
+    router.score(texts)
+    return 1000 * (time.perf_counter() - start) / len(texts)
+
+
+def forget_run(cell: Cell, output: Path) -> None:
+    """Remove the training of a cell that failed, so that it starts anew."""
+    shutil.rmtree(output / "runs" / cell.key, ignore_errors=True)
+
+
+# -- existing scores ---------------------------------------------------------------------------------------
+
+
+def _scores(task: _Task) -> Prediction:
+    from satlight.evaluation.scores import Scores
+
+    return Prediction(Scores.read(task.cell.spec["scores"]).of(task.test))

@@ -1,0 +1,364 @@
+"""Plots of routing results, as matplotlib figures without a window; the caller saves them.
+
+Colours are Okabe and Ito's, which colour-blind people can tell apart; markers and line styles differ too.
+All text and axes have the one colour :data:`INK`, so that a page can replace it in an SVG.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+INK = "#23272e"
+"""Colour of text, axes and reference lines."""
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d00", "#7f7f7f")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
+CONTROL_COLOUR = "#9aa0a6"
+"""Of everything that is no router: single candidates, controls."""
+
+_STYLE: Any = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": CONTROL_COLOUR,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.constrained_layout.use": True,
+}
+
+
+class Estimate(NamedTuple):
+    """A figure with its interval; NaN bounds draw none.
+
+    Args:
+        value: In the unit of the axis.
+        low: Lower bound.
+        high: Upper bound.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the style above, whatever the caller's matplotlib is set to."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def _errors(estimates: Sequence[Estimate]) -> np.ndarray:
+    """(2, n) distances of the bounds from the values; 0 where there are none."""
+    lower = [estimate.value - estimate.low for estimate in estimates]
+    upper = [estimate.high - estimate.value for estimate in estimates]
+    return np.nan_to_num(np.array([lower, upper])).clip(min=0)
+
+
+@_styled
+def dataset_bars(
+    accuracy: Mapping[str, Mapping[str, Estimate]],
+    marks: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    title: str = "",
+) -> Figure:
+    """Routed accuracy per dataset, a bar with its interval for each router.
+
+    Args:
+        accuracy: Router → dataset → accuracy in percent; datasets in the order of the first router.
+        marks: Control → dataset → accuracy in percent, drawn as a line across the dataset's bars.
+        title: Above the plot.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> figure = dataset_bars({"knn": {"math": Estimate(60, 55, 65), "code": Estimate(40, 30, 50)}})
+        >>> len(figure.axes[0].patches)
+        2
+    """
+    datasets = list(next(iter(accuracy.values())))
+    figure, axes = _figure(max(6.4, 0.9 + len(datasets) * (0.35 + 0.16 * len(accuracy))), 3.8)
+    width = 0.8 / len(accuracy)
+    place = np.arange(len(datasets))
+    for i, (name, values) in enumerate(accuracy.items()):
+        estimates = [values.get(dataset, Estimate(float("nan"))) for dataset in datasets]
+        axes.bar(
+            place - 0.4 + (i + 0.5) * width,
+            [estimate.value for estimate in estimates],
+            width * 0.92,
+            yerr=_errors(estimates),
+            color=PALETTE[i % len(PALETTE)],
+            error_kw={"ecolor": INK, "elinewidth": 0.8, "capsize": 1.5},
+            label=name,
+        )
+    for (name, levels), line in zip((marks or {}).items(), itertools.cycle(LINES), strict=False):
+        heights = [levels.get(dataset, float("nan")) for dataset in datasets]
+        axes.hlines(heights, place - 0.45, place + 0.45, colors=INK, linestyles=line, lw=1.3, label=name)
+    axes.set_xticks(
+        place,
+        datasets,
+        rotation=25 if len(datasets) > 4 else 0,
+        ha="right" if len(datasets) > 4 else "center",
+    )
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(visible=False, axis="x")
+    _frame(axes, [e for values in accuracy.values() for e in values.values()], marks)
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _frame(
+    axes: Axes, estimates: Sequence[Estimate], marks: Mapping[str, Mapping[str, float]] | None
+) -> None:
+    """Leave out the empty part of the axis below all bars, and say so by a broken axis label."""
+    values = [v for e in estimates for v in e if np.isfinite(v)]
+    values += [v for mark in (marks or {}).values() for v in mark.values() if np.isfinite(v)]
+    if values and min(values) > 20:
+        axes.set_ylim(bottom=np.floor((min(values) - 5) / 10) * 10)
+
+
+@_styled
+def quality_cost(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    singles: Mapping[str, tuple[float, float]],
+    zero_router: tuple[Sequence[float], Sequence[float]] | None = None,
+    oracle: tuple[float, float] | None = None,
+    *,
+    title: str = "",
+) -> Figure:
+    """Quality against cost: what each router reaches as it trades one for the other.
+
+    Args:
+        curves: Router → (costs in US dollars per 1,000 instructions, accuracies in percent); the first point
+            is the router that minds quality alone, drawn as a marker.
+        singles: Candidate → (cost, accuracy).
+        zero_router: Corners of the hull of the single candidates, by cost.
+        oracle: Cost and accuracy of the oracle.
+        title: Above the plot.
+
+    Returns:
+        The figure, cost on a logarithmic axis. A candidate's name is left out where it would lie on another.
+
+    Example:
+        >>> figure = quality_cost({"knn": ([2.0, 1.0], [80.0, 70.0])}, {"small": (1.0, 70.0)})
+        >>> figure.axes[0].get_xscale()
+        'log'
+    """
+    figure, axes = _figure(7.2, 4.6)
+    for i, (name, (costs, qualities)) in enumerate(curves.items()):
+        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        order = np.argsort(costs, kind="stable")
+        axes.plot(np.array(costs)[order], np.array(qualities)[order], color=colour, lw=1.4, alpha=0.85)
+        axes.plot(costs[0], qualities[0], marker, color=colour, ms=7, label=name)
+    costs_M, qualities_M = zip(*singles.values(), strict=True)
+    axes.scatter(costs_M, qualities_M, 26, CONTROL_COLOUR, label="single candidate", zorder=3)
+    if zero_router is not None:
+        axes.plot(*zero_router, color=INK, ls="--", lw=1.1, label="zero router (hull of singles)")
+    if oracle is not None:
+        axes.plot(*oracle, "*", color=INK, ms=11, label="oracle", ls="none")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    _label_apart(figure, axes, singles, set(zip(*zero_router, strict=True)) if zero_router else set())
+    axes.set_xlabel("cost (US dollars per 1,000 instructions)")
+    axes.set_ylabel("accuracy (%)")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _label_apart(
+    figure: Figure,
+    axes: Axes,
+    points: Mapping[str, tuple[float, float]],
+    first: set[tuple[float, float]],
+) -> None:
+    """Name the points, those in ``first`` before others, and leave out names that would lie on another."""
+    figure.draw_without_rendering()  # so that places on the axes are known
+    taken: list[np.ndarray] = []
+    for name, point in sorted(points.items(), key=lambda item: item[1] not in first):
+        place = axes.transAxes.inverted().transform(axes.transData.transform(point))
+        if any(abs(place - other)[0] < 0.16 and abs(place - other)[1] < 0.045 for other in taken):
+            continue
+        taken.append(place)
+        short = name.rsplit("/", 1)[-1]
+        side = "right" if place[0] > 0.85 else "left" if place[0] < 0.1 else "center"
+        axes.annotate(short, point, (0, -10), textcoords="offset points", fontsize=6.5, ha=side)
+
+
+@_styled
+def curves_over(
+    places: Sequence[str] | Sequence[float],
+    curves: Mapping[str, Sequence[Estimate]],
+    *,
+    xlabel: str,
+    controls: Sequence[str] = (),
+    title: str = "",
+) -> Figure:
+    """Accuracy along releases or zoo sizes, with a band for each interval.
+
+    Args:
+        places: Where the points stand: names (evenly spaced) or numbers.
+        curves: Name → one accuracy in percent per place; NaN leaves a gap.
+        xlabel: Label of the axis, with its unit.
+        controls: Names among ``curves`` that are no routers; grey.
+        title: Above the plot.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> figure = curves_over([3, 5], {"knn": [Estimate(50), Estimate(60)]}, xlabel="candidates")
+        >>> figure.axes[0].lines[0].get_ydata().tolist()
+        [50.0, 60.0]
+    """
+    named = bool(places) and isinstance(places[0], str)
+    figure, axes = _figure(max(6.4, 0.24 * len(places)) if named else 6.4, 4.0)
+    x = np.arange(len(places)) if named else np.array(places, dtype=float)
+    colours, greys = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(LINES[1:]))
+    for i, (name, estimates) in enumerate(curves.items()):
+        control = name in controls
+        colour = CONTROL_COLOUR if control else next(colours)
+        y = np.array([estimate.value for estimate in estimates], dtype=float)
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            label=name,
+            lw=1.4,
+            ls=next(greys) if control else "-",
+            marker=None if control else MARKERS[i % len(MARKERS)],
+            ms=4.5,
+        )
+        low, high = (np.array([e[k] for e in estimates], dtype=float) for k in (1, 2))
+        if not control and np.isfinite(low).any():
+            axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+    if named:
+        axes.set_xticks(x, [str(place) for place in places], rotation=45, ha="right")
+    else:
+        axes.set_xticks(x)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("accuracy (%)")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+@_styled
+def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title: str = "") -> Figure:
+    """Reliability diagram: the share that is right, over the Pr(correct) that was promised.
+
+    Args:
+        bins: Router → bins of mean Pr(correct), share right, and number of cells (the size of the marker).
+        title: Above the plot.
+
+    Returns:
+        The figure; on the diagonal a router is calibrated.
+
+    Example:
+        >>> figure = reliability({"knn": [(0.2, 0.3, 10), (0.8, 0.7, 5)]})
+        >>> figure.axes[0].lines[0].get_label()
+        'calibrated'
+    """
+    figure, axes = _figure(5.2, 5.2)
+    axes.plot([0, 1], [0, 1], color=INK, ls="--", lw=1, label="calibrated")
+    most = max((count for rows in bins.values() for _, _, count in rows), default=1)
+    for i, (name, rows) in enumerate(bins.items()):
+        confidence, accuracy, count = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+        colour = PALETTE[i % len(PALETTE)]
+        axes.plot(confidence, accuracy, color=colour, lw=1.2, ls=LINES[i // len(PALETTE) % len(LINES)])
+        axes.scatter(
+            confidence,
+            accuracy,
+            s=8 + 60 * count / most,
+            color=colour,
+            marker=MARKERS[i % len(MARKERS)],
+            label=name,
+            alpha=0.85,
+        )
+    axes.set(
+        xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Pr(correct), predicted", ylabel="share correct"
+    )
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@_styled
+def choice_heatmap(
+    share_DM: np.ndarray, datasets: Sequence[str], candidates: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Who is chosen where: the share of each dataset's instructions that goes to each candidate.
+
+    Args:
+        share_DM: Shares in [0, 1], datasets × candidates.
+        datasets: Names of the rows.
+        candidates: Names of the columns.
+        title: Above the plot.
+
+    Returns:
+        The figure, each cell with its share in percent unless that is 0.
+
+    Example:
+        >>> figure = choice_heatmap(np.array([[0.25, 0.75]]), ["math"], ["org/a", "org/b"])
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['25', '75']
+    """
+    rows, columns = share_DM.shape
+    figure, axes = _figure(max(5.0, 2.2 + 0.52 * columns), 1.9 + 0.34 * rows)
+    mesh = axes.pcolormesh(share_DM * 100, cmap="cividis", vmin=0, vmax=100, edgecolors="none")
+    for row, column in itertools.product(range(rows), range(columns)):
+        share = share_DM[row, column]
+        if share >= 0.005:  # a zero in every other cell would hide the rest
+            colour = "#ffffff" if share < 0.5 else "#000000"
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                f"{100 * share:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=8,
+            )
+    axes.set_xticks(
+        np.arange(columns) + 0.5, [name.rsplit("/", 1)[-1] for name in candidates], rotation=40, ha="right"
+    )
+    axes.set_yticks(np.arange(rows) + 0.5, list(datasets))
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.set_title(title)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.9)
+    bar.set_label("chosen (% of instructions)")
+    return figure
