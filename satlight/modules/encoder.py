@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +19,54 @@ from satlight.vectors import VectorStore, identity
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CACHE_LIMIT = 50_000
 """Vectors kept at most; task attention reads instructions, and a router that serves meets no end of them."""
+
+
+class Remembered(Generic[T]):
+    """Keeps what was worked out for the last few zoos.
+
+    Block after block asks about the same candidates, and for 1,000 of them going through 50 results each
+    takes longer than many a pass. A zoo is known again by the identity of its capabilities, which are kept
+    with the answer, so that no other object can take their place.
+
+    Args:
+        work: From a list of capabilities to an answer that nobody changes; not to tensors, which would
+            remember the mode they were made in.
+        size: Zoos kept.
+
+    Example:
+        >>> count = Remembered(len)
+        >>> count([("It is good.",)]), count([])
+        (1, 0)
+    """
+
+    def __init__(self, work: Callable[[Sequence[Capability]], T], size: int = 4) -> None:
+        self._work, self._size = work, size
+        self._kept: dict[tuple[int, ...], tuple[list[Capability], T]] = {}
+
+    def __call__(self, capabilities: Sequence[Capability]) -> T:
+        key = tuple(map(id, capabilities))
+        if key not in self._kept:
+            while len(self._kept) >= self._size:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = (list(capabilities), self._work(capabilities))
+        return self._kept[key][1]
+
+
+def _results_of(capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarray]:
+    """Keywords of T core tasks and the strength of C candidates on them: float (C, T), NaN = no result."""
+    results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
+    place: dict[str, int] = {}
+    for result in (result for own in results for result in own):
+        place.setdefault(result.about, len(place))
+    strength_CT = np.full((len(capabilities), len(place)), np.nan, dtype=np.float32)
+    for c, own in enumerate(results):
+        for result in own:
+            strength_CT[c, place[result.about]] = result.strength
+    return list(place), strength_CT
 
 
 class CapabilityEncoder(BlockRouter):
@@ -90,6 +137,7 @@ class CapabilityEncoder(BlockRouter):
         self._pieces: dict[str, list[str]] = {}
         self._cache: dict[str, Tensor] = {}
         self._stale = False
+        self._shares, self._results = Remembered(self._share_out), Remembered(_results_of)
         random = backbone.startswith("tiny:")  # their weights are drawn anew for every run
         self._store = None if trainable or random else VectorStore(self._identity(backbone))
 
@@ -184,15 +232,21 @@ class CapabilityEncoder(BlockRouter):
 
     def encode(self, capabilities: Sequence[Capability]) -> Tensor:
         """Encode C capability representations: float (C, D), the weighted sum of each one's chunk vectors."""
-        chunked = [self.chunks(capability) for capability in capabilities]
-        distinct = list(dict.fromkeys(text for chunks in chunked for text, _ in chunks))
+        distinct, share = self._shares(capabilities)
         vectors = self._vectors(distinct)
-        position = {text: i for i, text in enumerate(distinct)}
-        share = torch.zeros(len(capabilities), len(distinct))
+        return torch.from_numpy(share).to(vectors) @ vectors
+
+    def _share_out(self, capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarray]:
+        """The distinct chunks of C capabilities, and the weight of each in each: float (C, chunks)."""
+        chunked = [self.chunks(capability) for capability in capabilities]
+        position: dict[str, int] = {}
+        for text, _ in (chunk for chunks in chunked for chunk in chunks):
+            position.setdefault(text, len(position))
+        share = np.zeros((len(capabilities), len(position)), dtype=np.float32)
         for c, chunks in enumerate(chunked):
             for text, weight in chunks:
                 share[c, position[text]] += weight
-        return share.to(vectors) @ vectors
+        return list(position), share
 
     def _vectors(self, chunks: list[str]) -> Tensor:
         learning = self.training and torch.is_grad_enabled() and self._learns()
@@ -255,15 +309,10 @@ class CapabilityEncoder(BlockRouter):
             Unit vectors of the keywords of the T core tasks (T, D), and the strength of every candidate on
             them (C, T), NaN where it has no result.
         """
-        results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
-        tasks = list(dict.fromkeys(result.about for own in results for result in own))
-        strength_CT = torch.full((len(capabilities), len(tasks)), torch.nan)
+        tasks, strength = self._results(capabilities)
+        strength_CT = torch.from_numpy(strength)
         if not tasks:
             return torch.zeros(0, self.output_size, device=self.device), strength_CT.to(self.device)
-        place = {text: i for i, text in enumerate(tasks)}
-        for c, own in enumerate(results):
-            for result in own:
-                strength_CT[c, place[result.about]] = result.strength
         vectors = F.normalize(self._vectors(tasks), dim=-1)
         return vectors, strength_CT.to(vectors)
 

@@ -8,6 +8,7 @@ import torch
 
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder
+from satlight.modules.encoder import Remembered
 from satlight.types import Result
 
 MANY = tuple(f'The model achieves accuracy {p}.0% on the task of "Task {p}".' for p in range(10, 22))
@@ -242,6 +243,40 @@ def test_the_state_of_training_survives_a_checkpoint(reads):
     assert torch.equal(resumed.train().encode([MANY]).detach(), expected)
     assert [len(call) for call in calls] == [2]  # slightly old vectors came from the checkpoint
     assert not torch.allclose(expected[0], mean_of_chunks(encoder, MANY), atol=1e-3)
+
+
+def test_a_zoo_is_known_again_but_never_mistaken_for_another():
+    def zoo(strength: float) -> list[tuple[str, ...]]:
+        return [(Result("good", "Law", strength), "New."), (Result("poor", "Sums", -strength),)]
+
+    encoder, plain = tiny().eval(), tiny().eval()
+    first, expected = zoo(1.0), {}
+    with torch.inference_mode():
+        for strength in (1.0, 2.0, 3.0):  # equal texts, other numbers, and ids that Python may use again
+            plain._shares._kept.clear()
+            plain._results._kept.clear()
+            expected[strength] = plain.encode(zoo(strength))
+            assert torch.equal(encoder.encode(zoo(strength)), expected[strength])
+            assert encoder.read_results(zoo(strength))[1].nan_to_num().tolist() == [
+                [strength, 0],
+                [0, -strength],
+            ]
+        assert not torch.equal(expected[1.0], expected[2.0])
+        assert torch.equal(encoder.encode(first), expected[1.0])
+        assert torch.equal(encoder.encode(first[::-1]), expected[1.0].flip(0))
+    encoder.train()
+    encoder.encode(first).sum().backward()  # what evaluation remembered serves training too
+
+
+def test_a_remembered_zoo_is_worked_out_once_and_only_a_few_are_kept():
+    asked = []
+    remembered = Remembered(lambda zoo: asked.append(zoo) or len(zoo), size=2)
+    zoos = [[(f"candidate {i}",)] * (i + 1) for i in range(3)]
+    assert [remembered(zoos[i]) for i in (0, 1, 0, 1)] == [1, 2, 1, 2]
+    assert len(asked) == 2
+    assert [remembered(zoos[i]) for i in (2, 1, 0)] == [3, 2, 1]
+    assert len(asked) == 4  # the first was dropped for the third
+    assert len(remembered._kept) == 2
 
 
 def test_a_frozen_encoder_reads_once_in_training_too_and_is_not_in_checkpoints(reads):
