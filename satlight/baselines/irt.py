@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from satlight.baselines.latent import LatentBaseline, Person
+from satlight.baselines.latent import LatentBaseline, Person, quiet_linear
 
 
 class IRT(LatentBaseline):
@@ -34,8 +34,8 @@ class _ItemResponse(nn.Module):
     def __init__(self, num_candidates: int, width: int, abilities: int) -> None:
         super().__init__()
         self.ability = Person(num_candidates, abilities)
-        self.discrimination = nn.Linear(width, abilities)
-        self.difficulty = nn.Linear(width, 1)
+        self.discrimination = quiet_linear(width, abilities)
+        self.difficulty = quiet_linear(width, 1)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         discrimination_NF = softplus(self.discrimination(x_ND))

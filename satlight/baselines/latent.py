@@ -47,6 +47,14 @@ class LatentBaseline(TunedBaseline):
             return self._module(unit_variance(vectors_ND)).sigmoid().numpy()
 
 
+def quiet_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear map that starts at 0: candidates differ little, and random text features would drown that."""
+    linear = nn.Linear(width, outputs, bias)
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return linear
+
+
 class Person(nn.Module):
     """A vector per candidate, as a common part and its own, which weight decay pulls to 0.
 

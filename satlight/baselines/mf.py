@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from satlight.baselines.latent import LatentBaseline, Person
+from satlight.baselines.latent import LatentBaseline, Person, quiet_linear
 
 
 class MF(LatentBaseline):
@@ -29,8 +29,8 @@ class _Factorisation(nn.Module):
     def __init__(self, num_candidates: int, width: int, factors: int) -> None:
         super().__init__()
         self.candidate = Person(num_candidates, factors)
-        self.text = nn.Linear(width, factors, bias=False)
-        self.difficulty = nn.Linear(width, 1)
+        self.text = quiet_linear(width, factors, bias=False)
+        self.difficulty = quiet_linear(width, 1)
         self.bias_M = nn.Parameter(torch.zeros(num_candidates))
 
     def forward(self, x_ND: Tensor) -> Tensor:

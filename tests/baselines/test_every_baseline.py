@@ -22,7 +22,7 @@ def fitted(name, records, embed):
 
 @every_baseline
 def test_it_routes_each_topic_to_who_solves_it(name, two_topics, new_texts, embed):
-    quick = {key: FIXED[name][key] for key in ("steps", "decay") if key in FIXED[name]}
+    quick = {key: FIXED[name][key] for key in ("steps", "decay", "epochs", "clusters") if key in FIXED[name]}
     baseline = build(name, fixed=quick).fit(two_topics, embed)
     assert baseline.chosen in grid_points(baseline.GRID)
     score = baseline.predict(new_texts, ["weak", "sorts", "adds"])
