@@ -30,7 +30,7 @@ class HardNegatives(Callback):
             character n-grams, cut to 128 dimensions.
         batch_size: Instructions that the encoder reads at once.
 
-    Reference: hard negatives by nearest neighbours are our addition to [Zhang et al. 2025, §4].
+    Reference: ours; groups of negatives in [Zhang et al. 2025, §4, Eq. 5].
     """
 
     def __init__(

@@ -82,6 +82,10 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         predict_split: Instructions that ``predict`` scores.
         simulated: Size of the simulated zoo.
         seed: Of splits and samplers.
+        circle_share: Training rows only, as the next two; see :class:`satlight.records.refine.Refinement`.
+            Apply the circle test to instructions on which the candidates' mean outcome is at most this.
+        near_duplicates: Leave out training instructions at least so similar to another; 1 = the same text.
+        max_per_dataset: Train on at most so many instructions of a dataset.
 
     Example:
         >>> data = CapabilityInstructionDataModule(simulated=SimulatedSpec(1500, 6))
@@ -111,6 +115,9 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         simulated: SimulatedSpec = SimulatedSpec(),  # noqa: B008
         seed: int = 0,
         zoo_preset: str | None = None,
+        circle_share: float | None = None,
+        near_duplicates: float | None = None,
+        max_per_dataset: int | None = None,
     ) -> None:
         super().__init__()
         self.source, self.score_column = records, score_column
@@ -124,6 +131,8 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         self.blocks_per_epoch = blocks_per_epoch
         self.eval_instructions, self.predict_split = eval_instructions, predict_split
         self.simulated, self.seed = simulated, seed
+        self.circle_share, self.near_duplicates = circle_share, near_duplicates
+        self.max_per_dataset = max_per_dataset
         self.in_domain_only = False
         self.instruction_vectors: np.ndarray | None = None
         """What :attr:`training_texts` mean, (R, D), for samplers that need it; a callback's to set."""
@@ -197,6 +206,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     def _design(self, records: PerformanceRecords, fitting: np.ndarray) -> None:
         from satlight.capability import AptitudeTest
+        from satlight.records.refine import Refinement
 
         spec = self.aptitude_spec
         train = records.rows(fitting)
@@ -210,12 +220,17 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         )
         core = self.aptitude.holds(train)
         self._core = train.rows(core)
-        self._training = train.rows(~core)
-        if not (~core).any():
+        if core.all():
             raise SatlightError(
                 "Every train instruction became a core instruction; lower data.aptitude.num_tasks or "
                 "data.aptitude.num_shots"
             )
+        # The aptitude test stays as it is: a candidate that comes later has no rotations of its items.
+        training = fitting.copy()
+        training[fitting] = ~core
+        refinement = Refinement(self.circle_share, self.near_duplicates, self.max_per_dataset)
+        refined, keep = refinement.apply(records, training, candidates=self.seen, seed=self.seed)
+        self._training = refined.rows(keep)
 
     # -- views ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ Legend: R training instructions, C candidates, D features, K neighbours, P pairs
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,9 @@ from satlight.data.negatives import (
 from satlight.errors import SatlightError
 
 log = logging.getLogger(__name__)
+
+REPORTED = 1000
+"""Blocks whose cosines are measured for the log."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +93,28 @@ class Neighbourhoods:
         cosine = self.vector_RD[pool] @ self.vector_RD[row]
         return pool[(pool != row) & (cosine <= self.spec.near_duplicate)]
 
-    def report(self, plans: list[Plan], filled: int) -> None:
-        """Say once how hard the negatives of a pass are; the first row of a block is its anchor."""
+    def report(self, plans: list[Plan], filled: int, rivals: Callable[[Plan], np.ndarray]) -> None:
+        """Say once how hard the negatives of a pass are; the first row of a block is its anchor.
+
+        Args:
+            plans: In random order; cosines are those of the first :data:`REPORTED`.
+            filled: How many of all negatives the neighbourhoods did not hold.
+            rivals: Instructions of the anchor's task that might stand in a block, to compare with.
+        """
         if self._reported or not plans:
             return
         self._reported = True
         rng = np.random.default_rng(0)  # of its own: what is logged must not change what is drawn
         anchors, mined, random = [], [], []
-        for rows, _ in plans:
-            pool = self.apart(int(rows[0]), self.task_members[int(self.space.task_R[rows[0]])])
-            others = rng.choice(pool, min(len(rows) - 1, len(pool)), replace=False)
-            mined.append(rows[1:])
-            random.append(others)
+        for rows, columns in plans[:REPORTED]:
+            pool = rivals((rows, columns))
             anchors.append(rows[0])
+            mined.append(rows[1:])
+            random.append(rng.choice(pool, min(len(rows) - 1, len(pool)), replace=False))
         hardness = Hardness(
             mined=self._mean_cosine(anchors, mined),
             random=self._mean_cosine(anchors, random),
-            negatives=sum(map(len, mined)),
+            negatives=sum(len(rows) - 1 for rows, _ in plans),
             filled=filled,
         )
         message, level = f"{self.name}: {hardness}", logging.INFO
@@ -143,7 +152,7 @@ class HardGroupBlocks(GroupBlocks):
         rank_weight: As in :class:`~satlight.data.blocks.GroupBlocks`.
         mining: Which neighbours may become negatives.
 
-    Reference: groups in [Zhang et al. 2025, §4, Eq. 5]; nearest negatives are our reading of "hard".
+    Reference: groups in [Zhang et al. 2025, §4, Eq. 5]; nearest negatives are ours.
     """
 
     needs_vectors: ClassVar[bool] = True
@@ -162,7 +171,7 @@ class HardGroupBlocks(GroupBlocks):
         plans = super().draw(space, rng)
         # What the neighbourhood had was taken first, so whatever lies outside of it was filled in.
         filled = sum(int((~np.isin(rows[1:], around.near_RK[rows[0]])).sum()) for rows, _ in plans)
-        around.report(plans, filled)
+        around.report(plans, filled, lambda plan: self._rivals(around, int(plan[0][0]), int(plan[1][0])))
         return plans
 
     def negatives(
@@ -181,10 +190,17 @@ class HardGroupBlocks(GroupBlocks):
         mined = mined[mined >= 0]
         if len(mined) == count:
             return mined
-        gap = space.target_RC[row, column] - space.target_RC[pool, column]
-        pool = np.setdiff1d(around.apart(row, pool[gap >= around.spec.margin]), mined)
+        pool = np.setdiff1d(self._rivals(around, row, column), mined)
         filling = rng.choice(pool, min(count - len(mined), len(pool)), replace=False)
         return np.concatenate([mined, filling])
+
+    def _rivals(self, around: Neighbourhoods, row: int, column: int) -> np.ndarray:
+        """Instructions of the task that the candidate fails, no near-duplicates of the positive."""
+        space, pool = around.space, around.task_members[int(around.space.task_R[row])]
+        target = space.target_RC[pool, column]
+        failed = space.known_RC[pool, column] & (target < 0.5)
+        failed &= space.target_RC[row, column] - target >= around.spec.margin
+        return around.apart(row, pool[failed])
 
 
 class HardNegativeBlocks(BlockSampler):
@@ -234,7 +250,7 @@ class HardNegativeBlocks(BlockSampler):
             free_R[filling] = False
             filled += len(filling)
             plans.append((np.concatenate([[anchor], mined, filling]), columns))
-        around.report(plans, filled)
+        around.report(plans, filled, lambda plan: self._rivals(around, int(plan[0][0]), plan[1]))
         return plans
 
     def _mined(
@@ -244,11 +260,21 @@ class HardNegativeBlocks(BlockSampler):
         near = around.near_RK[anchor]
         near = near[near >= 0]
         near = near[free_R[near]]
-        cells, own = np.ix_(near, columns), (anchor, columns)
-        gap = np.abs(around.space.target_RC[cells] - around.space.target_RC[own])
-        both_known = around.space.known_RC[cells] & around.space.known_RC[own]
-        differs = both_known & (gap > 0) & (gap >= around.spec.margin)
-        return near[differs.any(axis=1)][: self.instructions - 1]
+        return near[self._differs(around, anchor, near, columns)][: self.instructions - 1]
+
+    def _differs(
+        self, around: Neighbourhoods, anchor: int, rows: np.ndarray, columns: np.ndarray
+    ) -> np.ndarray:
+        """bool, rows with another target than the anchor's for at least one candidate."""
+        space, cells = around.space, np.ix_(rows, columns)
+        gap = np.abs(space.target_RC[cells] - space.target_RC[anchor, columns])
+        both_known = space.known_RC[cells] & space.known_RC[anchor, columns]
+        return (both_known & (gap > 0) & (gap >= around.spec.margin)).any(axis=1)
+
+    def _rivals(self, around: Neighbourhoods, anchor: int, columns: np.ndarray) -> np.ndarray:
+        """Instructions of the task that differ from the anchor, no near-duplicates of it."""
+        pool = around.task_members[int(around.space.task_R[anchor])]
+        return around.apart(anchor, pool[self._differs(around, anchor, pool, columns)])
 
     def _filling(
         self, around: Neighbourhoods, anchor: int, count: int, free_R: np.ndarray, rng: np.random.Generator

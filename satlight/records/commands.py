@@ -1,4 +1,4 @@
-"""``satlight data import | describe | validate``: performance records on the command line."""
+"""``satlight data import | describe | validate | rotate | refine``: records on the command line."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         >>> parser.parse_args(["data", "describe", "simulated"]).records
         'simulated'
     """
-    parser = subparsers.add_parser("data", help="import, describe or validate performance records")
-    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="import|describe|validate")
+    parser = subparsers.add_parser("data", help="import, describe, validate or refine performance records")
+    verbs = parser.add_subparsers(
+        dest="data_verb", required=True, metavar="import|describe|validate|rotate|refine"
+    )
 
     verb = verbs.add_parser("import", help="turn published or logged results into a records folder")
     verb.add_argument("path", type=Path, help="file or folder to read")
@@ -54,6 +56,29 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     _add_choice(verb)
     verb.add_argument("--group-column", help="column of the instructions that must not straddle splits")
     verb.set_defaults(run=run_validate)
+
+    verb = verbs.add_parser("rotate", help="add hard multiple-choice instructions with their options rotated")
+    _add_choice(verb)
+    _add_target(verb)
+    verb.add_argument(
+        "--circle-share",
+        type=float,
+        default=0.3,
+        metavar="SHARE",
+        help="largest mean outcome of the candidates on a hard instruction (default: 0.3)",
+    )
+    verb.set_defaults(run=run_rotate)
+
+    verb = verbs.add_parser("refine", help="write records whose training rows are cleaned")
+    _add_choice(verb)
+    _add_target(verb)
+    verb.add_argument(
+        "--circle-share", type=float, metavar="SHARE", help="circle test up to this mean outcome"
+    )
+    verb.add_argument("--near-duplicates", type=float, metavar="SIMILARITY", help="1 = the same text only")
+    verb.add_argument("--max-per-dataset", type=int, metavar="N", help="training rows of a dataset, at most")
+    verb.add_argument("--seed", type=int, default=0, help="of validation rows and of the cap (default: 0)")
+    verb.set_defaults(run=run_refine)
     return parser
 
 
@@ -62,6 +87,19 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score-column", default="score", help="column of the outcomes (default: score)")
     parser.add_argument("--candidates", nargs="+", metavar="NAME", help="names or patterns to keep")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns to keep")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to make")
+    parser.add_argument("--group-column", help="column of the instructions that must not straddle splits")
+    parser.add_argument("--force", action="store_true", help="replace a records folder at DIR")
+
+
+def _require_free(args: argparse.Namespace) -> None:
+    if args.to.exists() and not args.force and (not args.to.is_dir() or any(args.to.iterdir())):
+        raise SatlightError(
+            f"{args.to} exists. Choose another folder, or add --force to replace these records."
+        )
 
 
 def _open(args: argparse.Namespace) -> PerformanceRecords:
@@ -90,10 +128,7 @@ def run_import(args: argparse.Namespace) -> None:
             )
         if value:
             options[key] = value
-    if args.to.exists() and not args.force and (not args.to.is_dir() or any(args.to.iterdir())):
-        raise SatlightError(
-            f"{args.to} exists. Choose another folder, or add --force to replace these records."
-        )
+    _require_free(args)
     tables = source(args.format).tables(args.path, **options)
     tables.name = args.name or tables.name
     records = tables.to_records()  # checks every cell before anything is written
@@ -148,10 +183,55 @@ def run_validate(args: argparse.Namespace) -> None:
     console.print("Split: " + ", ".join(f"{counts[name]} {name}" for name in sorted(counts)), markup=False)
     if counts["dropped"]:
         console.print(
-            f"{counts['dropped']} rows repeat a text or group of another split and will be left out."
+            f"{counts['dropped']} rows repeat a text or group of another split, or are rotations of another "
+            "row, and will be left out."
         )
     if not counts["test"]:
         console.print("There is no test row; set data.test_fraction to draw some.")
+
+
+def run_rotate(args: argparse.Namespace) -> None:
+    """Write ``args.records`` with the rotations of its hard instructions, which await their outcomes."""
+    from rich.console import Console
+
+    from satlight.records.rotation import rotate_records
+
+    _require_free(args)
+    rotated, notes = rotate_records(_open(args), args.circle_share, args.group_column)
+    rotated.save(args.to)
+    console = Console()
+    for note in notes:
+        console.print(f"- {note}", markup=False)
+    console.print(
+        f"Written to {args.to}. Let the candidates answer the rows of instructions.parquet that have a "
+        "rotation_of, add the outcomes to records.parquet, then set circle_share.",
+        markup=False,
+    )
+
+
+def run_refine(args: argparse.Namespace) -> None:
+    """Write ``args.records`` with splits and cleaned training rows; validation and test rows stay."""
+    import numpy as np
+    from rich.console import Console
+
+    from satlight.records.refine import Refinement
+    from satlight.records.split import split_records
+
+    _require_free(args)
+    refinement = Refinement(args.circle_share, args.near_duplicates, args.max_per_dataset)
+    if refinement == Refinement():
+        raise SatlightError(
+            "Nothing to refine: give --circle-share, --near-duplicates or --max-per-dataset, or several."
+        )
+    records = _open(args)
+    split = split_records(records, group_column=args.group_column, seed=args.seed)
+    records = records.with_splits(split)
+    refined, keep = refinement.apply(records, split == "train", seed=args.seed)
+    refined = refined.rows(keep | np.isin(split, ["validation", "test"]))
+    refined.save(args.to)
+    console = Console()
+    _print_records(console, refined)
+    console.print(f"Written to {args.to}", markup=False)
 
 
 def _require_images(records: PerformanceRecords) -> None:

@@ -29,7 +29,7 @@ def split_records(
     *Test* rows are those of the ``split`` column. Where the records have no split, or ``test_fraction`` is
     given and no row is a test row yet, they are drawn by a hash of the group (or id), which no seed changes.
     A text (white space aside; the image counts as part of it) or group that stands in test leaves training:
-    its row becomes *dropped*, the test row stays.
+    its row becomes *dropped*, the test row stays. Rotations of other rows (:func:`rotations`) are dropped.
 
     *Validation* rows are drawn from what is left, dataset by dataset, and share no text and no group with
     training rows. The draw in a dataset does not depend on which other candidates or (unless a group ties
@@ -63,9 +63,10 @@ def split_records(
         ['validation', 'train', 'dropped', 'test']
     """
     _check_fractions(validation_fraction, test_fraction)
-    texts = _codes(_text_keys(records))
+    texts = _codes(text_keys(records))
     groups = _group_codes(records, group_column)
     split = _with_test(records, group_column, test_fraction)
+    split[rotations(records)] = "dropped"
     _drop_shared(split, "test", ("train", "validation"), texts, groups)
     if (split == "validation").any():
         _drop_shared(split, "validation", ("train",), texts, groups)
@@ -80,6 +81,13 @@ def split_records(
     return split
 
 
+def rotations(records: PerformanceRecords) -> np.ndarray:
+    """bool (N,): rows that are another row with its options rotated, by the column ``rotation_of``."""
+    if "rotation_of" not in records.instructions.columns:
+        return np.zeros(records.shape[0], dtype=bool)
+    return records.instructions["rotation_of"].is_not_null().to_numpy()
+
+
 def _report_dropped(records: PerformanceRecords, split: np.ndarray) -> None:
     dropped = int((split == "dropped").sum())
     if dropped and not (split == "train").any():
@@ -89,7 +97,8 @@ def _report_dropped(records: PerformanceRecords, split: np.ndarray) -> None:
         )
     if dropped:
         log.info(
-            "%d of %d rows of %s repeat another split and are left out", dropped, len(split), records.name
+            "%d of %d rows of %s repeat another split, or are rotations of other rows, and are left out",
+            *(dropped, len(split), records.name),
         )
 
 
@@ -100,7 +109,7 @@ def _check_fractions(validation_fraction: float, test_fraction: float | None) ->
         raise SatlightError(f"Got test_fraction {test_fraction}; it must be in (0, 1), or null.")
 
 
-def _text_keys(records: PerformanceRecords) -> list[str]:
+def text_keys(records: PerformanceRecords) -> list[str]:
     """What makes two instructions the same question: the text without its white space, and the image."""
     keys = [" ".join(text.split()) for text in records.texts]
     if "image" in records.instructions.columns:
@@ -149,7 +158,7 @@ def _with_test(records: PerformanceRecords, group_column: str | None, fraction: 
     if group_column is not None:
         groups = _group_values(records, group_column)
         keys = [key if group is None else group for key, group in zip(keys, groups, strict=True)]
-    drawn = np.array([_unit(key) for key in keys]) >= 1 - (fraction or DEFAULT_TEST_FRACTION)
+    drawn = np.array([unit_hash(key) for key in keys]) >= 1 - (fraction or DEFAULT_TEST_FRACTION)
     split[drawn & (split != "dropped")] = "test"
     if not (split == "test").any():
         raise SatlightError(
@@ -164,7 +173,7 @@ def _with_test(records: PerformanceRecords, group_column: str | None, fraction: 
     return split
 
 
-def _unit(key: str) -> float:
+def unit_hash(key: str) -> float:
     """A number in [0, 1) that depends on nothing but ``key``."""
     return int(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 2**32
 
@@ -199,11 +208,11 @@ def _draw_validation(
     members: dict[int, list[int]] = {}
     for row in np.flatnonzero(split == "train").tolist():
         members.setdefault(int(components[row]), []).append(row)
-    keys = _text_keys(records)
+    keys = text_keys(records)
     strata: dict[str, list[tuple[float, list[int]]]] = {}
     for rows in members.values():
         # The place in the draw hangs on the texts alone: other datasets and the row order do not matter.
-        place = min(_unit(f"{seed}\0{keys[row]}") for row in rows)
+        place = min(unit_hash(f"{seed}\0{keys[row]}") for row in rows)
         strata.setdefault(min(str(records.datasets[row]) for row in rows), []).append((place, rows))
     for stratum in strata.values():
         if len(stratum) < 2:

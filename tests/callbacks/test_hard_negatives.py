@@ -95,7 +95,7 @@ def test_without_refresh_a_resumed_run_keeps_the_vectors_of_the_start(make_run, 
 
 
 def test_vectors_of_other_instructions_are_read_anew(make_run, tmp_path):
-    killed = make_run(tmp_path, kill_after=5, callbacks=[HardNegatives()], **hard())
+    killed = make_run(tmp_path, kill_after=5, callbacks=[Reads()], **hard())
     with pytest.raises(RuntimeError):
         killed.fit()
     reads = Reads()
@@ -179,6 +179,6 @@ def test_numbers_out_of_range_are_named(name, value):
 
 
 def test_tfidf_vectors_need_text_in_common():
-    assert tfidf_vectors(["add 2", "add 3", "add 4"]).shape == (3, 2)
+    assert tfidf_vectors(["add 2", "add 3", "take 4", "take 5"]).shape == (4, 3)
     with pytest.raises(SatlightError, match="no piece of text in common"):
         tfidf_vectors(["abc", "xyz"])

@@ -413,3 +413,74 @@ def test_state_travels_through_a_new_data_module(make, plans):
     data.train_dataloader()
     assert lists(data._plans) == lists(plans().plans(1, False))[2:]
     assert isinstance(data, L.LightningDataModule)
+
+
+# -- refined training rows ---------------------------------------------------------------------------------
+
+
+def test_a_cap_limits_training_rows_alone(make):
+    whole, capped = make(), make(max_per_dataset=10)
+    for data in (whole, capped):
+        data.setup("test")
+    assert np.unique(capped.train_view().records.datasets, return_counts=True)[1].tolist() == [10, 10]
+    assert set(capped.training_texts) < set(whole.training_texts)
+    assert capped.aptitude == whole.aptitude
+    for split in ("validation", "test"):
+        assert capped.eval_view(split).records.texts == whole.eval_view(split).records.texts
+    again = make(max_per_dataset=10)
+    again.setup("fit")
+    assert again.training_texts == capped.training_texts
+
+
+def test_near_duplicates_of_validation_rows_are_not_trained_on(make):
+    data = make(near_duplicates=0.8)  # the questions of a dataset differ in two numbers
+    whole = make()
+    for one in (data, whole):
+        one.setup("fit")
+    left_out = set(whole.training_texts) - set(data.training_texts)
+    assert left_out
+    assert {text.split()[0] for text in data.training_texts + sorted(left_out)} == {"alpha", "beta"}
+    assert texts_of(data.val_dataloader()) == texts_of(whole.val_dataloader())
+
+
+def test_the_circle_test_reaches_the_targets_but_not_the_aptitude_test(tmp_path, records_folder, make):
+    for name in ("records.parquet", "models.json"):
+        (tmp_path / name).write_bytes((records_folder / name).read_bytes())
+    table = pl.read_parquet(records_folder / "instructions.parquet").with_columns(
+        rotation_of=pl.lit(None, pl.String)
+    )
+    turned = table.filter(pl.col("split") == "train").with_columns(
+        rotation_of=pl.col("instruction_id"), instruction_id=pl.col("instruction_id") + "-rotation-1"
+    )
+    pl.concat([table, turned]).write_parquet(tmp_path / "instructions.parquet")
+    records = pl.read_parquet(records_folder / "records.parquet")
+    failed = records.filter(pl.col("model_id") == "org/one-7b").with_columns(
+        instruction_id=pl.col("instruction_id") + "-rotation-1", correct=pl.lit(0.0)
+    )
+    failed = failed.filter(pl.col("instruction_id").is_in(turned["instruction_id"].to_list()))
+    pl.concat([records, failed]).write_parquet(tmp_path / "records.parquet")
+    plain, circled = make(), make(records=str(tmp_path), circle_share=1.0)
+    for data in (plain, circled):
+        data.setup("test")
+    assert circled.training_texts == plain.training_texts
+    assert circled.train_view().targets[:, 0].sum() == 0  # none of its successes survived
+    assert plain.train_view().targets[:, 0].sum() > 10
+    assert (circled.train_view().targets[:, 1:] == plain.train_view().targets[:, 1:]).all()
+    assert circled.capabilities(circled.seen) == plain.capabilities(plain.seen)
+    for split in ("validation", "test"):
+        assert (circled.eval_view(split).targets == plain.eval_view(split).targets).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"circle_share": 0.3}, "needs instructions with rotated options, and 'demo' has none"),
+        ({"circle_share": 2.0}, r"circle_share is 2\.0"),
+        ({"near_duplicates": 0.0}, r"near_duplicates is 0\.0"),
+        ({"near_duplicates": 0.5}, r"near_duplicates=0\.5 leaves no training instruction of 'demo'"),
+        ({"max_per_dataset": 0}, "max_per_dataset is 0"),
+    ],
+)
+def test_refinements_that_cannot_be_are_named(make, options, message):
+    with pytest.raises(SatlightError, match=message):
+        make(**options).setup("fit")
