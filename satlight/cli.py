@@ -23,6 +23,7 @@ TRAINING_VERBS = {
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs; the training verbs only stand in its help."""
     from satlight import arena, export, weights_commands
+    from satlight.bench import commands as bench_commands
     from satlight.records import commands as data_commands
     from satlight.routing import commands as routing_commands
 
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, text in TRAINING_VERBS.items():
         subparsers.add_parser(verb, help=text, add_help=False)
-    for commands in (routing_commands, export, weights_commands, data_commands, arena):
+    for commands in (routing_commands, export, weights_commands, data_commands, bench_commands, arena):
         commands.add_parser(subparsers)
     return parser
 

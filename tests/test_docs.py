@@ -150,7 +150,7 @@ def commands(path: Path) -> Iterator[tuple[list[str], bool]]:
     text = path.read_text(encoding="utf-8")
     program = r"(?:lightning|satlight|python -m satlight) +"
     if path.suffix == ".yaml":
-        verbs = "|".join((*TRAINING, "route", "export", "weights", "data"))
+        verbs = "|".join((*TRAINING, "route", "export", "weights", "data", "bench"))
         for command in re.findall(rf"#.*?{program}((?:{verbs})\b[^;\n]*)", text):
             yield words_of(command), True
         return
@@ -170,6 +170,8 @@ def as_command(path: Path) -> list[str]:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.parent.name == "overlay":
         return ["fit", *FULL, "-c", name(path)]
+    if path.parent.name == "bench":
+        return ["bench", name(path)]
     if path.parent.name == "sweeps":
         words = [word for word in content["command"][2:] if not word.startswith("${")]
         return words + [f"--{key}={spec['values'][0]}" for key, spec in content["parameters"].items()]
@@ -196,7 +198,7 @@ COMMANDS = all_commands()
 def test_commands_are_found() -> None:
     verbs = {words[0] for words, complete in COMMANDS.values() if complete}
     others = {"validate", "predict", "weights", "export", "export-arena"}
-    assert verbs == {"fit", "test", "route", "data"} | verbs & others
+    assert verbs == {"fit", "test", "route", "data", "bench"} | verbs & others
     assert len(COMMANDS) > len(YAMLS) + 20
 
 

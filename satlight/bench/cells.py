@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,9 +196,18 @@ def open_data(data: DataSpec) -> PerformanceRecords:
         from satlight.records.simulated import SimulatedZoo
 
         return SimulatedZoo(**data.simulated).generate().filter(datasets=data.datasets)
+    import polars as pl
+
     from satlight.records import open_records
 
-    return open_records(data.records, score_column=data.score_column, datasets=data.datasets)
+    records = open_records(data.records, score_column=data.score_column, datasets=data.datasets)
+    if data.text_column not in records.instructions.columns:
+        raise SatlightError(
+            f"data '{data.name}': its instructions have no text_column '{data.text_column}'; they have "
+            f"{', '.join(records.instructions.columns)}"
+        )
+    text = pl.col(data.text_column).cast(pl.String).alias("instruction")
+    return replace(records, instructions=records.instructions.with_columns(text))
 
 
 def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:

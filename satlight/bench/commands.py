@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from satlight.bench.board import Board
     from satlight.bench.cells import Cell
-    from satlight.bench.config import BenchConfig
+    from satlight.bench.config import BenchConfig, MethodSpec
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="cells at once (default: the config's, or all cores)"
     )
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the configs' methods")
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the config's; one bench only")
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write the leaderboards of all benches here too"
@@ -54,6 +55,7 @@ def run_bench(args: argparse.Namespace) -> None:
     for path, bench in zip(args.configs, benches, strict=True):
         bench = replace(
             bench,
+            methods=_chosen(bench, args.methods),
             output=str(args.output or bench.output),
             workers=args.workers or bench.workers,
         )
@@ -63,6 +65,16 @@ def run_bench(args: argparse.Namespace) -> None:
     if args.markdown is not None:
         write_text(args.markdown, _page(pages))
         print(f"Written to {args.markdown}")
+
+
+def _chosen(bench: BenchConfig, names: list[str] | None) -> list[MethodSpec]:
+    """The methods of a bench that are asked for; None = all."""
+    from satlight.errors import SatlightError
+
+    there = [method.name for method in bench.methods]
+    if unknown := [name for name in names or [] if name not in there]:
+        raise SatlightError(f"--methods names {unknown}, but the bench {bench.name} has {', '.join(there)}")
+    return [method for method in bench.methods if names is None or method.name in names]
 
 
 def _bench(bench: BenchConfig, text: str, retry_failed: bool, report_only: bool) -> list[Board]:

@@ -48,6 +48,7 @@ class DataSpec:
         name: Its name in tables.
         records: Records folder, ``.csv`` or ``.jsonl`` file, or ``simulated``.
         score_column: Column of outcomes.
+        text_column: Column of the instructions that routers read.
         datasets: Datasets to use; None = all.
         train_datasets: Datasets to learn from; None = all that have train rows.
         groups: Named groups of datasets that get a macro mean; None = one group ``all``. The first one
@@ -65,6 +66,7 @@ class DataSpec:
     name: str
     records: str
     score_column: str = "score"
+    text_column: str = "instruction"
     datasets: list[str] | None = None
     train_datasets: list[str] | None = None
     groups: dict[str, list[str]] | None = None

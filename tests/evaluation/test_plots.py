@@ -1,0 +1,130 @@
+"""Plots: the artists that their data call for, axes with units, intervals drawn."""
+
+import io
+
+import matplotlib
+import matplotlib.colors
+import numpy as np
+import pytest
+
+from satlight.evaluation import plots
+from satlight.evaluation.plots import Estimate
+
+ONE = Estimate(50, 45, 55)
+
+
+def bars():
+    accuracy = {"knn": {"math": ONE, "code": Estimate(40, 30, 60)}, "mlp": {"math": ONE}}
+    return plots.dataset_bars(accuracy, {"best single": {"math": 48.0, "code": 39.0}})
+
+
+def cost():
+    curves = {"knn": ([2.0, 0.5, 1.0], [80.0, 40.0, 70.0])}
+    singles = {"org/small": (0.5, 40.0), "org/twin": (0.501, 40.1), "org/large": (4.0, 82.0)}
+    return plots.quality_cost(curves, singles, ([0.5, 4.0], [40.0, 82.0]), (1.0, 95.0))
+
+
+def release():
+    curves = {"knn": [ONE, Estimate(60, 58, 62)], "random": [Estimate(30), Estimate(31)]}
+    return plots.curves_over(["2024-01 a", "2024-02 b"], curves, xlabel="release", controls=["random"])
+
+
+def diagram():
+    return plots.reliability({"knn": [(0.2, 0.3, 10), (0.8, 0.7, 40)]})
+
+
+def heatmap():
+    return plots.choice_heatmap(np.array([[0.25, 0.75], [0.0, 1.0]]), ["math", "code"], ["org/a", "org/b"])
+
+
+ALL = (bars, cost, release, diagram, heatmap)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_every_plot_can_be_saved_and_has_labelled_axes(make):
+    figure = make()
+    axes = figure.axes[0]
+    if make is not heatmap:  # whose axes are names
+        assert axes.get_ylabel()
+    for kind in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind)
+
+
+def test_bars_have_intervals_and_controls_are_lines():
+    (axes,) = bars().axes
+    assert [bar.get_height() for bar in axes.patches[:3]] == [50, 40, 50]
+    assert np.isnan(axes.patches[3].get_height())  # mlp has nothing on code
+    lines = [c for c in axes.collections if c.get_label() == "best single"]
+    assert [segment[0][1] for segment in lines[0].get_segments()] == [48, 39]
+    whiskers = [segment for c in axes.collections for segment in c.get_segments() if c is not lines[0]]
+    assert [whiskers[1][0][1], whiskers[1][1][1]] == [30, 60]
+    assert "%" in axes.get_ylabel()
+
+
+def test_bars_may_leave_out_the_bottom_of_the_axis_but_never_cut_a_bar():
+    (axes,) = bars().axes
+    assert 0 < axes.get_ylim()[0] < 30
+    (axes,) = plots.dataset_bars({"knn": {"math": Estimate(12, 8, 16)}}).axes
+    assert axes.get_ylim()[0] == 0
+
+
+def test_costs_are_sorted_and_the_quality_end_is_marked():
+    (axes,) = cost().axes
+    curve, marker = axes.lines[:2]
+    assert curve.get_xdata().tolist() == [0.5, 1.0, 2.0]
+    assert (marker.get_xdata()[0], marker.get_ydata()[0]) == (2.0, 80.0)
+    assert {line.get_label() for line in axes.lines} >= {"knn", "zero router (hull of singles)", "oracle"}
+    assert "US dollars" in axes.get_xlabel()
+
+
+def test_names_do_not_lie_on_each_other():
+    (axes,) = cost().axes
+    assert {text.get_text() for text in axes.texts} == {"small", "large"}  # corners of the hull first
+
+
+def test_bands_are_drawn_for_routers_alone():
+    (axes,) = release().axes
+    assert len(axes.collections) == 1
+    assert axes.lines[0].get_ydata().tolist() == [50, 60]
+    assert axes.lines[1].get_color() == plots.CONTROL_COLOUR
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2024-01 a", "2024-02 b"]
+
+
+def test_zoo_sizes_stand_at_their_numbers():
+    figure = plots.curves_over([3, 7], {"knn": [ONE, ONE]}, xlabel="candidates")
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [3.0, 7.0]
+
+
+def test_markers_of_the_diagram_tell_the_number_of_cells():
+    (axes,) = diagram().axes
+    small, large = axes.collections[0].get_sizes()
+    assert large == pytest.approx(68)
+    assert small == pytest.approx(8 + 60 * 10 / 40)
+    assert axes.collections[0].get_offsets().tolist() == [[0.2, 0.3], [0.8, 0.7]]
+
+
+def test_heat_map_cells_hold_percentages_but_for_zeros():
+    axes, bar = heatmap().axes
+    assert [text.get_text() for text in axes.texts] == ["25", "75", "100"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    assert "%" in bar.get_ylabel()
+
+
+def test_the_callers_style_is_left_alone():
+    before = dict(matplotlib.rcParams)
+    bars()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_colours_can_be_told_apart_without_red_and_green():
+    """Simulated deuteranopia (Machado et al. 2009): no two neighbours of the palette come close."""
+    simulate = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+    seen = np.array([matplotlib.colors.to_rgb(c) for c in plots.PALETTE[: plots_shown()]]) @ simulate.T
+    distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+    assert distance[~np.eye(len(seen), dtype=bool)].min() > 0.15
+
+
+def plots_shown() -> int:
+    from satlight.bench.figures import SHOWN
+
+    return SHOWN
