@@ -123,7 +123,7 @@ def test_nothing_imports_the_command_line_but_itself():
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("transformers", {"satlight.modules.backbones"}),
+        ("transformers", {"satlight.modules.backbones", "satlight.modules.cross_encoder"}),
         ("tokenizers", {"satlight.modules.tiny"}),
         ("peft", {"satlight.modules.backbones"}),
         ("faiss", {"satlight.data.negatives", "satlight.baselines"}),

@@ -34,6 +34,9 @@ BUILT_IN = {
     "uniroute": "satlight.baselines.uniroute:UniRoute",
     "aptitude_knn": "satlight.baselines.aptitude_knn:AptitudeKNN",
     "inferred_dataset": "satlight.baselines.inferred_dataset:InferredDataset",
+    "graph": "satlight.baselines.graph:Graph",
+    "routerdc": "satlight.baselines.routerdc:RouterDC",
+    "rerank": "satlight.baselines.rerank:Rerank",
 }
 """Name → where the class is; loaded on demand, since some of them import torch or scikit-learn."""
 

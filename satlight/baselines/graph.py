@@ -1,0 +1,160 @@
+"""A graph router: tasks, instructions and candidates as nodes, outcomes as edges, routing as edge prediction.
+
+Shape legend: Q instructions to score, S instructions with outcome edges (the support), M candidates, G tasks,
+B of a batch, D features of the embedding, H of a node's state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from satlight.baselines.neural import NeuralBaseline, NeuralRouter
+from satlight.records import PerformanceRecords
+
+WIDTH = 64
+SUPPORT = 2048
+"""Instructions whose edges are seen in a training step; in use it is all of them."""
+
+FEWEST = 0.02
+"""Smallest share of its edges that a candidate is left with in a training step."""
+
+
+class Graph(NeuralBaseline):
+    """Predicts the outcome edges of an instruction from the graph of those that were learnt from.
+
+    Nodes: instructions (state: their embedding), tasks (the mean of their instructions) and candidates,
+    which all start alike and become what their edges make of them. Edges: instruction–candidate with the
+    outcome, task–candidate with the mean outcome, instruction–task. For an instruction to be routed, the
+    tasks are weighed by how near its embedding is to theirs. In training, the edges of the batch are hidden
+    and predicted from the others, and candidates lose random shares of their edges. So one that is known
+    on a few probe instructions gets its state from these edges, like every other.
+
+    Reference: Feng et al. 2024, "GraphRouter: A Graph-based Router for LLM Selections".
+    """
+
+    GRID = {"layers": (1, 2), "steps": (100, 300, 1000)}  # noqa: RUF012
+
+    def module(self, records: PerformanceRecords, vectors_ND: np.ndarray, **chosen: Any) -> NeuralRouter:
+        return _GraphNetwork(records, vectors_ND, chosen["layers"])
+
+
+class _States(NamedTuple):
+    """States of the instructions to score, of tasks and of candidates."""
+
+    query_QH: Tensor
+    task_GH: Tensor
+    candidate_MH: Tensor
+
+
+class _Edges(NamedTuple):
+    """The support: who is right and wrong where, as shares; rows of a candidate or task sum to at most 1."""
+
+    right_MS: Tensor
+    wrong_MS: Tensor
+    member_GS: Tensor
+    mean_GM: Tensor
+    near_QG: Tensor
+    near_SG: Tensor
+
+
+class _GraphNetwork(NeuralRouter):
+    task_N: Tensor
+    center_GD: Tensor
+
+    def __init__(self, records: PerformanceRecords, vectors_ND: np.ndarray, layers: int) -> None:
+        super().__init__(records, vectors_ND, lr=1e-3)
+        names = np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
+        _, task_N = np.unique(names, return_inverse=True)
+        self.register_buffer("task_N", torch.from_numpy(task_N.astype(np.int64)))
+        center_GD = F.one_hot(self.task_N).T.float() @ self.x_ND
+        self.register_buffer("center_GD", F.normalize(center_GD, dim=1))
+        self.read = nn.Linear(vectors_ND.shape[1], WIDTH)
+        self.newcomer_H = nn.Parameter(torch.randn(WIDTH))
+        self.layers = nn.ModuleList(_MessagePassing() for _ in range(layers))
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
+        self.ask, self.answer = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.difficulty, self.strength = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
+
+    def loss(self, index_B: Tensor) -> Tensor:
+        other_N = torch.ones(len(self.x_ND), dtype=torch.bool, device=self.device)
+        other_N[index_B] = False
+        support_S = other_N.nonzero()[:, 0]
+        support_S = support_S[torch.randperm(len(support_S), device=self.device)[:SUPPORT]]
+        if not len(support_S):  # a batch that holds every row
+            support_S = index_B
+        log_odds_BM = self.predicted(self.x_ND[index_B], support_S, self._left(support_S))
+        loss_BM = F.binary_cross_entropy_with_logits(log_odds_BM, self.outcome_NM[index_B], reduction="none")
+        known_BM = self.known_NM[index_B]
+        return (loss_BM * known_BM).sum() / known_BM.sum().clamp(min=1)
+
+    def score(self, x_QD: Tensor) -> Tensor:
+        every_S = torch.arange(len(self.x_ND), device=self.device)
+        return self.predicted(x_QD, every_S, self.known_NM).sigmoid()
+
+    def _left(self, support_S: Tensor) -> Tensor:
+        """Known edges of the support (S, M); half of the candidates lose a random share of theirs."""
+        known_SM = self.known_NM[support_S]
+        share_M = FEWEST ** torch.rand(known_SM.shape[1], device=self.device)
+        share_M = torch.where(torch.rand_like(share_M) < 0.5, share_M, 1.0)
+        return known_SM & (torch.rand(known_SM.shape, device=self.device) < share_M)
+
+    def predicted(self, x_QD: Tensor, support_S: Tensor, known_SM: Tensor) -> Tensor:
+        """Log-odds (Q, M) from the edges ``known_SM`` of the support."""
+        x_SD = self.x_ND[support_S]
+        edges = self._edges(x_QD, support_S, known_SM)
+        support_SH, candidate_MH = self.read(x_SD), self.newcomer_H.expand(known_SM.shape[1], -1)
+        states = _States(self.read(x_QD), edges.member_GS @ support_SH, candidate_MH)
+        for layer in self.layers:
+            support_SH, states = layer(support_SH, states, edges)
+        match_QM = self.ask(states.query_QH) @ self.answer(states.candidate_MH).T / WIDTH**0.5
+        return match_QM + self.difficulty(states.query_QH) + self.strength(states.candidate_MH).T
+
+    def _edges(self, x_QD: Tensor, support_S: Tensor, known_SM: Tensor) -> _Edges:
+        outcome_SM = self.outcome_NM[support_S] * known_SM
+        count_M = known_SM.sum(dim=0).clamp(min=1)
+        member_GS = F.one_hot(self.task_N[support_S], len(self.center_GD)).T.float()
+        mean_M = outcome_SM.sum(dim=0) / count_M
+        # Of few outcomes in a task, the overall mean of the candidate counts as one.
+        mean_GM = (member_GS @ outcome_SM + mean_M) / (member_GS @ known_SM.float() + 1)
+        return _Edges(
+            right_MS=(outcome_SM / count_M).T,
+            wrong_MS=((known_SM.float() - outcome_SM) / count_M).T,
+            member_GS=member_GS / member_GS.sum(dim=1, keepdim=True).clamp(min=1),
+            mean_GM=mean_GM - mean_GM.mean(dim=1, keepdim=True),
+            near_QG=self._near(x_QD),
+            near_SG=self._near(self.x_ND[support_S]),
+        )
+
+    def _near(self, x_QD: Tensor) -> Tensor:
+        """Weights (Q, G) of the tasks of an instruction, which sum to 1."""
+        cosine_QG = F.normalize(x_QD, dim=1) @ self.center_GD.T
+        return (self.sharpness.exp() * cosine_QG).softmax(dim=1)
+
+
+class _MessagePassing(nn.Module):
+    """Every node adds what its neighbours send to its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.right, self.wrong, self.from_tasks = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.from_members, self.from_candidates, self.to_queries = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, support_SH: Tensor, states: _States, edges: _Edges) -> tuple[Tensor, _States]:
+        query_QH, task_GH, candidate_MH = states
+        candidate_MH = candidate_MH + F.gelu(
+            self.right(edges.right_MS @ support_SH)
+            + self.wrong(edges.wrong_MS @ support_SH)
+            + self.from_tasks(edges.mean_GM.T @ task_GH)
+        )
+        task_GH = task_GH + F.gelu(
+            self.from_members(edges.member_GS @ support_SH)
+            + self.from_candidates(edges.mean_GM @ candidate_MH)
+        )
+        support_SH = support_SH + F.gelu(self.to_queries(edges.near_SG @ task_GH))
+        query_QH = query_QH + F.gelu(self.to_queries(edges.near_QG @ task_GH))
+        return support_SH, _States(query_QH, task_GH, candidate_MH)
