@@ -214,6 +214,8 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
+    # A relative and an absolute path of the same folder.
+    warnings.filterwarnings("ignore", message=".*The dirpath has changed from.*")
     # The data module resumes in mid-epoch; Lightning looks for the ability in the DataLoader.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     if "LOCAL_RANK" not in os.environ:
