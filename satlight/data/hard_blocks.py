@@ -119,7 +119,10 @@ class Neighbourhoods:
         )
         message, level = f"{self.name}: {hardness}", logging.INFO
         if hardness.share_filled > 0.5:
-            message, level = f"{message}; a larger data.sampler.mining.last_rank fills fewer", logging.WARNING
+            message, level = (
+                f"{message}; a larger last_rank or near_duplicate of data.sampler.mining fills fewer",
+                logging.WARNING,
+            )
         log.log(level, message)
 
     def _mean_cosine(self, anchors: list[np.int64], others: list[np.ndarray]) -> float:

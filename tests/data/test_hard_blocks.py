@@ -117,7 +117,7 @@ def test_too_few_neighbours_are_filled_from_the_task_and_counted(space, caplog):
     assert caplog.records[0].levelname == "WARNING"
     assert "HardGroupBlocks: mean cosine" in caplog.text
     assert f"{filled} of {3 * len(plans)} filled from the same task" in caplog.text
-    assert "a larger data.sampler.mining.last_rank fills fewer" in caplog.text
+    assert "a larger last_rank or near_duplicate of data.sampler.mining fills fewer" in caplog.text
 
 
 def test_mined_negatives_are_harder_than_random_ones_and_the_log_says_how_hard(space, caplog):
