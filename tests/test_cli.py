@@ -221,7 +221,8 @@ def test_capability_encoder_from_its_own_file(tmp_path, command):
 
 def test_results_hold_every_key(tested, records):
     results = json.loads((tested / "results.json").read_text())
-    assert set(results) == {"datasets", "groups", "candidates", "split", "score_column", "data", "seed"}
+    about = {"candidates", "split", "score_column", "data", "seed", "calibration"}
+    assert set(results) == {"datasets", "groups"} | about
     assert results["candidates"] == records.model_ids
     assert (results["split"], results["score_column"]) == ("test", "score")
     assert results["data"]["simulated"] is True
