@@ -11,13 +11,13 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from satlight.baselines.latent import seeded, unit_variance
 from satlight.baselines.tuning import TunedBaseline
@@ -27,6 +27,24 @@ BATCH = 64
 WEIGHT_DECAY = 0.01
 CHUNK = 4096
 """Instructions scored at once."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Row numbers of ``steps`` batches, drawn by weight one batch after the other.
+
+    torch's own weighted sampler draws all of them ahead, so that a longer training would begin differently.
+    """
+
+    weight_N: Tensor
+    steps: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(self.steps):
+            yield torch.multinomial(self.weight_N, BATCH, replacement=True)
 
 
 class NeuralRouter(L.LightningModule):
@@ -66,11 +84,10 @@ class NeuralRouter(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
 
-    def batches(self, steps: int) -> DataLoader:
+    def batches(self, steps: int) -> Batches:
         """Row numbers, drawn with every dataset as often as any other: accuracy is a mean over datasets."""
         weight_N = 1 / np.bincount(self._dataset_N)[self._dataset_N]
-        sampler = WeightedRandomSampler(weight_N.tolist(), BATCH * steps)
-        return DataLoader(range(len(weight_N)), BATCH, sampler=sampler)  # type: ignore[arg-type]
+        return Batches(torch.from_numpy(weight_N), steps)
 
     def scores(self, vectors_QD: np.ndarray) -> np.ndarray:
         """:meth:`score` in eval mode, in pieces: float32 (Q, M)."""

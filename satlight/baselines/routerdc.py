@@ -5,6 +5,7 @@ Shape legend: B instructions of a batch, M candidates, D features of the embeddi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,11 @@ GOOD = 0.5
 
 
 class RouterDC(NeuralBaseline):
-    """A text tower and a learnt vector per candidate; the score is their cosine, moved to [0, 1].
+    """A text tower and a learnt vector per candidate; the score is their cosine.
 
-    It ranks candidates and is no expected outcome. An instruction is drawn to the candidates that did best
-    on it and away from those that failed (sample-LLM loss), and to an instruction of its own k-means
-    cluster and away from those of other clusters (sample-sample loss).
+    A cosine in [-1, 1] ranks candidates and is no expected outcome. An instruction is drawn to the candidates
+    that did best on it and away from those that failed (sample-LLM loss), and to an instruction of its own
+    k-means cluster and away from those of other clusters (sample-sample loss).
 
     The published router trains mDeBERTa-v3-base, which needs a GPU and weights from the hub. Here the text
     tower is a two-layer network on frozen embeddings. Equal outcomes are ordered by lot at every step, as
@@ -48,6 +49,10 @@ class RouterDC(NeuralBaseline):
     def module(self, records: PerformanceRecords, vectors_ND: np.ndarray, **chosen: Any) -> NeuralRouter:
         cluster_N = fit_kmeans(vectors_ND, CLUSTERS, self.seed).labels_
         return _DualContrastive(records, vectors_ND, cluster_N, chosen["temperature"])
+
+    def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+        """See :meth:`Baseline.predict`; cosines."""
+        return 2 * super().predict(instructions, candidates) - 1
 
 
 class _DualContrastive(NeuralRouter):
@@ -67,6 +72,7 @@ class _DualContrastive(NeuralRouter):
         return F.normalize(self.tower(x_BD), dim=-1)
 
     def score(self, x_QD: Tensor) -> Tensor:
+        """Cosines moved to [0, 1]."""
         return (1 + self.place(x_QD) @ F.normalize(self.candidates, dim=-1).T) / 2
 
     def loss(self, index_B: Tensor) -> Tensor:
