@@ -123,7 +123,8 @@ def plan(config: BenchConfig) -> list[Cell]:
             needs = [controls.key, *([embeddings[problem.data].key] if method.name in needy else [])]
             cell = _method_cell(config, method, problem, needs)
             methods.append(cell)
-            if (release := releases[problem.data]) is not None and method.scores is None:
+            release = releases[problem.data] if problem.setting == "all" else None
+            if release is not None and method.scores is None:
                 # Scores that are there already do not say what their router had seen.
                 methods.append(
                     _cell(cell.kind, method.name, problem, cell.spec | {"release": release}, needs)
@@ -187,7 +188,10 @@ def baseline_class(name: str) -> type[Baseline]:
 
 
 def _needs_embeddings(method: MethodSpec) -> bool:
-    return method.baseline is not None and baseline_class(method.baseline).needs_embeddings
+    if method.baseline is None:
+        return False
+    needed = baseline_class(method.baseline).needs_embeddings
+    return needed if method.embeddings is None else method.embeddings
 
 
 def open_data(data: DataSpec) -> PerformanceRecords:

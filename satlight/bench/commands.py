@@ -122,7 +122,8 @@ class _Progress:
             outcome = "done"
         seconds = f", {result['seconds']:.0f} s" if "seconds" in result else ""
         place = f"[{self.done}/{max(self.total, self.done)}]"
-        self.console.print(f"{place} {cell.title}: {outcome}{seconds}", markup=False, highlight=False)
+        line = f"{place} {cell.title}: {outcome}{seconds}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _page(pages: list[tuple[Path, list[Board]]]) -> str:

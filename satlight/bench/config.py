@@ -21,6 +21,7 @@ class MethodSpec:
         name: Its name in tables; by default the baseline's, or the file's.
         baseline: A name of :func:`satlight.baselines.available`, or ``module.Class`` of one's own.
         options: Parameters of the baseline's constructor.
+        embeddings: Whether the baseline is given an embedder; None = if it cannot do without.
         config: A training config; the router is fitted and asked by ``satlight fit`` and ``predict``.
         overrides: Words of the command line behind the config, e.g. ``--trainer.max_epochs=2``.
         scores: A ``scores.parquet`` that ``satlight predict`` wrote; ``{seed}`` and ``{setting}`` in it are
@@ -30,6 +31,7 @@ class MethodSpec:
     name: str
     baseline: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    embeddings: bool | None = None
     config: str | None = None
     overrides: list[str] = field(default_factory=list)
     scores: str | None = None
@@ -58,9 +60,9 @@ class DataSpec:
         validation_fraction: Share of train instructions kept for validation.
         test_fraction: Share of test instructions to draw where the records mark none.
         simulated: ``num_instructions``, ``num_candidates`` and ``seed`` of the simulated zoo.
-        release: Draw the release curve too: ``founders``, the first so many releases that are trained on;
-            ``best`` earlier candidates that stay in the zoo (5), ``probes`` instructions on which later ones
-            are known (64); see :func:`satlight.evaluation.protocols.incremental_release`.
+        release: Draw the release curve of the setting ``all`` too: ``founders``, the first so many releases
+            that are trained on; ``best`` earlier candidates that stay in the zoo (5), ``probes`` instructions
+            on which later ones are known (64); see :func:`satlight.evaluation.protocols.incremental_release`.
     """
 
     name: str
@@ -88,7 +90,7 @@ class BenchConfig:
         data: Records to measure on.
         output: Folder of cells and report; by default ``runs/bench/NAME``.
         seeds: Seeds of the validation draw and of the methods.
-        timeout: Seconds a cell may run.
+        timeout: Seconds a method may run on a problem.
         workers: Cells that run at once; None = one per core. Each has one thread.
         embedder: Text embedder of the baselines that need one.
         resamples: Bootstrap resamples of every interval.
@@ -159,7 +161,7 @@ def _method(item: Any, where: str) -> MethodSpec:
         )
     item.setdefault("name", _default_name(given[0], str(item[given[0]])))
     method: MethodSpec = _build(MethodSpec, item, where)
-    for key, owner in (("options", "baseline"), ("overrides", "config")):
+    for key, owner in (("options", "baseline"), ("embeddings", "baseline"), ("overrides", "config")):
         if getattr(method, key) and method.kind != owner:
             raise SatlightError(f"{where}: '{key}' belongs to a method with '{owner}', not '{method.kind}'")
     if method.config is not None and not Path(method.config).is_file():
@@ -188,6 +190,8 @@ def _data(item: Any, where: str) -> DataSpec:
             raise SatlightError(f"{where}.{key}: unknown {unknown}; allowed: {', '.join(allowed)}")
     if data.release is not None and "founders" not in data.release:
         raise SatlightError(f"{where}.release: 'founders' is missing, the number of releases to train on")
+    if data.release is not None and "all" not in data.settings:
+        raise SatlightError(f"{where}.release is drawn of the zoo setting 'all'; add it to the settings")
     return data
 
 
@@ -243,4 +247,6 @@ def _fits(value: Any, wanted: str) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if wanted == "int":
         return isinstance(value, int) and not isinstance(value, bool)
+    if wanted == "bool":
+        return isinstance(value, bool)
     return not (wanted == "str" and not isinstance(value, str))

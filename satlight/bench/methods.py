@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from satlight.bench.cells import Cell, baseline_class
+from satlight.bench.clock import clock
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Prediction:
         scores: Log-odds (N, M), or scores without that meaning.
         probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration means
             something.
-        fit_seconds: Wall time of learning, without embedding the instructions; None = unknown.
+        fit_seconds: Time to learn by the :func:`~satlight.bench.clock.clock`, without embedding the
+            instructions; None = unknown.
         decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None
             = unknown.
         chosen: Hyper-parameters that the method chose on validation rows.
@@ -117,11 +118,11 @@ def _baseline(task: _Task) -> Prediction:
 
         embed = Embedder(backbone)
         embed([*train.texts, *test.texts])  # from the disk; what follows is timed
-    start = time.perf_counter()
+    start = clock()
     method.fit(train, embed)
-    fitted = time.perf_counter()
+    fitted = clock()
     scores = np.asarray(method.predict(test.texts, test.model_ids))
-    done = time.perf_counter()
+    done = clock()
     probabilistic = bool(np.all((scores >= 0) & (scores <= 1) | np.isnan(scores)))
     return Prediction(
         log_odds(scores) if probabilistic else scores,
@@ -150,9 +151,9 @@ def _config(task: _Task) -> Prediction:
 
     cell, test, runs = task.cell, task.test, task.output / "runs"
     words = _words(task)
-    start = time.perf_counter()
+    start = clock()
     _satlight(["fit", *words, *_resume(runs / cell.key)])
-    fitted = time.perf_counter()
+    fitted = clock()
     _satlight(["predict", *words])
     run = sorted((runs / cell.key).glob("*/scores.parquet"))[-1].parent
     scores = Scores.read(run / "scores.parquet").of(test)
@@ -173,6 +174,7 @@ def _words(task: _Task) -> list[str]:
         "data.datasets": None,
         "data.train_datasets": problem.train_datasets,
         "data.test_groups": problem.groups,
+        "data.predict_split": "test",
         "data.unseen_candidates": task.unseen or None,
         "data.zoo": "all",
         "data.group_column": None,  # the splits are drawn already
@@ -205,9 +207,9 @@ def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:
     router = Router.from_pretrained(folder)
     texts = test.texts[:: max(1, len(test.texts) // _TIMED)][:_TIMED]
     router.score(texts[:1])  # what happens only once is not counted
-    start = time.perf_counter()
+    start = clock()
     router.score(texts)
-    return 1000 * (time.perf_counter() - start) / len(texts)
+    return 1000 * (clock() - start) / len(texts)
 
 
 def forget_run(cell: Cell, output: Path) -> None:

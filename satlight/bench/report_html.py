@@ -21,7 +21,7 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e4e7eb;--soft:#a2a9b3;--paper:#15181c;--card:#1d2126;
 --line:#363c45;--mark:#1d3244;--bad:#ff9d8f}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:74rem;padding:1.2rem;background:var(--paper);color:var(--ink);
+body{margin:0 auto;max-width:84rem;padding:1.2rem;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.6rem;line-height:1.2;margin:.4rem 0}
 h2{font-size:1.25rem;margin:2.6rem 0 .4rem;padding-top:.8rem;border-top:2px solid var(--line)}
@@ -48,6 +48,8 @@ figure svg{display:block;width:100%;height:auto;margin:0 auto}
 figcaption{margin-top:.35rem;max-width:62rem}
 details{margin:.8rem 0}
 summary{cursor:pointer}
+@media(max-width:40rem){body{padding:.8rem}th:first-child{white-space:normal;min-width:7rem;max-width:8.5rem;
+overflow-wrap:anywhere}}
 pre{overflow-x:auto;background:var(--card);padding:.8rem;border-radius:6px;font-size:.8rem}
 """
 
@@ -127,6 +129,7 @@ def _table(headings: list[str], lines: list[tuple[Entry, list[str]]]) -> str:
         classes = entry.role.split()[0] + (" best" if entry is best else "")
         first, *rest = (escape(cell) for cell in cells)
         body = "".join(f"<td>{cell}</td>" for cell in rest)
+        first = first.replace("_", "_<wbr>")  # where a name may break on a narrow screen
         rows.append(f'<tr class="{classes}"><th scope="row">{first}</th>{body}</tr>')
     return f"""<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>"""

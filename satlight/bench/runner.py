@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from satlight.bench import locks, worker
-from satlight.bench.cells import Cell, write_cell
+from satlight.bench.cells import CONTROLS, EMBEDDING, Cell, write_cell
 from satlight.bench.methods import forget_run
 from satlight.files import atomic_path
 
@@ -71,7 +72,7 @@ def run_cells(
         cells: All cells, those that others need first.
         output: Folder of the bench.
         workers: Processes at once.
-        timeout: Seconds that each may take.
+        timeout: Seconds that each method may take; controls and embeddings take what they need.
         retry_failed: Compute cells that failed before once more.
         report: Called after each cell.
     """
@@ -157,8 +158,9 @@ class _Runner:
                 target=worker.main, args=(str(folder), str(self.output), dict(os.environ))
             )
             process.start()
-            job = _Running(cell, folder, process, time.monotonic() + self.timeout, stack.pop_all())
-            self.running.append(job)
+            # What all methods share has the time it needs.
+            seconds = math.inf if cell.kind in (CONTROLS, EMBEDDING) else self.timeout
+            self.running.append(_Running(cell, folder, process, time.monotonic() + seconds, stack.pop_all()))
         return True
 
     def _say_who_else(self, todo: list[Cell]) -> None:

@@ -21,12 +21,18 @@ LEGEND = (
     "same instructions, with their 95 % bootstrap interval. Best control: the best of the controls that do "
     "not know the test outcomes, picked on the very test rows, which favours it. Gap: share of the way from "
     "best single to oracle. $/1000: cost of the choices for 1,000 instructions; zero router: accuracy of the "
-    "blind mixture of single candidates at that cost; AIQ: mean height of the quality-cost hull. fit s: "
-    "seconds to learn, without embedding the instructions. ms: scoring the zoo for one instruction, in a "
-    "batch, on one thread, with embedding."
+    "blind mixture of single candidates at that cost; AIQ: mean height of the quality-cost hull. fit s: time "
+    "to learn, without embedding the instructions. ms: time to score the zoo for one instruction, in a "
+    "batch, with embedding. Times are CPU time on one thread, with a GPU wall time."
 )
 
 DASH = "–"
+
+_FIRST = 3
+"""Columns of name, primary group and its interval."""
+
+_ONLY_IN_FILES = ("95 %", "vs best single", "AIQ")
+"""Columns that a terminal has no room for, the interval of the primary group aside."""
 
 
 def headings(board: Board) -> list[str]:
@@ -100,20 +106,34 @@ def title(board: Board) -> str:
 
 
 def print_boards(boards: list[Board], console: Console | None = None) -> None:
-    """Print every leaderboard; at least 150 columns wide, so that no figure is cut off."""
-    console = console or Console(width=max(150, Console().width))
-    for board in boards:
+    """Print every leaderboard without the columns that only the files have.
+
+    Args:
+        boards: What to print.
+        console: Where to; None = standard output, as wide as the widest table, so that no figure is cut off.
+    """
+    made = [(board, _table(board)) for board in boards]
+    if console is None:
+        wide = Console(width=1000)
+        console = Console(width=max([Console().width, *(wide.measure(table).maximum for _, table in made)]))
+    for board, table in made:
         console.print(Text(title(board), style="bold"))
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-        for i, heading in enumerate(headings(board)):
-            table.add_column(heading, justify="right" if i else "left")
-        for entry, cells in lines(board):
-            style = {"control": "dim", "upper bound": "dim italic"}.get(entry.role)
-            table.add_row(*(Text(cell) for cell in cells), style=style)
         console.print(table)
         for sentence in board.failures:
             console.print(Text(f"failed: {sentence}", style="red"))
     console.print(Text(LEGEND, style="dim"))
+
+
+def _table(board: Board) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    names = headings(board)
+    kept = [i for i, name in enumerate(names) if i < _FIRST or name not in _ONLY_IN_FILES]
+    for i in kept:
+        table.add_column(names[i], justify="right" if i else "left", no_wrap=True)
+    for entry, cells in lines(board):
+        style = {"control": "dim", "upper bound": "dim italic"}.get(entry.role)
+        table.add_row(*(Text(cells[i]) for i in kept), style=style)
+    return table
 
 
 def markdown(boards: list[Board]) -> str:
@@ -200,4 +220,6 @@ def to_json(boards: list[Board]) -> str:
         for entry in plain["entries"]:
             del entry["results"]
         content.append(plain)
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # JSON has no NaN; what cannot be measured is null.
+    plain_content = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    return json.dumps(plain_content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -191,12 +191,18 @@ def quality_cost(
         axes.plot(*oracle, "*", color=INK, ms=11, label="oracle", ls="none")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(_few_minor_labels)
     _label_apart(figure, axes, singles, set(zip(*zero_router, strict=True)) if zero_router else set())
     axes.set_xlabel("cost (US dollars per 1,000 instructions)")
     axes.set_ylabel("accuracy (%)")
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=4)
     return figure
+
+
+def _few_minor_labels(value: float, place: float = 0.0) -> str:
+    """Labels of a logarithmic axis between its powers of ten: only 2 and 5, or they would run together."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
 
 
 def _label_apart(
@@ -247,7 +253,7 @@ def curves_over(
     named = bool(places) and isinstance(places[0], str)
     figure, axes = _figure(max(6.4, 0.24 * len(places)) if named else 6.4, 4.0)
     x = np.arange(len(places)) if named else np.array(places, dtype=float)
-    colours, greys = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(LINES[1:]))
+    colours, greys = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(LINES))
     for i, (name, estimates) in enumerate(curves.items()):
         control = name in controls
         colour = CONTROL_COLOUR if control else next(colours)
@@ -266,7 +272,8 @@ def curves_over(
         if not control and np.isfinite(low).any():
             axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
     if named:
-        axes.set_xticks(x, [str(place) for place in places], rotation=45, ha="right")
+        turn: dict[str, Any] = {"rotation": 45, "ha": "right"} if len(places) > 3 else {}
+        axes.set_xticks(x, [str(place) for place in places], **turn)
     else:
         axes.set_xticks(x)
     axes.set_xlabel(xlabel)

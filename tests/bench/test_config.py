@@ -51,6 +51,7 @@ def test_defaults_and_names(bench_file, tmp_path):
         ({"data_settings": []}, "settings is empty"),
         ({"data_simulated": {"size": 3}}, r"simulated: unknown \['size'\]"),
         ({"data_release": {"best": 3}}, "'founders' is missing"),
+        ({"data_release": {"founders": 2}, "data_settings": ["size-smaller-mixed"]}, "zoo setting 'all'"),
     ],
 )
 def test_mistakes_are_named(bench_file, change, message):
@@ -122,3 +123,11 @@ def test_shipped_benches_name_what_there_is(path, monkeypatch):
         inside = {name for members in (data.groups or {}).values() for name in members}
         assert inside <= set(data.datasets or inside)
     assert yaml.safe_load(path.read_text()).get("wandb") is None
+
+
+def test_a_baseline_that_can_do_without_may_be_given_embeddings(bench_file):
+    methods = ["toys.Toy", {"name": "with", "baseline": "toys.Toy", "embeddings": True}, "toys.Needy"]
+    cells = {cell.method: cell for cell in plan(load_config(bench_file(methods, seeds=[0])))}
+    assert cells["Toy"].spec.get("embedder") is None
+    assert cells["with"].spec["embedder"] == cells["Needy"].spec["embedder"] == "minilm"
+    assert cells["embedding"].key in cells["with"].needs

@@ -17,7 +17,7 @@ from satlight.evaluation.plots import INK
 class Page(HTMLParser):
     """Tags that are open, references, and text of a page; fails on tags that do not match."""
 
-    VOID = ("meta", "br", "img", "link", "hr")
+    VOID = ("meta", "br", "img", "link", "hr", "wbr")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -107,6 +107,7 @@ def test_svg_takes_its_ink_from_the_page():
     assert set(re.findall(r"url\(#([^)]+)\)", figures[0])) <= ids[0]
 
 
+@pytest.mark.timeout(900)  # several processes start, which takes long on a busy machine
 def test_the_command_from_yaml_to_report(bench_file, tmp_path, capsys):
     path = bench_file(["toys.Toy", "toys.Crash"], seeds=[0])
     markdown = tmp_path / "results.md"
