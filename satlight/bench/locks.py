@@ -59,7 +59,9 @@ def is_stale(path: Path) -> bool:
     if owner is None:
         return False
     if not owner:
-        return time.time() - path.stat().st_mtime > _SIGNED_SECONDS
+        with suppress(FileNotFoundError):  # released meanwhile
+            return time.time() - path.stat().st_mtime > _SIGNED_SECONDS
+        return False
     if owner["host"] != socket.gethostname():
         return False
     pid = int(owner["pid"])

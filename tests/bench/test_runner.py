@@ -140,7 +140,7 @@ def start(tmp_path):
         process.wait()
 
 
-def wait_for(condition, seconds=200):
+def wait_for(condition, seconds=400):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -152,7 +152,7 @@ def test_two_benches_at_once_share_the_cells(bench_file, tmp_path, start):
     toy = {"baseline": "toys.Toy", "options": {"count": str(count), "seconds": 0.3}}
     path = bench_file([toy], seeds=[0, 1, 2, 3], workers=1)
     processes = [start(path), start(path)]
-    assert [process.wait(timeout=250) for process in processes] == [0, 0]
+    assert [process.wait(timeout=800) for process in processes] == [0, 0]
     assert sorted(count.read_text().split()) == ["0", "1", "2", "3"]  # nothing twice
     results, seen = run(path)
     assert seen == []
