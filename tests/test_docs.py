@@ -14,7 +14,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", ROOT / "configs" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [
+    ROOT / "README.md",
+    *(ROOT / part / "README.md" for part in ("benchmarks", "configs")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 YAMLS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "experiments").rglob("*.yaml")])
 TRAINING = ("fit", "validate", "test", "predict")
 FULL = ["-c", "configs/full.yaml"]
