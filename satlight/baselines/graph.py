@@ -17,7 +17,7 @@ from satlight.baselines.neural import NeuralBaseline, NeuralRouter
 from satlight.records import PerformanceRecords
 
 WIDTH = 64
-SUPPORT = 2048
+SUPPORT = 1024
 """Instructions whose edges are seen in a training step; in use it is all of them."""
 
 FEWEST = 0.02
@@ -34,10 +34,13 @@ class Graph(NeuralBaseline):
     and predicted from the others, and candidates lose random shares of their edges. So one that is known
     on a few probe instructions gets its state from these edges, like every other.
 
+    The score of an instruction and a candidate is what their states say of each other plus what the path
+    over the tasks says: the candidate's mean outcomes on the tasks of the instruction.
+
     Reference: Feng et al. 2024, "GraphRouter: A Graph-based Router for LLM Selections".
     """
 
-    GRID = {"layers": (1, 2), "steps": (100, 300, 1000)}  # noqa: RUF012
+    GRID = {"layers": (1, 2), "steps": (50, 100, 200, 400)}  # noqa: RUF012
 
     def module(self, records: PerformanceRecords, vectors_ND: np.ndarray, **chosen: Any) -> NeuralRouter:
         return _GraphNetwork(records, vectors_ND, chosen["layers"])
@@ -52,7 +55,11 @@ class _States(NamedTuple):
 
 
 class _Edges(NamedTuple):
-    """The support: who is right and wrong where, as shares; rows of a candidate or task sum to at most 1."""
+    """The support: who is right and wrong where, members of tasks, mean outcomes on them, tasks nearby.
+
+    Rows of shares (right and wrong together, members, nearness) sum to 1, or to 0 without any. Mean outcomes
+    on a task are differences from the mean over candidates.
+    """
 
     right_MS: Tensor
     wrong_MS: Tensor
@@ -67,7 +74,7 @@ class _GraphNetwork(NeuralRouter):
     center_GD: Tensor
 
     def __init__(self, records: PerformanceRecords, vectors_ND: np.ndarray, layers: int) -> None:
-        super().__init__(records, vectors_ND, lr=1e-3)
+        super().__init__(records, vectors_ND, lr=3e-4)
         names = np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
         _, task_N = np.unique(names, return_inverse=True)
         self.register_buffer("task_N", torch.from_numpy(task_N.astype(np.int64)))
@@ -76,7 +83,8 @@ class _GraphNetwork(NeuralRouter):
         self.read = nn.Linear(vectors_ND.shape[1], WIDTH)
         self.newcomer_H = nn.Parameter(torch.randn(WIDTH))
         self.layers = nn.ModuleList(_MessagePassing() for _ in range(layers))
-        self.sharpness = nn.Parameter(torch.tensor(3.0))
+        self.sharpness = nn.Parameter(torch.tensor(3.5))  # exp of it multiplies cosines
+        self.path = nn.Parameter(torch.tensor(4.0))  # from a difference of means to one of log-odds
         self.ask, self.answer = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.difficulty, self.strength = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
 
@@ -112,7 +120,8 @@ class _GraphNetwork(NeuralRouter):
         for layer in self.layers:
             support_SH, states = layer(support_SH, states, edges)
         match_QM = self.ask(states.query_QH) @ self.answer(states.candidate_MH).T / WIDTH**0.5
-        return match_QM + self.difficulty(states.query_QH) + self.strength(states.candidate_MH).T
+        path_QM = self.path * (edges.near_QG @ edges.mean_GM)
+        return path_QM + match_QM + self.difficulty(states.query_QH) + self.strength(states.candidate_MH).T
 
     def _edges(self, x_QD: Tensor, support_S: Tensor, known_SM: Tensor) -> _Edges:
         outcome_SM = self.outcome_NM[support_S] * known_SM
