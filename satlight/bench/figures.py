@@ -18,6 +18,10 @@ SHOWN = 6
 """Routers in one plot; more cannot be told apart. The best ones are taken, and the tables have all."""
 
 
+_FEWEST = 10
+"""Cells of a bin whose share of right answers says anything."""
+
+
 class Plot(NamedTuple):
     """A figure with what it shows.
 
@@ -92,7 +96,8 @@ def _reliability(board: Board) -> Plot | None:
     shown = dict(list(bins.items())[:SHOWN])
     caption = (
         "Reliability: the share of answers that are right, over what the router predicted, all test cells of "
-        "all seeds in 15 bins; marker size is the number of cells. Routers whose scores are no probabilities "
+        "all seeds in 15 bins; marker size is the number of cells, and bins of fewer than "
+        f"{_FEWEST} are left out. Routers whose scores are no probabilities "
         "are left out."
     )
     return Plot("reliability", caption + _said(board), plots.reliability(shown))
@@ -106,7 +111,7 @@ def _pooled_bins(entry: Entry) -> list[tuple[float, float, int]]:
             place = min(14, math.floor(confidence * 15 + 1e-9))
             add = np.array([confidence * count, accuracy * count, count])
             pooled[place] = pooled.get(place, np.zeros(3)) + add
-    return [(c / n, a / n, int(n)) for _, (c, a, n) in sorted(pooled.items())]
+    return [(c / n, a / n, int(n)) for _, (c, a, n) in sorted(pooled.items()) if n >= _FEWEST]
 
 
 def _heatmap(board: Board) -> Plot:

@@ -344,7 +344,7 @@ def choice_heatmap(
         ['25', '75']
     """
     rows, columns = share_DM.shape
-    figure, axes = _figure(max(5.0, 2.2 + 0.52 * columns), 1.9 + 0.34 * rows)
+    figure, axes = _figure(max(5.0, 2.2 + 0.52 * columns), 2.3 + 0.34 * rows)
     mesh = axes.pcolormesh(share_DM * 100, cmap="cividis", vmin=0, vmax=100, edgecolors="none")
     for row, column in itertools.product(range(rows), range(columns)):
         share = share_DM[row, column]
@@ -367,5 +367,5 @@ def choice_heatmap(
     axes.grid(visible=False)
     axes.set_title(title)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.9)
-    bar.set_label("chosen (% of instructions)")
+    bar.set_label("chosen (%)")
     return figure
