@@ -18,6 +18,7 @@ from satlight.baselines.neural import NeuralBaseline, NeuralRouter
 from satlight.records import PerformanceRecords
 
 WIDTH = 256
+DROPOUT = 0.5
 CLUSTERS = 5
 NEGATIVES = 3
 """Instructions of other clusters against which one of the same cluster is set."""
@@ -63,7 +64,13 @@ class _DualContrastive(NeuralRouter):
     ) -> None:
         super().__init__(records, vectors_ND, lr=1e-3)
         self.temperature = temperature
-        self.tower = nn.Sequential(nn.Linear(vectors_ND.shape[1], WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
+        self.tower = nn.Sequential(
+            nn.Dropout(DROPOUT),
+            nn.Linear(vectors_ND.shape[1], WIDTH),
+            nn.GELU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(WIDTH, WIDTH),
+        )
         self.candidates = nn.Parameter(torch.randn(records.shape[1], WIDTH))
         self.register_buffer("cluster_N", torch.from_numpy(cluster_N.astype(np.int64)))
 
