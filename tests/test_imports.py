@@ -92,6 +92,7 @@ ALLOWED = {
         "embedding",
         "evaluation",
         "metrics",
+        "modules.cross_encoder",
         "records",
         "routing",
         "weights_store",

@@ -140,6 +140,10 @@ def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
     cls = baseline_class(name)
     if "seed" in inspect.signature(cls).parameters:
         options.setdefault("seed", seed)
+    if isinstance(judge := options.get("score_pairs"), str):  # a re-ranker, which a YAML can only name
+        from satlight.modules.cross_encoder import load_cross_encoder
+
+        options["score_pairs"] = load_cross_encoder(judge)
     return build(name, **options) if "." not in name else cls(**options)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from satlight.bench import methods
@@ -9,6 +10,8 @@ from satlight.bench.cells import plan
 from satlight.bench.config import load_config
 from satlight.cli import main
 from satlight.errors import SatlightError
+from satlight.modules.cross_encoder import load_cross_encoder
+from satlight.records import PerformanceRecords
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = [
@@ -84,3 +87,20 @@ def test_scores_of_another_shape_are_refused(bench_file, compute, toys, tmp_path
     assert board.failures == [
         "Short, seed 0: Short gave scores of shape (20, 2) for 20 instructions x 4 candidates"
     ]
+
+
+def test_a_re_ranker_is_named_by_its_cross_encoder(records_folder, tmp_path):
+    for path in records_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = {
+        "instruction_id": ["alpha-0"] * 2,
+        "model_id": ["org/one-7b", "org/two-7b"],
+        "output": ["0", "Who knows"],
+    }
+    pl.DataFrame(rows).write_parquet(tmp_path / "outputs.parquet")
+    records = PerformanceRecords.open(tmp_path, "correct")
+    router = methods._build("rerank", {"score_pairs": "tiny:bert", "outputs": str(tmp_path)}, seed=3)
+    router.fit(records.filter(splits="train"))
+    text, names = records.texts[:1], rows["model_id"]
+    expected = load_cross_encoder("tiny:bert")([(text[0], output) for output in rows["output"]])
+    assert router.predict(text, names)[0].tolist() == expected.tolist()
