@@ -166,14 +166,10 @@ def baseline_class(name: str) -> type[Baseline]:
     """
     from importlib import import_module
 
-    from satlight.baselines import Baseline, available
+    from satlight.baselines import Baseline, build
 
     if "." not in name:
-        if name not in (classes := available()):
-            raise SatlightError(
-                f"There is no baseline '{name}'; available: {', '.join(classes)}, or your own module.Class"
-            )
-        return classes[name]
+        return type(build(name))  # loads no other baseline, some of which are slow to import
     module, _, attribute = name.rpartition(".")
     try:
         cls = getattr(import_module(module), attribute)

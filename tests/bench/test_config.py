@@ -63,7 +63,7 @@ def test_mistakes_are_named(bench_file, change, message):
 @pytest.mark.parametrize(
     ("methods", "change", "message"),
     [
-        (["nonesuch"], {}, "There is no baseline 'nonesuch'; available: knn"),
+        (["nonesuch"], {}, "There is no baseline 'nonesuch'; available: 'knn'"),
         (["toys.Nothing"], {}, "'toys.Nothing' cannot be imported"),
         (["toys.np.ndarray"], {}, "cannot be imported"),
         (["toys.Toy"], {"data_groups": {"g": ["gamma"]}}, "The group 'g' names"),
