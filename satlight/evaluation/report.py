@@ -118,13 +118,7 @@ def evaluate(
     best = _column(columns["best_single"])
     merged: dict[str, Entry] = {}
     for name, members in groups.items():
-        merged[name] = _macro([datasets[member] for member in members])
-        merged[name] |= _intervals(
-            {
-                key: torch.stack([draws[member][key] for member in members]).mean(0)
-                for key in draws[members[0]]
-            }
-        )
+        merged[name] = _group([datasets[member] for member in members], [draws[member] for member in members])
         if spending is not None:
             merged[name] |= areas(mean_parts([parts[member] for member in members]), best)
     for name in parts:
@@ -144,6 +138,12 @@ def evaluate(
         seed=seed,
         calibration=None if calibration is None else asdict(calibration),
     )
+
+
+def _group(entries: list[Entry], draws: list[dict[str, Tensor]]) -> Entry:
+    """Macro means over the datasets of a group, with intervals from the same resamples."""
+    means = {key: torch.stack([draw[key] for draw in draws]).mean(0) for key in draws[0]}
+    return _macro(entries) | _intervals(means)
 
 
 def check_groups(groups: dict[str, list[str]], datasets: list[str]) -> dict[str, list[str]]:

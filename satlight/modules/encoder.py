@@ -134,6 +134,7 @@ class CapabilityEncoder(BlockRouter):
         self.log_scale = nn.Parameter(torch.tensor(3.0))  # of the two-tower cosine
         if not trainable:
             self.backbone.requires_grad_(False)
+        self.shortened = 0
         self._pieces: dict[str, list[str]] = {}
         self._cache: dict[str, Tensor] = {}
         self._stale = False
@@ -160,8 +161,8 @@ class CapabilityEncoder(BlockRouter):
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts by the embedder's own convention (prefix, pooling, norm): float (len(texts), D).
 
-        Texts longer than :attr:`max_tokens` keep their head; callers that must lose nothing cut them in
-        chunks first.
+        Texts longer than :attr:`max_tokens` keep their head; the log says so once and :attr:`shortened`
+        counts them. Callers that must lose nothing cut them in chunks first.
         """
         tokens = self.tokenizer(
             [self.convention.prefix + text for text in texts],
@@ -169,7 +170,9 @@ class CapabilityEncoder(BlockRouter):
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
-        ).to(self.device)
+        )
+        self._count_shortened(sum(bool(encoding.overflowing) for encoding in tokens.encodings or ()))
+        tokens = tokens.to(self.device)
         hidden = self.backbone(**tokens).last_hidden_state
         mask = tokens["attention_mask"].to(hidden.dtype)
         if self.pooling == "cls":
@@ -180,6 +183,15 @@ class CapabilityEncoder(BlockRouter):
         else:
             vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
+
+    def _count_shortened(self, number: int) -> None:
+        if number and not self.shortened:
+            log.warning(
+                "A text is longer than the %d tokens that the encoder reads: such texts keep their head; "
+                "CapabilityEncoder.shortened counts them",
+                self.max_tokens,
+            )
+        self.shortened += number
 
     def chunks(self, capability: Capability) -> list[tuple[str, float]]:
         """Cut a capability into texts of at most :attr:`max_tokens` tokens, each with its weight.

@@ -310,3 +310,22 @@ def test_alone_it_is_a_two_tower_router(make_block, instructions, capabilities):
 def test_chunks_are_plain_text_that_a_checkpoint_can_hold(chunking):
     chunks = tiny(chunking=chunking).chunks((Result("It is good at law.", "Law", 1.5),))
     assert [type(text) for text, _ in chunks] == [str]
+
+
+@torch.no_grad()
+def test_a_text_that_is_cut_is_counted_and_told_of_once(caplog):
+    encoder = CapabilityEncoder("tiny:bert", max_tokens=16).eval()
+    encoder.embed(["short"])
+    assert encoder.shortened == 0
+    assert not caplog.records
+    encoder.embed(["word " * 50, "short", "other " * 50])
+    encoder.embed(["third " * 50])
+    assert encoder.shortened == 3
+    assert [record.message.count("keep their head") for record in caplog.records] == [1]
+
+
+@torch.no_grad()
+def test_a_capability_in_chunks_loses_nothing():
+    encoder = CapabilityEncoder("tiny:bert", chunking="statements", max_tokens=16).eval()
+    encoder.encode([("word " * 50, "short")])
+    assert encoder.shortened == 0
