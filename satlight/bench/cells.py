@@ -146,9 +146,9 @@ def _method_cell(config: BenchConfig, method: MethodSpec, problem: Problem, need
         if len(needs) > 1:
             spec["embedder"] = config.embedder
     elif method.config is not None:
-        content = Path(method.config).read_bytes()
-        spec |= {"config": method.config, "sha256": hashlib.sha256(content).hexdigest()}
-        spec["overrides"] = method.overrides
+        files = [method.config, *_named_files(method.overrides)]
+        spec |= {"config": method.config, "overrides": method.overrides}
+        spec["sha256"] = {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
     else:
         path = str(method.scores).format(seed=problem.seed, setting=problem.setting)
         file = Path(path)
@@ -156,6 +156,12 @@ def _method_cell(config: BenchConfig, method: MethodSpec, problem: Problem, need
         found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
         spec |= {"scores": path, "sha256": found}
     return _cell(method.kind, method.name, problem, spec, needs)
+
+
+def _named_files(words: list[str]) -> list[str]:
+    """The config files that a command line names, whose content decides the result too."""
+    values = [word.partition("=")[2] if word.startswith("-") else word for word in words]
+    return [value for value in values if value and Path(value).is_file()]
 
 
 def baseline_class(name: str) -> type[Baseline]:
