@@ -20,6 +20,7 @@ import torch
 from satlight.bench.cells import CONTROLS, EMBEDDING, Cell
 from satlight.bench.config import BenchConfig
 from satlight.bench.runner import read_result
+from satlight.bench.unseen import ENTRIES, UnseenTable, unseen_table
 from satlight.bench.worker import load_controls
 from satlight.evaluation.plots import Estimate
 from satlight.metrics.bootstrap import bootstrap_means, percentile_interval
@@ -98,6 +99,7 @@ class Board:
         best_control: Per dataset or group, the best control that is no upper bound.
         failures: A sentence for every cell that failed.
         releases: Method → its release curve for every seed (:func:`satlight.bench.release.run_release`).
+        unseen: A table for each protocol with unseen candidates or tasks.
     """
 
     data: str
@@ -111,6 +113,7 @@ class Board:
     best_control: dict[str, str]
     failures: list[str]
     releases: dict[str, list[list[dict[str, Any]]]]
+    unseen: list[UnseenTable] = field(default_factory=list)
 
     @property
     def primary(self) -> str:
@@ -173,6 +176,8 @@ class _Builder:
         self.failures: list[str] = []
         self.best_control: dict[str, str] = {}
         self.releases: dict[str, list[list[dict[str, Any]]]] = {}
+        self.unseen: dict[str, dict[str, list[dict[str, np.ndarray]]]] = {}
+        self.folds: dict[str, list[dict[str, Any]]] = {}
 
     def board(self) -> Board:
         for cell in self.cells:
@@ -194,6 +199,7 @@ class _Builder:
             best_control=self.best_control,
             failures=self.failures,
             releases=self.releases,
+            unseen=[self._unseen_table(name, found, datasets) for name, found in self.unseen.items()],
         )
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -202,13 +208,17 @@ class _Builder:
         result, folder = read_result(self.output, cell), self.output / "cells" / cell.key
         if cell.kind == EMBEDDING or result is None:
             return
-        name = f"{cell.method} (release)" if "release" in cell.spec else cell.method
         if result["status"] == "failed":
-            self.failures.append(f"{name}, seed {cell.problem.seed}: {result['error'].splitlines()[0]}")
-            if "release" not in cell.spec:
-                self._outcomes(name, "method").entry.failed_seeds.append(cell.problem.seed)
-        elif "release" in cell.spec:
+            self.failures.append(f"{cell.name}, seed {cell.problem.seed}: {result['error'].splitlines()[0]}")
+            if cell.protocol is None:
+                self._outcomes(cell.method, "method").entry.failed_seeds.append(cell.problem.seed)
+        elif cell.protocol == "release":
             self.releases.setdefault(cell.method, []).append(result["release"])
+        elif cell.protocol is not None:
+            with np.load(folder / "unseen.npz", allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in ENTRIES}
+            self.unseen.setdefault(cell.protocol, {}).setdefault(cell.method, []).append(found)
+            self.folds.setdefault(cell.protocol, result["folds"])
         elif cell.kind == CONTROLS:
             for name, control in load_controls(folder).items():
                 role = "upper bound" if name in UPPER_BOUNDS else "control"
@@ -217,7 +227,7 @@ class _Builder:
         else:
             one = self._outcomes(cell.method, "method")
             one.by_seed[cell.problem.seed] = np.load(folder / "outcomes.npy")
-            one.entry.results.append({**result, "seed": cell.problem.seed, "embeds": len(cell.needs) > 1})
+            one.entry.results.append({**result, "seed": cell.problem.seed, "embeds": "embedder" in cell.spec})
 
     def _outcomes(self, name: str, role: str) -> _Outcomes:
         # A method may well be called like a control, e.g. tfidf_knn.
@@ -236,8 +246,17 @@ class _Builder:
         for key in keys:
             path = self.output / "cells" / key / "result.json"
             if path.is_file():
-                return json.loads(path.read_text(encoding="utf-8")).get("embedding_ms")
+                result = json.loads(path.read_text(encoding="utf-8"))
+                if "embedding_ms" in result:
+                    return float(result["embedding_ms"])
         return None
+
+    def _unseen_table(
+        self, protocol: str, found: dict[str, list[dict[str, np.ndarray]]], datasets_N: np.ndarray
+    ) -> UnseenTable:
+        group, members = next(iter(self.problem.groups.items()))
+        parts = [datasets_N == name for name in members]
+        return unseen_table(protocol, group, parts, found, self.folds[protocol], self.config.resamples)
 
     # -- measuring -----------------------------------------------------------------------------------------
 

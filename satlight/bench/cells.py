@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CONTROLS, EMBEDDING = "controls", "embedding"
 """Kinds of the cells that methods wait for; beside them the kinds of methods."""
 
+UNSEEN = ("unseen_candidates", "unseen_tasks")
+"""Protocols that train fold by fold; beside them ``release``, which trains once."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -75,10 +78,19 @@ class Cell:
     needs: list[str] = field(default_factory=list)
 
     @property
+    def protocol(self) -> str | None:
+        """``release`` or one of :data:`UNSEEN`; None for the ordinary cell of a method."""
+        return next((name for name in ("release", *UNSEEN) if name in self.spec), None)
+
+    @property
+    def name(self) -> str:
+        """The method, and the protocol in brackets."""
+        return self.method if self.protocol is None else f"{self.method} ({self.protocol.replace('_', ' ')})"
+
+    @property
     def title(self) -> str:
         """For logs: method, data, setting and seed."""
-        problem = self.problem
-        what = f"{self.method} (release)" if "release" in self.spec else self.method
+        problem, what = self.problem, self.name
         return f"{what} · {problem.data} · {problem.setting} · seed {problem.seed}"
 
 
@@ -111,7 +123,7 @@ def plan(config: BenchConfig) -> list[Cell]:
     shared: list[Cell] = []
     methods: list[Cell] = []
     embeddings: dict[str, Cell] = {}
-    releases = {data.name: data.release for data in config.data}
+    specs = {data.name: data for data in config.data}
     for problem in sorted(problems, key=lambda p: config.seeds.index(p.seed)):
         controls = _cell(CONTROLS, CONTROLS, problem, {"resamples": config.resamples})
         shared.append(controls)
@@ -123,13 +135,23 @@ def plan(config: BenchConfig) -> list[Cell]:
             needs = [controls.key, *([embeddings[problem.data].key] if method.name in needy else [])]
             cell = _method_cell(config, method, problem, needs)
             methods.append(cell)
-            release = releases[problem.data] if problem.setting == "all" else None
-            if release is not None and method.scores is None:
+            if problem.setting == "all" and method.scores is None:
                 # Scores that are there already do not say what their router had seen.
-                methods.append(
-                    _cell(cell.kind, method.name, problem, cell.spec | {"release": release}, needs)
-                )
+                methods += _protocol_cells(specs[problem.data], cell)
     return shared + methods
+
+
+def _protocol_cells(data: DataSpec, cell: Cell) -> list[Cell]:
+    """A method's cells for the protocols that its data ask for."""
+    made = []
+    if data.release is not None:
+        spec = cell.spec | {"release": data.release}
+        made.append(_cell(cell.kind, cell.method, cell.problem, spec, cell.needs))
+    for name in UNSEEN:
+        if (options := getattr(data, name)) is not None:
+            spec = cell.spec | {name: options, "informed": cell.key}
+            made.append(_cell(cell.kind, cell.method, cell.problem, spec, [*cell.needs, cell.key]))
+    return made
 
 
 def _cell(

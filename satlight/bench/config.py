@@ -63,6 +63,11 @@ class DataSpec:
         release: Draw the release curve of the setting ``all`` too: ``founders``, the first so many releases
             that are trained on; ``best`` earlier candidates that stay in the zoo (5), ``probes`` instructions
             on which later ones are known (64); see :func:`satlight.evaluation.protocols.incremental_release`.
+        unseen_candidates: Train without each of ``folds`` parts of the candidates of the setting ``all`` (3),
+            of which ``probes`` instructions are known (64), and choose between those; see
+            :func:`satlight.evaluation.protocols.unseen_candidates`.
+        unseen_tasks: Train without each of ``folds`` parts of the tasks (5), and route these; see
+            :func:`satlight.evaluation.protocols.unseen_tasks`.
     """
 
     name: str
@@ -78,6 +83,8 @@ class DataSpec:
     test_fraction: float | None = None
     simulated: dict[str, int] = field(default_factory=dict)
     release: dict[str, int] | None = None
+    unseen_candidates: dict[str, int] | None = None
+    unseen_tasks: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,13 +192,16 @@ def _data(item: Any, where: str) -> DataSpec:
     for key, allowed in (
         ("simulated", ("num_instructions", "num_candidates", "seed")),
         ("release", ("founders", "best", "probes")),
+        ("unseen_candidates", ("folds", "probes")),
+        ("unseen_tasks", ("folds",)),
     ):
         if unknown := sorted(set(getattr(data, key) or {}) - set(allowed)):
             raise SatlightError(f"{where}.{key}: unknown {unknown}; allowed: {', '.join(allowed)}")
     if data.release is not None and "founders" not in data.release:
         raise SatlightError(f"{where}.release: 'founders' is missing, the number of releases to train on")
-    if data.release is not None and "all" not in data.settings:
-        raise SatlightError(f"{where}.release is drawn of the zoo setting 'all'; add it to the settings")
+    for key in ("release", "unseen_candidates", "unseen_tasks"):
+        if getattr(data, key) is not None and "all" not in data.settings:
+            raise SatlightError(f"{where}.{key} is of the zoo setting 'all'; add it to the settings")
     return data
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from satlight.bench.board import Board, Entry, estimate
+from satlight.bench.unseen import UnseenTable
 from satlight.evaluation import plots
 from satlight.evaluation.plots import Estimate
 from satlight.metrics.seeds import seed_interval
@@ -42,6 +43,7 @@ def board_plots(board: Board) -> list[Plot]:
         return []
     makers: list[Callable[[Board], Plot | None]] = [_bars, _reliability, _heatmap, _quality_cost, _release]
     made = [maker(board) for maker in makers]
+    made += [_unseen(table) for table in board.unseen]
     prefix = f"{slug(board.data)}-{slug(board.setting)}"
     return [plot._replace(name=f"{prefix}-{plot.name}") for plot in made if plot is not None]
 
@@ -176,6 +178,22 @@ def _release(board: Board) -> Plot | None:
         places, curves, xlabel="newest candidate (release)", controls=[*controls.values()]
     )
     return Plot("release", caption + _said(board), figure)
+
+
+def _unseen(table: UnseenTable) -> Plot:
+    methods = [row for row in table.rows if row.role == "method"][:SHOWN]
+    level = {row.name: row.routed[0] for row in table.rows if row.role == "control"}
+    bars = {
+        "unseen": {row.name: Estimate(row.routed[0], *row.routed[2:]) for row in methods},
+        "trained on all": {row.name: Estimate(row.informed or math.nan) for row in methods},
+    }
+    marks = {name.replace("_", " "): dict.fromkeys(bars["unseen"], level[name]) for name in level}
+    caption = (
+        f"{table.title[:1].upper()}{table.title[1:]}: accuracy where a method was trained without what it "
+        "routes, beside the same method trained on everything; 95 % bootstrap intervals over instructions; "
+        "lines are controls. The axis does not begin at 0 where that would hide the differences."
+    )
+    return Plot(table.protocol.replace("_", "-"), caption, plots.dataset_bars(bars, marks))
 
 
 def _over_seeds(values: Sequence[float]) -> Estimate:

@@ -61,6 +61,12 @@ class _Task:
     test: PerformanceRecords
     output: Path
     unseen: list[str]
+    fold: int | None
+
+    @property
+    def run(self) -> str:
+        """Name of a training run."""
+        return self.cell.key if self.fold is None else f"{self.cell.key}-{self.fold}"
 
 
 def predict(
@@ -69,6 +75,7 @@ def predict(
     test: PerformanceRecords,
     output: Path,
     unseen: Sequence[str] = (),
+    fold: int | None = None,
 ) -> Prediction:
     """Run the method of a cell.
 
@@ -78,6 +85,7 @@ def predict(
         test: Test rows, N × M.
         output: Folder of the bench.
         unseen: Candidates that are to be kept out of training; of them ``train`` knows some rows only.
+        fold: Number of the fold where a protocol trains several times.
 
     Returns:
         Scores of the test rows, and what they cost.
@@ -86,7 +94,7 @@ def predict(
         SatlightError: A method cannot do it, or gives scores of another shape.
     """
     run = {"baseline": _baseline, "config": _config, "scores": _scores}[cell.kind]
-    prediction = run(_Task(cell, train, test, output, list(unseen)))
+    prediction = run(_Task(cell, train, test, output, list(unseen), fold))
     if prediction.scores.shape != test.shape:
         raise SatlightError(
             f"{cell.method} gave scores of shape {prediction.scores.shape} for "
@@ -153,13 +161,13 @@ def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
 def _config(task: _Task) -> Prediction:
     from satlight.evaluation.scores import Scores
 
-    cell, test, runs = task.cell, task.test, task.output / "runs"
+    test, folder = task.test, task.output / "runs" / task.run
     words = _words(task)
     start = clock()
-    _satlight(["fit", *words, *_resume(runs / cell.key)])
+    _satlight(["fit", *words, *_resume(folder)])
     fitted = clock()
     _satlight(["predict", *words])
-    run = sorted((runs / cell.key).glob("*/scores.parquet"))[-1].parent
+    run = sorted(folder.glob("*/scores.parquet"))[-1].parent
     scores = Scores.read(run / "scores.parquet").of(test)
     return Prediction(scores, True, fitted - start, _router_ms(run / "router", test))
 
@@ -167,12 +175,17 @@ def _config(task: _Task) -> Prediction:
 def _words(task: _Task) -> list[str]:
     """What `fit` and `predict` share: the method's config on the problem's records, with its splits."""
     cell, problem = task.cell, task.cell.problem
+    records = task.output / "problems" / problem.key
+    if task.fold is not None and not task.unseen:  # rows are missing, not candidates
+        records = task.output / "problems" / task.run
+        if not records.is_dir():
+            _rejoined(task).save(records)
     settings: dict[str, Any] = {
         "runs": str(task.output / "runs"),
-        "name": cell.key,
+        "name": task.run,
         "seed_everything": problem.seed,
         "data.seed": problem.seed,
-        "data.records": str(task.output / "problems" / problem.key),
+        "data.records": str(records),
         "data.score_column": "score",
         "data.candidates": None,
         "data.datasets": None,
@@ -188,6 +201,15 @@ def _words(task: _Task) -> list[str]:
         f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
     ]
     return ["-c", cell.spec["config"], *cell.spec["overrides"], *flags]
+
+
+def _rejoined(task: _Task) -> PerformanceRecords:
+    """The problem's records without the rows that neither train nor test has."""
+    from satlight.records import PerformanceRecords
+
+    records = PerformanceRecords.open(task.output / "problems" / task.cell.problem.key)
+    kept = [*task.train.instruction_ids, *task.test.instruction_ids]
+    return records.rows(np.isin(records.instruction_ids, kept))
 
 
 def _resume(run: Path) -> list[str]:
@@ -218,7 +240,8 @@ def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:
 
 def forget_run(cell: Cell, output: Path) -> None:
     """Remove the training of a cell that failed, so that it starts anew."""
-    shutil.rmtree(output / "runs" / cell.key, ignore_errors=True)
+    for run in (output / "runs").glob(f"{cell.key}*"):
+        shutil.rmtree(run, ignore_errors=True)
 
 
 # -- existing scores ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import satlight
 from satlight.bench import tables
 from satlight.bench.board import Board, Entry
 from satlight.bench.figures import Plot, slug
+from satlight.bench.unseen import UnseenTable
 from satlight.evaluation.plots import INK
 
 STYLE = """
@@ -118,7 +119,17 @@ fingerprints: {escape(prints)}.</p>
 {_table(tables.headings(board), main)}{failed}
 <details><summary>Per dataset</summary>
 {_table(per_dataset[0], list(zip(entries, per_dataset[1:], strict=True)))}</details>
-{"".join(_plot(plot) for plot in plots)}</section>"""
+{"".join(_plot(plot) for plot in plots)}{"".join(map(_unseen, board.unseen))}</section>"""
+
+
+def _unseen(about: UnseenTable) -> str:
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in tables.UNSEEN_HEADINGS)
+    rows = ""
+    for role, (first, *rest) in tables.unseen_lines(about):
+        body = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        rows += f'<tr class="{role}"><th scope="row">{escape(first).replace("_", "_<wbr>")}</th>{body}</tr>'
+    return f"""<h3>{escape(about.title)}</h3><p class="legend">{escape(tables.UNSEEN_LEGEND)}</p>
+<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"""
 
 
 def _table(headings: list[str], lines: list[tuple[Entry, list[str]]]) -> str:

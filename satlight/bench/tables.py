@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from satlight.bench.board import COSTS, Board, Entry, Figure
+from satlight.bench.unseen import UnseenTable
 
 LEGEND = (
     "Accuracy in percent, macro mean over the group's datasets; mean over seeds ± half its 95 % interval "
@@ -105,6 +106,36 @@ def title(board: Board) -> str:
     return f"{board.data}{simulated}, {zoo}: {size}"
 
 
+UNSEEN_HEADINGS = ["router", "unseen", "95 %", "trained on all", "lost", "vs best single"]
+"""Headings of the tables of protocols with unseen candidates or tasks."""
+
+UNSEEN_LEGEND = (
+    "Trained fold by fold without what it then chooses between, or without the tasks that it then routes. Trained on "
+    "all: the same method with everything known, asked the same. Lost: unseen minus trained on all, paired. "
+    "Best single: the best on what is known in training."
+)
+
+
+def unseen_lines(table: UnseenTable) -> list[tuple[str, list[str]]]:
+    """Rows of such a table: the role, and the cells."""
+    rows = []
+    for row in table.rows:
+        routed, half, low, high = row.routed
+        name = row.name if row.role == "method" else f"{row.name} ({row.role})"
+        cells = [name, f"{routed:.2f}{f' ±{half:.2f}' if half else ''}", interval([low, high])]
+        cells += [
+            number(row.informed),
+            difference(_list(row.loss)),
+            difference(_list(row.versus_best_single)),
+        ]
+        rows.append((row.role, cells))
+    return rows
+
+
+def _list(values: tuple[float, ...] | None) -> list[float] | None:
+    return None if values is None else list(values)
+
+
 def print_boards(boards: list[Board], console: Console | None = None) -> None:
     """Print every leaderboard without the columns that only the files have.
 
@@ -112,16 +143,31 @@ def print_boards(boards: list[Board], console: Console | None = None) -> None:
         boards: What to print.
         console: Where to; None = standard output, as wide as the widest table, so that no figure is cut off.
     """
-    made = [(board, _table(board)) for board in boards]
+    made = [(board, _table(board), [_unseen(table) for table in board.unseen]) for board in boards]
     if console is None:
         wide = Console(width=1000)
-        console = Console(width=max([Console().width, *(wide.measure(table).maximum for _, table in made)]))
-    for board, table in made:
+        widths = [wide.measure(table).maximum for _, main, others in made for table in (main, *others)]
+        console = Console(width=max([Console().width, *widths]))
+    for board, main, others in made:
         console.print(Text(title(board), style="bold"))
-        console.print(table)
+        console.print(main)
+        for about, table in zip(board.unseen, others, strict=True):
+            console.print(Text(f"{board.data}, {about.title}", style="bold"))
+            console.print(table)
         for sentence in board.failures:
             console.print(Text(f"failed: {sentence}", style="red"))
     console.print(Text(LEGEND, style="dim"))
+    if any(board.unseen for board in boards):
+        console.print(Text(UNSEEN_LEGEND, style="dim"))
+
+
+def _unseen(about: UnseenTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for i, heading in enumerate(UNSEEN_HEADINGS):
+        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
+    for role, cells in unseen_lines(about):
+        table.add_row(*map(Text, cells), style="dim" if role == "control" else None)
+    return table
 
 
 def _table(board: Board) -> Table:
@@ -147,9 +193,19 @@ def markdown(boards: list[Board]) -> str:
             f"Per dataset ({_counts(board)}):",
             _grid(by_dataset(board)),
         ]
+        for about in board.unseen:
+            parts += [
+                f"{_capital(about.title)}:",
+                _grid([UNSEEN_HEADINGS, *(c for _, c in unseen_lines(about))]),
+            ]
+            parts.append(UNSEEN_LEGEND)
         if board.failures:
             parts.append("\n".join(f"- failed: {_escape(sentence)}" for sentence in board.failures))
     return "\n\n".join(parts) + "\n"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def by_dataset(board: Board) -> list[list[str]]:

@@ -79,10 +79,14 @@ def run_cell(cell: Cell, folder: Path, output: Path) -> dict[str, Any]:
     records = PerformanceRecords.open(output / "problems" / cell.problem.key)
     if cell.kind == EMBEDDING:
         return _embed(records, cell.spec["backbone"])
-    if "release" in cell.spec:
+    if cell.protocol == "release":
         from satlight.bench.release import run_release
 
         return run_release(cell, records, output)
+    if cell.protocol is not None:
+        from satlight.bench.unseen import run_unseen
+
+        return run_unseen(cell, records, folder, output)
     train, test = split_up(records, cell.problem.train_datasets)
     if cell.kind == CONTROLS:
         return _measure(train, test, folder)

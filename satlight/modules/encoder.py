@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, TypeVar
@@ -56,6 +57,14 @@ class Remembered(Generic[T]):
         return self._kept[key][1]
 
 
+def _direction(capability: Capability, size: int) -> Tensor:
+    """A random unit vector, the same for the same statements on any machine: float (size,)."""
+    text = " ".join(sorted(capability))
+    seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8])
+    drawn = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+    return F.normalize(torch.from_numpy(drawn), dim=0)
+
+
 def _results_of(capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarray]:
     """Keywords of T core tasks and the strength of C candidates on them: float (C, T), NaN = no result."""
     results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
@@ -85,6 +94,9 @@ class CapabilityEncoder(BlockRouter):
             worse are opposite directions; ``"statements"``: every statement is a chunk, and the vector is
             their mean; ``"windows"``: likewise, but as many whole statements as fit in ``max_tokens`` share
             a chunk (the paper's text, read in pieces). Only ``windows`` depends on the order of the results.
+            ``"identity"``: nothing is read; a fixed random direction stands for each representation, so that
+            behind a projector candidates are learned embeddings. The control for all that a representation
+            says: an unseen candidate means nothing to it.
         max_tokens: Longest chunk in tokens; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
         trainable: False freezes the encoder for the whole run; what it has read is then kept on disk
@@ -109,7 +121,7 @@ class CapabilityEncoder(BlockRouter):
         self,
         backbone: str = "minilm",
         num_layers: int | None = None,
-        chunking: Literal["results", "statements", "windows"] = "results",
+        chunking: Literal["results", "statements", "windows", "identity"] = "results",
         max_tokens: int | None = None,
         pooling: Literal["mean", "cls", "last"] | None = None,
         trainable: bool = True,
@@ -244,6 +256,8 @@ class CapabilityEncoder(BlockRouter):
 
     def encode(self, capabilities: Sequence[Capability]) -> Tensor:
         """Encode C capability representations: float (C, D), the weighted sum of each one's chunk vectors."""
+        if self.chunking == "identity":
+            return torch.stack([_direction(c, self.output_size) for c in capabilities]).to(self.device)
         distinct, share = self._shares(capabilities)
         vectors = self._vectors(distinct)
         return torch.from_numpy(share).to(vectors) @ vectors

@@ -329,3 +329,13 @@ def test_a_capability_in_chunks_loses_nothing():
     encoder = CapabilityEncoder("tiny:bert", chunking="statements", max_tokens=16).eval()
     encoder.encode([("word " * 50, "short")])
     assert encoder.shortened == 0
+
+
+def test_identity_tells_candidates_apart_and_says_nothing_of_them():
+    encoder = tiny(chunking="identity").eval()
+    good, bad = (Result("Good at law.", "Law", 2.0),), (Result("Bad at law.", "Law", -2.0),)
+    vectors = encoder.encode([good, bad, good])
+    assert vectors[0].equal(vectors[2])
+    assert vectors.norm(dim=1).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert abs(float(vectors[0] @ vectors[1])) < 0.7  # by results they are opposite
+    assert encoder.encode([("One.", "Two.")]).equal(encoder.encode([("Two.", "One.")]))
