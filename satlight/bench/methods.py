@@ -208,8 +208,8 @@ def _rejoined(task: _Task) -> PerformanceRecords:
     from satlight.records import PerformanceRecords
 
     records = PerformanceRecords.open(task.output / "problems" / task.cell.problem.key)
-    kept = [*task.train.instruction_ids, *task.test.instruction_ids]
-    return records.rows(np.isin(records.instruction_ids, kept))
+    kept = [part.instructions["instruction_id"] for part in (task.train, task.test)]
+    return records.rows(np.isin(records.instructions["instruction_id"], np.concatenate(kept)))
 
 
 def _resume(run: Path) -> list[str]:

@@ -110,9 +110,9 @@ UNSEEN_HEADINGS = ["router", "unseen", "95 %", "trained on all", "lost", "vs bes
 """Headings of the tables of protocols with unseen candidates or tasks."""
 
 UNSEEN_LEGEND = (
-    "Trained fold by fold without what it then chooses between, or without the tasks that it then routes. Trained on "
-    "all: the same method with everything known, asked the same. Lost: unseen minus trained on all, paired. "
-    "Best single: the best on what is known in training."
+    "Trained fold by fold without what it then chooses between, or without the tasks that it then routes. "
+    "Trained on all: the same method with everything known, asked the same. Lost: unseen minus trained on "
+    "all, paired. Best single: the best on what is known in training."
 )
 
 

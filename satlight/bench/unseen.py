@@ -53,12 +53,13 @@ def run_unseen(cell: Cell, records: PerformanceRecords, folder: Path, output: Pa
     kind = str(cell.protocol)
     settings: Iterator[Setting] = PROTOCOLS[kind](records, seed=problem.seed, **_options(cell, kind))
     test = records.rows(records.splits == "test")
-    row = {str(name): n for n, name in enumerate(test.instruction_ids)}
+    row = {name: n for n, name in enumerate(_ids(test))}
     informed_NM = np.load(output / "cells" / cell.spec["informed"] / "scores.npy")
     found: dict[str, list[np.ndarray]] = {name: [] for name in ENTRIES}
-    folds, seconds = [], []
+    folds: list[dict[str, Any]] = []
+    seconds: list[float] = []
     for setting in settings:
-        rows = np.array([row[str(name)] for name in setting.test.instruction_ids])
+        rows = np.array([row[name] for name in _ids(setting.test)])
         columns = [test.model_ids.index(name) for name in setting.test.model_ids]
         everyone = test.rows(rows)
         prediction = predict(
@@ -71,16 +72,21 @@ def run_unseen(cell: Cell, records: PerformanceRecords, folder: Path, output: Pa
         )
         scores = {
             "routed": prediction.scores[:, columns],
-            "informed": informed_NM[np.ix_(rows, columns)],
+            "informed": informed_NM[rows][:, columns],
         }
         for name, outcome_n in _outcomes(scores, setting).items():
             outcome_N = np.full(test.shape[0], np.nan, dtype=np.float32)
             outcome_N[rows] = outcome_n
             found[name].append(outcome_N)
         folds.append(setting.about)
-        seconds.append(prediction.fit_seconds)
-    np.savez(folder / "unseen.npz", **{name: _mean(np.stack(rows)) for name, rows in found.items()})
-    return {"folds": folds, "fit_seconds": None if None in seconds else float(sum(seconds))}
+        seconds.append(prediction.fit_seconds or 0.0)
+    arrays: dict[str, Any] = {name: _mean(np.stack(values)) for name, values in found.items()}
+    np.savez(folder / "unseen.npz", **arrays)
+    return {"folds": folds, "fit_seconds": sum(seconds)}
+
+
+def _ids(records: PerformanceRecords) -> list[str]:
+    return records.instructions["instruction_id"].to_list()
 
 
 def _options(cell: Cell, kind: str) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def run_cell(cell: Cell, folder: Path, output: Path) -> dict[str, Any]:
         return run_unseen(cell, records, folder, output)
     train, test = split_up(records, cell.problem.train_datasets)
     if cell.kind == CONTROLS:
-        return _measure(train, test, folder)
+        return _measure(cell, train, test, folder)
     from satlight.bench.judge import judge
     from satlight.bench.methods import predict
 
@@ -115,11 +115,11 @@ def split_up(
 # -- cells that methods wait for ---------------------------------------------------------------------------
 
 
-def _measure(train: PerformanceRecords, test: PerformanceRecords, folder: Path) -> dict[str, Any]:
+def _measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, folder: Path) -> dict[str, Any]:
     from satlight.evaluation import measure_controls
 
     start = clock()
-    controls = measure_controls(test, train)
+    controls = measure_controls(test, train, seed=cell.problem.seed)
     arrays: dict[str, Any] = {"datasets": test.datasets}
     for name, control in controls.items():
         arrays[f"{name}.outcomes"] = control.outcomes.numpy()

@@ -54,7 +54,10 @@ class Control:
 
 
 def measure_controls(
-    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None
+    test: PerformanceRecords,
+    train: PerformanceRecords | None,
+    core: Collection[str] | None = None,
+    seed: int = 0,
 ) -> dict[str, Control]:
     """All controls on the test records.
 
@@ -63,6 +66,7 @@ def measure_controls(
         train: Records to choose candidates on. Its candidates are matched by name, and those that it lacks
             are never chosen. None = nothing may be chosen on train, so those controls have no outcome.
         core: Ids of the core instructions among ``train``, for ``aptitude_knn``; None = it chooses its own.
+        seed: Of the core instructions that ``aptitude_knn`` draws where it chooses its own.
 
     Returns:
         Controls by name, in the order of the table above; ``bayes_optimal`` only where ``test.expected`` is
@@ -81,7 +85,7 @@ def measure_controls(
         {'random': [0.5, 0.5], 'best_single': [1.0, 0.0], 'dataset_best': [1.0, 1.0]}
     """
     outcome_NM, known_NM = matrices(test)
-    choices = _train_choices(test, train) | text_choices(test, train, core)
+    choices = _train_choices(test, train) | text_choices(test, train, core, seed)
     choices["dataset_oracle"] = functional.group_oracle(outcome_NM, known_NM, numbered(test.datasets)[0])
     choices["oracle"] = functional.oracle(outcome_NM, known_NM)
     controls = {"random": Control(*functional.random_outcomes(outcome_NM, known_NM))}

@@ -28,7 +28,10 @@ HELD_OUT = 5
 
 
 def text_choices(
-    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None
+    test: PerformanceRecords,
+    train: PerformanceRecords | None,
+    core: Collection[str] | None = None,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """The choices of every control that reads the text.
 
@@ -42,6 +45,7 @@ def text_choices(
             never chosen. None = nothing can be learnt.
         core: Ids of the core instructions among ``train``, which vote in ``aptitude_knn``; None = the
             baseline chooses core instructions itself.
+        seed: Of the baselines, as in a bench.
 
     Returns:
         int64 (N,) per control: columns of ``test``, all -1 where there is nothing to learn from.
@@ -65,10 +69,10 @@ def text_choices(
     learnt = None if train is None else _learnable(train, test)
     if learnt is None:
         return {name: torch.full((test.shape[0],), NONE) for name in TEXT_CONTROLS}
-    inferred = build("inferred_dataset", fixed={"label": "dataset", "use": "best"})
+    inferred = build("inferred_dataset", seed=seed, fixed={"label": "dataset", "use": "best"})
     return {
-        "tfidf_knn": _choices(_tuned("tfidf_knn", learnt).fit(learnt), learnt, test),
-        "aptitude_knn": _aptitude_choices(learnt, test, core),
+        "tfidf_knn": _choices(_tuned("tfidf_knn", learnt, seed).fit(learnt), learnt, test),
+        "aptitude_knn": _aptitude_choices(learnt, test, core, seed),
         "inferred_dataset": _choices(inferred.fit(learnt), learnt, test),
     }
 
@@ -84,13 +88,13 @@ def _learnable(train: PerformanceRecords, test: PerformanceRecords) -> Performan
 
 
 def _aptitude_choices(
-    learnt: PerformanceRecords, test: PerformanceRecords, core: Collection[str] | None
+    learnt: PerformanceRecords, test: PerformanceRecords, core: Collection[str] | None, seed: int
 ) -> Tensor:
     """Only core instructions vote; validation rows serve to choose how many of them."""
     from satlight.baselines import build
 
     if core is None:
-        return _choices(_tuned("aptitude_knn", learnt).fit(learnt), learnt, test)
+        return _choices(_tuned("aptitude_knn", learnt, seed).fit(learnt), learnt, test)
     is_core = np.isin(learnt.instructions["instruction_id"].to_numpy(), list(core))
     if not is_core.any():
         raise SatlightError(
@@ -103,11 +107,11 @@ def _aptitude_choices(
     held_out = learnt.splits == "validation"
     choosing = _measured(_marked(learnt, held_out & ~is_core).rows(is_core | held_out), voters.model_ids)
     assert choosing is not None
-    chosen = _tuned("aptitude_knn", choosing).fit(choosing).chosen
-    return _choices(build("aptitude_knn", fixed=chosen).fit(voters), voters, test)
+    chosen = _tuned("aptitude_knn", choosing, seed).fit(choosing).chosen
+    return _choices(build("aptitude_knn", seed=seed, fixed=chosen).fit(voters), voters, test)
 
 
-def _tuned(name: str, records: PerformanceRecords) -> Baseline:
+def _tuned(name: str, records: PerformanceRecords, seed: int) -> Baseline:
     """The baseline, with the first of its grid where the records have nothing to choose on."""
     from satlight.baselines import build
     from satlight.baselines.base import grid_points
@@ -116,7 +120,7 @@ def _tuned(name: str, records: PerformanceRecords) -> Baseline:
     fixed: dict[str, Any] = {}
     if not (records.known[held_out].any() and records.known[~held_out].any()):
         fixed = grid_points(build(name).GRID)[0]
-    return build(name, fixed=fixed)
+    return build(name, seed=seed, fixed=fixed)
 
 
 def _choices(baseline: Baseline, learnt: PerformanceRecords, test: PerformanceRecords) -> Tensor:

@@ -91,6 +91,16 @@ def test_every_table_has_every_control(compute, bench_file, toy_records):
         assert "failed: Crash, seed 0: no such luck" in text
 
 
+def test_a_control_and_the_method_of_its_name_are_one_and_the_same(compute, bench_file):
+    names = ["aptitude_knn", "tfidf_knn"]
+    (board,) = compute(bench_file(names, seeds=[3]))
+    for name in names:
+        assert (
+            entry(board, name).datasets["alpha"].routed
+            == entry(board, name, "control").datasets["alpha"].routed
+        )
+
+
 def test_a_method_that_failed_for_one_seed_says_so(compute, bench_file, tmp_path):
     scores = pl.DataFrame({"instruction_id": ["x"], "org/model-0": [1.0]})
     scores.write_parquet(tmp_path / "s-1.parquet")
