@@ -24,9 +24,9 @@ class IRT(LatentBaseline):
         Response Theory", Eq. 4.5.
     """
 
-    GRID = {"abilities": (8, 32), "steps": (250, 750), "decay": (0.1, 1.0)}  # noqa: RUF012
+    GRID = {"abilities": (8, 32), "decay": (0.1, 1.0), "steps": (250, 750)}  # noqa: RUF012
 
-    def module(self, num_candidates: int, width: int, **chosen: Any) -> nn.Module:
+    def network(self, num_candidates: int, width: int, **chosen: Any) -> nn.Module:
         return _ItemResponse(num_candidates, width, chosen["abilities"])
 
 

@@ -19,9 +19,9 @@ class MF(LatentBaseline):
     Reference: Ong et al. 2024, "RouteLLM", section 4; Zhuang et al. 2024, "EmbedLLM", Eq. 2.
     """
 
-    GRID = {"factors": (16, 64), "steps": (250, 750), "decay": (0.1, 1.0)}  # noqa: RUF012
+    GRID = {"factors": (16, 64), "decay": (0.1, 1.0), "steps": (250, 750)}  # noqa: RUF012
 
-    def module(self, num_candidates: int, width: int, **chosen: Any) -> nn.Module:
+    def network(self, num_candidates: int, width: int, **chosen: Any) -> nn.Module:
         return _Factorisation(num_candidates, width, chosen["factors"])
 
 

@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from satlight.baselines.latent import seeded, unit_variance
 from satlight.baselines.tuning import TunedBaseline
 from satlight.records import PerformanceRecords
 
-BATCH = 64
 WEIGHT_DECAY = 0.01
 CHUNK = 4096
 """Instructions scored at once."""
@@ -31,20 +29,21 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Batches:
-    """Row numbers of ``steps`` batches, drawn by weight one batch after the other.
+    """Row numbers of ``steps`` batches of ``size``, drawn by weight one batch after the other.
 
     torch's own weighted sampler draws all of them ahead, so that a longer training would begin differently.
     """
 
     weight_N: Tensor
     steps: int
+    size: int
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Tensor]:
         for _ in range(self.steps):
-            yield torch.multinomial(self.weight_N, BATCH, replacement=True)
+            yield torch.multinomial(self.weight_N, self.size, replacement=True)
 
 
 class NeuralRouter(L.LightningModule):
@@ -54,15 +53,21 @@ class NeuralRouter(L.LightningModule):
         records: N instructions × M candidates.
         vectors_ND: Their embeddings, rows of length 1.
         lr: AdamW's learning rate; constant, so that a short training is the beginning of a long one.
+        decay: AdamW's weight decay.
     """
+
+    batch_size = 64
+    """Instructions in a batch."""
 
     x_ND: Tensor
     outcome_NM: Tensor
     known_NM: Tensor
 
-    def __init__(self, records: PerformanceRecords, vectors_ND: np.ndarray, lr: float) -> None:
+    def __init__(
+        self, records: PerformanceRecords, vectors_ND: np.ndarray, lr: float, decay: float = WEIGHT_DECAY
+    ) -> None:
         super().__init__()
-        self.lr = lr
+        self.lr, self.decay = lr, decay
         known_NM = torch.from_numpy(np.array(records.known))
         outcome_NM = torch.from_numpy(np.array(records.outcomes, dtype=np.float32))
         self.register_buffer("x_ND", unit_variance(vectors_ND))
@@ -82,12 +87,12 @@ class NeuralRouter(L.LightningModule):
         return self.loss(index_B)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=WEIGHT_DECAY)
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.decay)
 
     def batches(self, steps: int) -> Batches:
         """Row numbers, drawn with every dataset as often as any other: accuracy is a mean over datasets."""
         weight_N = 1 / np.bincount(self._dataset_N)[self._dataset_N]
-        return Batches(torch.from_numpy(weight_N), steps)
+        return Batches(torch.from_numpy(weight_N), steps, self.batch_size)
 
     def scores(self, vectors_QD: np.ndarray) -> np.ndarray:
         """:meth:`score` in eval mode, in pieces: float32 (Q, M)."""
@@ -177,6 +182,19 @@ def train(module: NeuralRouter, steps: int, *callbacks: L.Callback) -> None:
             callbacks=list(callbacks),
         )
         trainer.fit(module, module.batches(steps))
+
+
+def unit_variance(vectors_ND: np.ndarray) -> Tensor:
+    """Rows of length 1, scaled so that a feature has a variance of about 1."""
+    return torch.from_numpy(np.array(vectors_ND, dtype=np.float32)) * vectors_ND.shape[1] ** 0.5
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws inside follow from ``seed``; torch's generator outside is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

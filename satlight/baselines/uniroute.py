@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from satlight.baselines.cluster import fit_kmeans
-from satlight.baselines.latent import seeded, train_module, unit_variance
+from satlight.baselines.latent import LogLossRouter
+from satlight.baselines.neural import seeded, train
 from satlight.baselines.tuning import TunedBaseline, membership, probe_rows, weighted_means
 from satlight.records import PerformanceRecords
 
@@ -45,15 +46,15 @@ class UniRoute(TunedBaseline):
         self._kmeans, self._map = kmeans, None
         if chosen["map"] == "learned":
             with seeded(self.seed):
-                self._map = _ClusterMap(kmeans.cluster_centers_, self._mean_GM)
-                train_module(self._map, vectors_ND, records.outcomes, records.known, STEPS, decay=0.0)
+                network = _ClusterMap(kmeans.cluster_centers_, self._mean_GM)
+                self._map = LogLossRouter(records, vectors_ND, network, decay=0.0)
+                train(self._map, STEPS)
 
     def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         assert vectors_ND is not None
         if self._map is None:
             return self._mean_GM[self._kmeans.predict(vectors_ND)]
-        with torch.inference_mode():
-            return self._map(unit_variance(vectors_ND)).sigmoid().numpy()
+        return self._map.scores(vectors_ND)
 
 
 class _ClusterMap(nn.Module):

@@ -146,7 +146,7 @@ def test_no_more_clusters_than_different_texts(make_records, embed):
 
 
 def test_the_learned_map_of_uniroute_starts_at_the_nearest_cluster(cloud):
-    from satlight.baselines.latent import unit_variance
+    from satlight.baselines.neural import unit_variance
     from satlight.baselines.uniroute import _ClusterMap
 
     _, vectors, _ = cloud
@@ -188,7 +188,7 @@ def test_tasks_of_one_name_are_told_apart_by_their_dataset(make_records, embed):
 def test_more_ability_never_hurts(two_topics, embed, new_texts):
     irt = build("irt", fixed={"abilities": 8, "steps": 250, "decay": 0.1}).fit(two_topics, embed)
     before = irt.predict(new_texts, ["weak"])
-    irt._module.ability.own.data[2] += 0.5
+    irt._module.network.ability.own.data[2] += 0.5
     assert (irt.predict(new_texts, ["weak"]) > before).all()
 
 
