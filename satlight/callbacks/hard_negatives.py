@@ -89,7 +89,9 @@ class HardNegatives(Callback):
         parts = []
         for start in range(0, len(order), self.batch_size):
             batch = [texts[row] for row in order[start : start + self.batch_size]]
-            parts.append(torch.nn.functional.normalize(encoder.embed(batch).float(), dim=-1).cpu().numpy())
+            # What a frozen encoder has read before is on disk; a learning one must not remember so many.
+            vectors = encoder.embed(batch) if encoder.trainable else encoder.read_instructions(batch)
+            parts.append(torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy())
         encoder.train(was_training)
         vector_RD = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
         vector_RD[order] = np.concatenate(parts)

@@ -182,3 +182,22 @@ def test_tfidf_vectors_need_text_in_common():
     assert tfidf_vectors(["add 2", "add 3", "take 4", "take 5"]).shape == (4, 3)
     with pytest.raises(SatlightError, match="no piece of text in common"):
         tfidf_vectors(["abc", "xyz"])
+
+
+def test_a_frozen_encoder_reads_instructions_by_way_of_its_store(monkeypatch):
+    from types import SimpleNamespace
+
+    from satlight.callbacks import HardNegatives
+    from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
+
+    texts, read = ["Add 2 and 3.", "Name a river."], []
+    for trainable in (False, True):
+        encoder = CapabilityEncoder("tiny:bert", trainable=trainable)
+        module = ModelSAT(RouterLLM("tiny:llama"), encoder)
+        whole = encoder.read_instructions
+        monkeypatch.setattr(encoder, "read_instructions", lambda b, whole=whole: read.append(b) or whole(b))
+        data = SimpleNamespace(training_texts=texts)
+        HardNegatives().refresh(SimpleNamespace(datamodule=data, current_epoch=0), module)
+        assert data.instruction_vectors.shape == (2, encoder.output_size)
+        assert len(encoder._cache) == (0 if trainable else 2)
+    assert read == [texts] or read == [texts[::-1]]
