@@ -5,7 +5,8 @@
 
 The i-th file is the router of seed i. Baselines (MiniLM kNN unless named) are fitted anew for each seed, on
 its train and validation rows. ``--best_of COLUMN`` adds the candidate that is best on train within each value
-of a column of the instructions, which is told that value. Prints accuracy in percent, mean over seeds, and
+of a column of the instructions, which is told that value. With several routers, the one that chooses by
+their mean score stands in the table too, as ``ensemble``. Prints accuracy in percent, mean over seeds, and
 the difference router − other with its 95 % interval: bootstrap over instructions, within datasets, of the
 mean over seeds.
 """
@@ -63,6 +64,11 @@ def main() -> None:
         choices(config, seed, path, args.baselines, args.best_of) for seed, path in enumerate(args.scores)
     ]
     test = runs[0][0]
+    if len(runs) > 1:
+        scores = [torch.as_tensor(Scores.read(path).of(test)) for path in args.scores]
+        together = functional.choose(torch.stack(scores).mean(0))
+        for _, found in runs:
+            found["ensemble"] = functional.outcomes_of(together, *matrices(test))
     datasets = sorted(set(test.datasets.tolist()))
     for group, members in (config.get("test_groups") or {"all": datasets}).items():
         rows = torch.from_numpy(np.isin(test.datasets, members))
