@@ -132,6 +132,8 @@ def plan(config: BenchConfig) -> list[Cell]:
             embeddings[problem.data] = cell
             shared.append(cell)
         for method in config.methods:
+            if method.settings is not None and problem.setting not in method.settings:
+                continue
             needs = [controls.key, *([embeddings[problem.data].key] if method.name in needy else [])]
             cell = _method_cell(config, method, problem, needs)
             methods.append(cell)

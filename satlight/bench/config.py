@@ -26,6 +26,7 @@ class MethodSpec:
         overrides: Words of the command line behind the config, e.g. ``--trainer.max_epochs=2``.
         scores: A ``scores.parquet`` that ``satlight predict`` wrote; ``{seed}`` and ``{setting}`` in it are
             replaced.
+        settings: Zoo settings to measure it in; None = all of the bench.
     """
 
     name: str
@@ -35,6 +36,7 @@ class MethodSpec:
     config: str | None = None
     overrides: list[str] = field(default_factory=list)
     scores: str | None = None
+    settings: list[str] | None = None
 
     @property
     def kind(self) -> str:
@@ -206,6 +208,13 @@ def _data(item: Any, where: str) -> DataSpec:
 
 
 def _check(config: BenchConfig, where: str) -> None:
+    there = {setting for data in config.data for setting in data.settings}
+    for method in config.methods:
+        if unknown := sorted(set(method.settings or []) - there):
+            raise SatlightError(
+                f"{where}: method '{method.name}' is for the settings {unknown}, which no data has; "
+                f"there are {', '.join(sorted(there))}"
+            )
     _distinct(config.seeds, f"{where}: seeds")
     if not config.seeds:
         raise SatlightError(f"{where}: seeds is empty; three seeds give an interval over seeds")

@@ -41,6 +41,10 @@ def test_defaults_and_names(bench_file, tmp_path):
         ({"methods": [{"config": "no/such.yaml"}]}, "training config no/such.yaml does not exist"),
         ({"methods": ["knn", "knn"]}, r"\['knn'\] appear twice"),
         ({"methods": [{"scores": "s.parquet", "options": {"k": 1}}]}, "'options' belongs to a method with"),
+        (
+            {"methods": [{"baseline": "knn", "settings": ["al"]}]},
+            r"settings \['al'\], which no data has; there are all",
+        ),
         ({"seeds": []}, "seeds is empty"),
         ({"seeds": [1, 1]}, r"seeds: \['1'\] appear twice"),
         ({"seeds": ["one"]}, r"'seeds' is \['one'\]; it must be list\[int\]"),
@@ -89,6 +93,15 @@ def test_every_method_sees_the_same_rows_of_a_seed(bench_file, tmp_path):
     ]
     assert splits[0] != splits[1]  # the validation draw
     assert all(split.count("validation") == 4 and split.count("test") == 20 for split in splits)
+
+
+def test_a_method_can_be_for_some_settings_only(bench_file, tmp_path):
+    (tmp_path / "two.yaml").write_text("name: two\ncandidates: ['*-0', '*-3']\n")
+    two = str(tmp_path / "two.yaml")
+    methods = ["toys.Toy", {"baseline": "toys.Toy", "name": "small", "settings": [two]}]
+    cells = plan(load_config(bench_file(methods, seeds=[0], data_settings=["all", two])))
+    found = {(cell.method, cell.problem.setting) for cell in cells if cell.kind == "baseline"}
+    assert found == {("Toy", "all"), ("Toy", two), ("small", two)}
 
 
 def test_seeds_run_one_after_the_other(bench_file):
