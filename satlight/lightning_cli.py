@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from satlight import runs
 from satlight.callbacks.calibration import TemperatureScaling
@@ -222,6 +224,9 @@ def run(words: list[str]) -> None:
         os.environ.pop("SATLIGHT_RUN_DIR", None)  # left by an earlier run in this process
     try:
         SatlightCLI(args=words)
+    except SIGTERMException as error:  # to Lightning a success
+        log.error("ended by SIGTERM before it was done; `fit --ckpt_path last` goes on")
+        raise SystemExit(128 + signal.SIGTERM) from error
     except BaseException:
         with contextlib.suppress(KeyError, OSError):  # no folder was made, or something lies in it
             Path(os.environ["SATLIGHT_RUN_DIR"]).rmdir()

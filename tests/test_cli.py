@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +191,24 @@ def test_a_module_of_ones_own_trains_without_a_router_folder(tmp_path, command, 
     assert "no router folder: A Mine cannot be saved" in result.err
     assert not (tmp_path / "runs" / "mine" / "1" / "router").exists()
     assert command("test", *words).code is None
+
+
+def test_a_fit_that_is_told_to_stop_is_no_success(tmp_path, command, monkeypatch):
+    from satlight.modules import ModelSAT
+
+    def stop(module, *_):
+        if module.global_step == 5:  # in the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ModelSAT, "on_train_batch_end", stop)
+    ended = command("fit", *settings(tmp_path / "runs"))
+    assert ended.code == 143
+    assert "--ckpt_path last" in ended.err
+    run = tmp_path / "runs/full/1"
+    assert not (run / "router").exists()
+    monkeypatch.undo()
+    assert command("fit", *settings(tmp_path / "runs"), "--ckpt_path", "last").code is None
+    assert (run / "router").is_dir()
 
 
 def test_fast_dev_run_leaves_nothing(tmp_path, command):
