@@ -266,7 +266,8 @@ class _Builder:
         for one in known:
             one.entry.seeds = sorted(one.by_seed)
             one.entry.facts = _facts(one.entry, self._embedding_ms())
-        any_results = [r["results"]["groups"] for one in known for r in one.entry.results[:1]][:1]
+        any_method = next((one.entry for one in known if one.entry.results), None)
+        any_results = [r["results"]["groups"] for r in any_method.results] if any_method else []
         for one in known:
             if one.entry.role != "method":
                 one.entry.facts["cost"] = _group_means(any_results, f"cost_{one.entry.name}")
