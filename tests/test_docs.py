@@ -172,15 +172,15 @@ def commands(path: Path) -> Iterator[tuple[list[str], bool]]:
 def as_command(path: Path) -> list[str]:
     """The words of a `fit` that uses the YAML file."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if path.parent.name == "overlay":
-        return ["fit", *FULL, "-c", name(path)]
-    if path.parent.name == "bench":
+    if "methods" in content:
         return ["bench", name(path)]
     if path.parent.name == "sweeps":
         words = [word for word in content["command"][2:] if not word.startswith("${")]
         return words + [f"--{key}={spec['values'][0]}" for key, spec in content["parameters"].items()]
     if {"trainer", "model", "data"} <= content.keys():
         return ["fit", "-c", name(path)]
+    if content.keys() <= {"trainer", "model", "data"}:
+        return ["fit", *FULL, "-c", name(path)]
     assert path.parent.name in PART_OPTIONS, f"{name(path)}: say in PART_OPTIONS where such a part goes"
     assert "class_path" in content or path.parent.name == "zoo", f"{name(path)} needs a class_path"
     return ["fit", *FULL, PART_OPTIONS[path.parent.name], name(path)]
