@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from satlight.data.blocks import BlockSampler, BlockSpace, RandomBlocks, disagreement_weights, rank_weights
+from satlight.data.mixtures import Mixtures
 from satlight.data.stream import BlockDataset, PlanSampler, View, codes, lengths, task_key, task_keys
 from satlight.data.targets import TargetSpec, shrink
 from satlight.errors import SatlightError
@@ -33,6 +34,8 @@ class AptitudeSpec:
         style: ``plain`` or ``graded`` wording of a result, see :mod:`satlight.capability.text`.
         resample: In training, draw each block's results anew from the core instructions with replacement,
             so that the router learns that they are estimates.
+        mixtures: In training, share of each block's candidates that are mixed from two,
+            see :mod:`satlight.data.mixtures`; 0 = none.
     """
 
     num_tasks: int = 50
@@ -42,6 +45,7 @@ class AptitudeSpec:
     keywords: str | None = None
     style: Literal["plain", "graded"] = "plain"
     resample: bool = False
+    mixtures: float = 0.0
 
 
 @dataclass
@@ -277,6 +281,15 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
                 rank_weights(records.outcomes, records.known, spec.rank_weight),
             ).astype(np.float32)
         return View(records, self.capabilities(self.seen), targets, weights)
+
+    def mixtures(self, view: View) -> Mixtures | None:
+        """What mixes the candidates of training blocks; None when they stay as they are."""
+        share = self.aptitude_spec.mixtures
+        if share == 0:
+            return None
+        keywords = {task_key(task.dataset, task.name): task.keywords for task in self.aptitude.tasks}
+        kind_R = np.array([keywords.get(key, key) for key in task_keys(view.records)])
+        return Mixtures(kind_R, view.records.shape[1], share)
 
     def eval_view(self, split: str) -> View:
         """Rows of ``split`` against the seen candidates (validation) or the zoo (test, predict)."""

@@ -30,24 +30,38 @@ class View:
 
 
 class BlockDataset(Dataset):
-    """Turns plans into blocks."""
+    """Turns plans into blocks.
 
-    def __init__(self, view: View, resampling: CapabilityInstructionDataModule | None = None) -> None:
+    Args:
+        view: Records and capabilities.
+        data: For training blocks, the data module; it says whether results are drawn anew and candidates
+            mixed.
+    """
+
+    def __init__(self, view: View, data: CapabilityInstructionDataModule | None = None) -> None:
         self.view = view
         self.texts = view.records.texts
         self.groups = codes(view.records.datasets)
-        resample = resampling is not None and resampling.aptitude_spec.resample
-        self.resampling = resampling if resample else None
+        self.resampling = data if data is not None and data.aptitude_spec.resample else None
+        self.mixtures = None if data is None else data.mixtures(view)
 
     def __getitem__(self, plan: Plan) -> Block:
         rows, columns = plan
-        view, cells = self.view, np.ix_(rows, columns)
-        names = view.records.model_ids
-        if self.resampling is None:
+        view = self.view
+        rng = np.random.default_rng([int(rows[0]), int(columns[0]), len(rows), int(rows[-1])])
+        cells: tuple[np.ndarray, ...] = np.ix_(rows, columns)
+        if self.mixtures is None:
+            names = [view.records.model_ids[c] for c in columns]
             capabilities = [view.capabilities[c] for c in columns]
+            if self.resampling is not None:
+                capabilities = self.resampling.capabilities(names, rng)
         else:
-            rng = np.random.default_rng([int(rows[0]), int(columns[0]), len(rows), int(rows[-1])])
-            capabilities = self.resampling.capabilities([names[c] for c in columns], rng)
+            own = view.capabilities
+            if self.resampling is not None:
+                own = self.resampling.capabilities(view.records.model_ids, rng)
+            source_CK = self.mixtures.draw(columns, rng)
+            capabilities = [self.mixtures.capability(own, source_K) for source_K in source_CK]
+            cells = rows[:, None], self.mixtures.sources(source_CK, rows)
         return Block(
             instructions=[self.texts[r] for r in rows],
             capabilities=capabilities,

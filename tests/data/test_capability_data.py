@@ -10,7 +10,6 @@ import torch
 
 from satlight.data import (
     AptitudeSpec,
-    CapabilityInstructionDataModule,
     GroupBlocks,
     RandomBlocks,
     SimulatedSpec,
@@ -18,22 +17,6 @@ from satlight.data import (
     TaskBlocks,
 )
 from satlight.errors import SatlightError
-
-
-@pytest.fixture
-def make(records_folder):
-    """A data module over the small folder; not set up."""
-
-    def build(**options) -> CapabilityInstructionDataModule:
-        defaults = {
-            "records": str(records_folder),
-            "score_column": "correct",
-            "aptitude": AptitudeSpec(num_shots=6, min_shots=3),
-            "sampler": RandomBlocks(16),
-        }
-        return CapabilityInstructionDataModule(**(defaults | options))
-
-    return build
 
 
 def blocks_of(loader) -> list:

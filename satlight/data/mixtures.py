@@ -1,0 +1,86 @@
+"""Mixed candidates: results of two candidates in one, task by task, with the outcomes that go with them.
+
+A zoo has a dozen candidates, and a router that sees no others learns them by heart: what it makes of a
+thirteenth is chance. A mixed candidate has the results, and on the instructions of a task the outcomes, of
+one of two real ones, drawn anew for every task and block. There is no end of them, and nothing but the
+results tells what they can do.
+
+Shape legend: R training instructions, M candidates, C columns of a block, K kinds of instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from satlight.errors import SatlightError
+from satlight.types import Capability, Result
+
+
+class Mixtures:
+    """Draws mixed candidates for the columns of a block.
+
+    Args:
+        kind_R: Kind of every training instruction: the keywords of its core task
+            (:attr:`~satlight.types.Result.about`), or any other name where its task is none.
+        num_candidates: M, at least 2.
+        share: Probability that a column is mixed, in (0, 1].
+
+    Raises:
+        SatlightError: Fewer than two candidates, or a share out of range.
+
+    Example:
+        >>> good, poor = Result("... law.", "Law", 1.0), Result("... maths.", "Maths", -1.0)
+        >>> other = Result("... law.", "Law", 0.0), Result("... maths.", "Maths", 2.0)
+        >>> mixtures = Mixtures(np.array(["Law", "Maths"]), num_candidates=2, share=1.0)
+        >>> source_CK = mixtures.draw(np.array([0, 1]), np.random.default_rng(4))
+        >>> source_CK.tolist()
+        [[0, 1], [1, 0]]
+        >>> [result.strength for result in mixtures.capability([(good, poor), other], source_CK[0])]
+        [1.0, 2.0]
+        >>> mixtures.sources(source_CK, np.array([0])).tolist()  # on law
+        [[0, 1]]
+
+    Reference: ours; in the spirit of mixup, with whole results in place of weighted means.
+    """
+
+    def __init__(self, kind_R: np.ndarray, num_candidates: int, share: float) -> None:
+        if not 0 < share <= 1:
+            raise SatlightError(f"data.aptitude.mixtures is {share}; it must lie in [0, 1] (0 = none)")
+        if num_candidates < 2:
+            raise SatlightError("data.aptitude.mixtures needs two training candidates at least; there is one")
+        names, self._kind_R = np.unique(kind_R, return_inverse=True)
+        self._place = {str(name): k for k, name in enumerate(names)}
+        self._num_candidates, self._share = num_candidates, share
+
+    def draw(self, columns_C: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Whose results and outcomes each column has on each kind of instruction: int64 (C, K)."""
+        num_columns, num_kinds = len(columns_C), len(self._place)
+        partner_C = (columns_C + rng.integers(1, self._num_candidates, num_columns)) % self._num_candidates
+        mixed_C = rng.random(num_columns) < self._share
+        from_partner_CK = (rng.random((num_columns, num_kinds)) < 0.5) & mixed_C[:, None]
+        return np.where(from_partner_CK, partner_C[:, None], columns_C[:, None])
+
+    def capability(self, capabilities: Sequence[Capability], source_K: np.ndarray) -> Capability:
+        """Results of M candidates made one, each taken from the candidate that ``source_K`` names.
+
+        Results on kinds that no training instruction has are the first named candidate's. Notes speak of a
+        single candidate and are left out of a true mixture.
+        """
+        owners = np.unique(source_K)
+        if len(owners) == 1:
+            return capabilities[owners[0]]
+        found: dict[str, Result] = {}
+        for owner in owners:
+            for statement in capabilities[owner]:
+                if not isinstance(statement, Result):
+                    continue
+                kind = self._place.get(statement.about)
+                if (source_K[0] if kind is None else source_K[kind]) == owner:
+                    found[statement.about] = statement
+        return tuple(found[about] for about in sorted(found))
+
+    def sources(self, source_CK: np.ndarray, rows_B: np.ndarray) -> np.ndarray:
+        """Whose outcome counts in each cell of a block: int64 (B, C)."""
+        return source_CK[:, self._kind_R[rows_B]].T
