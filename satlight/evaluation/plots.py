@@ -80,10 +80,10 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def _errors(estimates: Sequence[Estimate]) -> np.ndarray:
-    """(2, n) distances of the bounds from the values; 0 where there are none."""
+    """(2, n) distances of the bounds from the values; NaN, which draws nothing, where there are none."""
     lower = [estimate.value - estimate.low for estimate in estimates]
     upper = [estimate.high - estimate.value for estimate in estimates]
-    return np.nan_to_num(np.array([lower, upper])).clip(min=0)
+    return np.array([lower, upper]).clip(min=0)
 
 
 @_styled

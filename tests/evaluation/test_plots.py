@@ -68,6 +68,17 @@ def test_bars_may_leave_out_the_bottom_of_the_axis_but_never_cut_a_bar():
     assert axes.get_ylim()[0] == 0
 
 
+def test_a_bar_without_an_interval_has_no_whisker():
+    figure = plots.dataset_bars({"knn": {"math": Estimate(52)}, "mlp": {"math": Estimate(55, 50, 60)}})
+    (axes,) = figure.axes
+    segments = [segment for lines in axes.collections for segment in lines.get_segments()]
+    heights = [[end[1] for end in segment] for segment in segments if len(segment)]
+    assert heights == [[50, 60]]
+    caps = [height for line in axes.lines for height in line.get_ydata() if np.isfinite(height)]
+    assert sorted(caps) == [50, 60]
+    assert 0 < axes.get_ylim()[0] < 50
+
+
 def test_costs_are_sorted_and_the_quality_end_is_marked():
     (axes,) = cost().axes
     curve, marker = axes.lines[:2]
