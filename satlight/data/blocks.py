@@ -59,6 +59,8 @@ class BlockSampler(ABC):
 
     needs_vectors: ClassVar[bool] = False
     """Whether :meth:`draw` reads ``vector_RD`` of the space."""
+    reads_outcomes: ClassVar[bool] = False
+    """Whether blocks are chosen by outcomes, so that a cell must keep its candidate's."""
 
     def __init__(self, instructions: int = 32, candidates: int | None = None) -> None:
         for name, value in (("instructions", instructions), ("candidates", candidates)):
@@ -141,6 +143,8 @@ class GroupBlocks(BlockSampler):
 
     Reference: [Zhang et al. 2025, §4, Eq. 5; candidate weighting §4].
     """
+
+    reads_outcomes: ClassVar[bool] = True
 
     def __init__(self, size: int = 4, rank_weight: float = 0.0) -> None:
         if size < 2:

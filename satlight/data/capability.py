@@ -287,6 +287,12 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
         share = self.aptitude_spec.mixtures
         if share == 0:
             return None
+        if self.sampler.reads_outcomes:
+            raise SatlightError(
+                f"data.aptitude.mixtures is {share}, but {type(self.sampler).__name__} chooses blocks by the "
+                "outcomes of real candidates, which a mixture does not have; use RandomBlocks or TaskBlocks, "
+                "or set data.aptitude.mixtures to 0"
+            )
         keywords = {task_key(task.dataset, task.name): task.keywords for task in self.aptitude.tasks}
         kind_R = np.array([keywords.get(key, key) for key in task_keys(view.records)])
         return Mixtures(kind_R, view.records.shape[1], share)

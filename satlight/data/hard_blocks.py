@@ -224,6 +224,7 @@ class HardNegativeBlocks(BlockSampler):
     """
 
     needs_vectors: ClassVar[bool] = True
+    reads_outcomes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from satlight.data import AptitudeSpec, RandomBlocks
+from satlight.data import AptitudeSpec, GroupBlocks, HardGroupBlocks, HardNegativeBlocks, RandomBlocks
 from satlight.data.mixtures import Mixtures
 from satlight.data.stream import task_key
 from satlight.errors import SatlightError
@@ -99,6 +99,14 @@ def test_mixtures_of_resampled_results_vary_by_block(make):
         (s.about, s.strength) for own in data.capabilities(data.seen) for s in own if isinstance(s, Result)
     }
     assert strengths - real
+
+
+@pytest.mark.parametrize("sampler", [GroupBlocks(4), HardGroupBlocks(4), HardNegativeBlocks(8)])
+def test_samplers_that_choose_by_outcomes_do_not_go_with_mixtures(make, sampler):
+    data = make(aptitude=AptitudeSpec(num_shots=6, min_shots=3, mixtures=0.5), sampler=sampler)
+    data.setup("fit")
+    with pytest.raises(SatlightError, match=rf"{type(sampler).__name__} chooses blocks by the outcomes"):
+        data.train_dataloader()
 
 
 def test_blocks_with_mixtures_repeat_and_evaluation_has_none(make):
