@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import lru_cache
 
 import numpy as np
 
@@ -96,10 +97,16 @@ def _report_dropped(records: PerformanceRecords, split: np.ndarray) -> None:
             f"({dropped} rows dropped). Choose another group_column or split."
         )
     if dropped:
-        log.info(
-            "%d of %d rows of %s repeat another split, or are rotations of other rows, and are left out",
-            *(dropped, len(split), records.name),
+        _say_once(
+            f"{dropped} of {len(split)} rows of {records.name} repeat another split, or are rotations of other "
+            "rows, and are left out"
         )
+
+
+@lru_cache(maxsize=100)
+def _say_once(message: str) -> None:
+    """A bench splits the same records for every seed and zoo setting; its log need not say so each time."""
+    log.info(message)
 
 
 def _check_fractions(validation_fraction: float, test_fraction: float | None) -> None:

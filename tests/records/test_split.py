@@ -7,6 +7,7 @@ import pytest
 
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords, split_records
+from satlight.records.split import _say_once
 
 
 def texts_of(records, split, name):
@@ -19,6 +20,16 @@ def test_test_text_leaves_train_and_stays_in_test(make_records):
     split = split_records(records, validation_fraction=0.34)
     assert split[:2].tolist() == ["test", "dropped"]
     assert Counter(split[2:].tolist()) == {"train": 2, "validation": 1}
+
+
+def test_dropped_rows_are_told_once(make_records, caplog):
+    _say_once.cache_clear()
+    texts = ["What is 2 + 2?", "What  is 2 + 2?", "Only here", "And here", "More", "And more"]
+    records = make_records(texts, split=["test"] + ["train"] * 5)
+    with caplog.at_level("INFO", logger="satlight"):
+        for seed in range(3):
+            split_records(records, validation_fraction=0.34, seed=seed)
+    assert [record.message[:6] for record in caplog.records] == ["1 of 6"]
 
 
 def test_the_image_is_part_of_the_text(make_records):
