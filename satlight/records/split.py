@@ -98,8 +98,8 @@ def _report_dropped(records: PerformanceRecords, split: np.ndarray) -> None:
         )
     if dropped:
         _say_once(
-            f"{dropped} of {len(split)} rows of {records.name} repeat another split, or are rotations of other "
-            "rows, and are left out"
+            f"{dropped} of {len(split)} rows of {records.name} repeat another split, or are rotations of "
+            "other rows, and are left out"
         )
 
 
