@@ -81,6 +81,22 @@ class Mixtures:
                     found[statement.about] = statement
         return tuple(found[about] for about in sorted(found))
 
+    def mix(
+        self, capabilities: Sequence[Capability], columns_C: np.ndarray, rng: np.random.Generator
+    ) -> tuple[list[Capability], np.ndarray]:
+        """The capabilities of a block's C columns, and whose results and outcomes they are (:meth:`draw`).
+
+        A column whose mixture would have no result at all stays the candidate that it was.
+        """
+        source_CK = self.draw(columns_C, rng)
+        mixed = []
+        for place, column in enumerate(columns_C):
+            capability = self.capability(capabilities, source_CK[place])
+            if not capability:
+                source_CK[place], capability = column, capabilities[column]
+            mixed.append(capability)
+        return mixed, source_CK
+
     def sources(self, source_CK: np.ndarray, rows_B: np.ndarray) -> np.ndarray:
         """Whose outcome counts in each cell of a block: int64 (B, C)."""
         return source_CK[:, self._kind_R[rows_B]].T

@@ -59,8 +59,7 @@ class BlockDataset(Dataset):
             own = view.capabilities
             if self.resampling is not None:
                 own = self.resampling.capabilities(view.records.model_ids, rng)
-            source_CK = self.mixtures.draw(columns, rng)
-            capabilities = [self.mixtures.capability(own, source_K) for source_K in source_CK]
+            capabilities, source_CK = self.mixtures.mix(own, columns, rng)
             cells = rows[:, None], self.mixtures.sources(source_CK, rows)
         return Block(
             instructions=[self.texts[r] for r in rows],
