@@ -26,7 +26,7 @@ from satlight.data.stream import codes, task_keys
 from satlight.data.targets import group_means
 from satlight.embedding import Embedder
 from satlight.metrics.seeds import seed_interval
-from satlight.records import PerformanceRecords
+from satlight.records import PerformanceRecords, split_records
 from satlight.records.sources import open_records
 
 SHRINKAGE = 0.9
@@ -91,6 +91,8 @@ def main() -> None:
     parser.add_argument("--test", nargs="+", default=[], metavar="GROUP=DATASET,...")
     args = parser.parse_args()
     everything = open_records(args.records, score_column=args.score_column, candidates=args.candidates)
+    # A train row with the text of a test row is no train row.
+    everything = everything.with_splits(split_records(everything, validation_fraction=0.0))
     fitting = everything.splits == "train"
     if args.datasets:
         fitting &= np.isin(everything.datasets, args.datasets)
