@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from common import block, embedded_model, fresh_texts, in_turns, machine, medians, parsed, parser, show, zoo
 from torch import Tensor
 
+from satlight.backbones.loading import yes_no_token_ids
 from satlight.modules import ModelSAT
-from satlight.modules.backbones import yes_no_token_ids
 from satlight.types import Capability
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 import yaml
 
+from satlight.backbones.embedding import Embedder
 from satlight.baselines import build
 from satlight.data import CapabilityInstructionDataModule
-from satlight.embedding import Embedder
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.scores import Scores
 from satlight.metrics import functional

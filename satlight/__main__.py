@@ -1,3 +1,3 @@
-from satlight.cli import main
+from satlight.cli.main import main
 
 main()

@@ -105,10 +105,10 @@ class _BuiltError(Exception):
 @pytest.fixture(scope="module")
 def training_parser() -> Any:
     """The parser of fit, validate, test and predict, as SatlightCLI builds it."""
-    from satlight.cli import import_torchmetrics_alone
+    from satlight.cli.main import import_torchmetrics_alone
 
     import_torchmetrics_alone()
-    from satlight.lightning_cli import SatlightCLI
+    from satlight.cli.training import SatlightCLI
 
     class OnlyParser(SatlightCLI):
         def parse_arguments(self, parser: Any, args: Any) -> NoReturn:
@@ -124,7 +124,7 @@ def parse(
     training_parser: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., None]:
     """Parse the words of a command in the root of the repository; fails the test where that fails."""
-    from satlight.cli import build_parser
+    from satlight.cli.main import build_parser
 
     monkeypatch.chdir(ROOT)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from satlight import runs
+from satlight.cli import runs
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, cache_dir, write_text
 

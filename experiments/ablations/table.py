@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
 from satlight.bench.runner import read_result
 from satlight.bench.worker import split_up
-from satlight.embedding import Embedder
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.plots import CONTROL_COLOUR, INK, PALETTE
 from satlight.metrics import functional

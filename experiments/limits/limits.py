@@ -22,9 +22,9 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from satlight.backbones.embedding import Embedder
 from satlight.data.stream import codes, task_keys
 from satlight.data.targets import group_means
-from satlight.embedding import Embedder
 from satlight.metrics.seeds import seed_interval
 from satlight.records import PerformanceRecords, split_records
 from satlight.records.sources import open_records

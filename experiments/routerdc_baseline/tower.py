@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from satlight.backbones.embedding import Embedder
 from satlight.baselines import build
 from satlight.baselines.tuning import macro_accuracy
-from satlight.embedding import Embedder
 from satlight.records import PerformanceRecords, split_records
 
 IN_DOMAIN = ["mmlu", "gsm8k", "cmmlu", "arc_challenge", "humaneval"]

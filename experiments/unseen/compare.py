@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
 from satlight.bench.runner import read_result
-from satlight.embedding import Embedder
 from satlight.evaluation.controls import matrices
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference

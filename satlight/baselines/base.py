@@ -17,7 +17,7 @@ from satlight.records import PerformanceRecords
 from satlight.records.names import listed
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-"""N texts to float32 (N, D) vectors of length 1, e.g. :class:`satlight.embedding.Embedder`."""
+"""N texts to float32 (N, D) vectors of length 1, e.g. :class:`satlight.backbones.embedding.Embedder`."""
 
 LEARNT = ("train", "validation")
 """Splits that a baseline reads."""
@@ -114,8 +114,8 @@ def needed_embed(embed: Embed | None, who: str) -> Embed:
     """``embed``, or an error that says who needs it."""
     if embed is None:
         raise SatlightError(
-            f"{who}.fit needs an embedder and got none. Pass embed=satlight.embedding.Embedder(), or any "
-            "function from texts to vectors of length 1."
+            f"{who}.fit needs an embedder and got none. Pass embed=Embedder() of "
+            "satlight.backbones.embedding, or any function from texts to vectors of length 1."
         )
     return embed
 

@@ -29,7 +29,7 @@ class Rerank(Baseline):
 
     Args:
         score_pairs: The cross-encoder, e.g.
-            ``satlight.modules.cross_encoder.load_cross_encoder("BAAI/bge-reranker-large")``.
+            ``satlight.backbones.cross_encoder.load_cross_encoder("BAAI/bge-reranker-large")``.
         outputs: Records folder with ``outputs.parquet``, or the outputs themselves.
 
     Example:
@@ -75,7 +75,7 @@ class Rerank(Baseline):
         if self.score_pairs is None or self.outputs is None:
             raise SatlightError(
                 "Rerank judges what candidates answered. Pass score_pairs=load_cross_encoder(NAME) from "
-                "satlight.modules.cross_encoder, and outputs=DIR, a records folder with outputs.parquet "
+                "satlight.backbones.cross_encoder, and outputs=DIR, a records folder with outputs.parquet "
                 "(docs/data_format.md)."
             )
         return self.score_pairs, self.outputs

@@ -281,7 +281,7 @@ def select_setting(records: PerformanceRecords, setting: str) -> PerformanceReco
     """The records of a zoo preset's candidates; ``all`` keeps every one."""
     if setting == "all":
         return records
-    from satlight.evaluation.zoo import load_setting
+    from satlight.records.zoo import load_setting
 
     return load_setting(setting).select(records)
 

@@ -122,7 +122,7 @@ def _baseline(task: _Task) -> Prediction:
     method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
     embed = None
     if (backbone := cell.spec.get("embedder")) is not None:
-        from satlight.embedding import Embedder
+        from satlight.backbones.embedding import Embedder
 
         embed = Embedder(backbone)
         embed([*train.texts, *test.texts])  # from the disk; what follows is timed
@@ -149,7 +149,7 @@ def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
     if "seed" in inspect.signature(cls).parameters:
         options.setdefault("seed", seed)
     if isinstance(judge := options.get("score_pairs"), str):  # a re-ranker, which a YAML can only name
-        from satlight.modules.cross_encoder import load_cross_encoder
+        from satlight.backbones.cross_encoder import load_cross_encoder
 
         options["score_pairs"] = load_cross_encoder(judge)
     return build(name, **options) if "." not in name else cls(**options)

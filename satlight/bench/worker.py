@@ -147,7 +147,7 @@ def load_controls(folder: Path) -> dict[str, Control]:
 
 def _embed(records: PerformanceRecords, backbone: str) -> dict[str, Any]:
     """Fill the cache for everybody, and time what a new instruction costs."""
-    from satlight.embedding import Embedder
+    from satlight.backbones.embedding import Embedder
 
     Embedder(backbone)(records.texts)
     probe = records.texts[:: max(1, len(records.texts) // _PROBED)][:_PROBED]

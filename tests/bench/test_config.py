@@ -123,7 +123,7 @@ def test_a_changed_scores_file_is_another_cell(bench_file, tmp_path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_benches_name_what_there_is(path, monkeypatch):
     from satlight.bench.cells import baseline_class
-    from satlight.evaluation.zoo import load_setting
+    from satlight.records.zoo import load_setting
 
     monkeypatch.chdir(ROOT)
     config = load_config(path)

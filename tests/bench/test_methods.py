@@ -5,12 +5,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from satlight.backbones.cross_encoder import load_cross_encoder
 from satlight.bench import methods
 from satlight.bench.cells import plan
 from satlight.bench.config import load_config
 from satlight.cli import main
 from satlight.errors import SatlightError
-from satlight.modules.cross_encoder import load_cross_encoder
 from satlight.records import PerformanceRecords
 
 ROOT = Path(__file__).parents[2]

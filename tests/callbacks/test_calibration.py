@@ -11,10 +11,10 @@ import torch
 from satlight.callbacks import TemperatureScaling
 from satlight.callbacks.calibration import temperature_of
 from satlight.cli import main
-from satlight.export import export_router
 from satlight.metrics.calibration import Temperature, fit_temperature
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
 from satlight.routing import Router
+from satlight.routing.export import export_router
 from satlight.types import Candidate
 
 ROOT = Path(__file__).parents[2]

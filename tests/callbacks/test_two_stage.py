@@ -58,7 +58,7 @@ def test_stage_2_moves_everything_that_config_does_not_freeze(run):
     still = {"encoder.log_scale"}  # of the encoder alone
     expected = set(snapshots.weights[0]) - run.module.frozen_names() - still
     assert moved == expected
-    assert any(name.startswith("encoder.backbone.") for name in moved)
+    assert any(name.startswith("encoder.text.") for name in moved)
     assert any(name.startswith("router_llm.backbone.layers.1.") for name in moved)
 
 

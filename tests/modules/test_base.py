@@ -160,7 +160,7 @@ def test_checkpoints_leave_out_what_config_freezes_but_not_what_a_stage_froze():
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name.startswith("projector."))  # stage 1
     names = set(saved(module)["state_dict"])
-    assert not any(name.startswith("encoder.backbone.") for name in names)
+    assert not any(name.startswith("encoder.text.") for name in names)
     assert not any(".embed_tokens." in name or ".layers.0." in name for name in names)
     assert any(".layers.1." in name for name in names)
     assert {"router_llm.head", "router_llm.bias", "projector.linear.weight", "projector.spread"} <= names

@@ -21,7 +21,7 @@ def tiny(**options) -> CapabilityEncoder:
 
 
 def tokens(encoder: CapabilityEncoder, text: str) -> int:
-    return len(encoder.tokenizer(encoder.convention.prefix + text)["input_ids"])
+    return len(encoder.text.tokenizer(encoder.text.convention.prefix + text)["input_ids"])
 
 
 def texts_of(encoder: CapabilityEncoder, capability: tuple[str, ...]) -> list[str]:
@@ -117,7 +117,9 @@ def test_pooling_does_not_see_padding(pooling):
     texts = ["Sums.", MANY[0], "It is good at law."]
     together = encoder.embed(texts)
     assert torch.allclose(together, torch.cat([encoder.embed([text]) for text in texts]), atol=1e-5)
-    hidden = encoder.backbone(**encoder.tokenizer("Sums.", return_tensors="pt")).last_hidden_state[0]
+    hidden = encoder.text.backbone(**encoder.text.tokenizer("Sums.", return_tensors="pt")).last_hidden_state[
+        0
+    ]
     expected = {"mean": hidden.mean(dim=0), "cls": hidden[0], "last": hidden[-1]}[pooling]
     assert torch.allclose(together[0], expected, atol=1e-5)
 
@@ -145,7 +147,7 @@ def test_statement_by_statement_the_order_does_not_matter():
 def test_normalised_vectors_have_length_one():
     encoder = tiny().eval()
     plain = encoder.embed(["Sums."])
-    encoder.convention = type(encoder.convention)(max_length=128, normalize=True)
+    encoder.text.convention = type(encoder.text.convention)(max_length=128, normalize=True)
     assert torch.allclose(encoder.embed(["Sums."]), plain / plain.norm(), atol=1e-6)
 
 
@@ -153,7 +155,7 @@ def test_normalised_vectors_have_length_one():
 def test_the_prefix_of_the_convention_is_read():
     encoder = tiny().eval()
     plain = encoder.embed(["query: Sums."])
-    encoder.convention = type(encoder.convention)(max_length=128, prefix="query: ")
+    encoder.text.convention = type(encoder.text.convention)(max_length=128, prefix="query: ")
     assert torch.allclose(encoder.embed(["Sums."]), plain, atol=1e-6)
 
 
@@ -198,7 +200,7 @@ def test_evaluation_is_fresh_after_loading_other_weights():
 def gradient(encoder: CapabilityEncoder) -> torch.Tensor:
     encoder.zero_grad()
     encoder.train().encode([MANY, MANY[:3]]).square().sum().backward()
-    return torch.cat([p.grad.flatten() for p in encoder.backbone.parameters() if p.grad is not None])
+    return torch.cat([p.grad.flatten() for p in encoder.text.backbone.parameters() if p.grad is not None])
 
 
 def test_some_chunks_give_some_gradient_and_all_chunks_the_exact_one():
@@ -316,11 +318,11 @@ def test_chunks_are_plain_text_that_a_checkpoint_can_hold(chunking):
 def test_a_text_that_is_cut_is_counted_and_told_of_once(caplog):
     encoder = CapabilityEncoder("tiny:bert", max_tokens=16).eval()
     encoder.embed(["short"])
-    assert encoder.shortened == 0
+    assert encoder.text.shortened == 0
     assert not caplog.records
     encoder.embed(["word " * 50, "short", "other " * 50])
     encoder.embed(["third " * 50])
-    assert encoder.shortened == 3
+    assert encoder.text.shortened == 3
     assert [record.message.count("keep their head") for record in caplog.records] == [1]
 
 
@@ -328,7 +330,7 @@ def test_a_text_that_is_cut_is_counted_and_told_of_once(caplog):
 def test_a_capability_in_chunks_loses_nothing():
     encoder = CapabilityEncoder("tiny:bert", chunking="statements", max_tokens=16).eval()
     encoder.encode([("word " * 50, "short")])
-    assert encoder.shortened == 0
+    assert encoder.text.shortened == 0
 
 
 def test_identity_tells_candidates_apart_and_says_nothing_of_them():

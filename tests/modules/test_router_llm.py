@@ -5,9 +5,9 @@ import logging
 import pytest
 import torch
 
+from satlight.backbones.loading import yes_no_token_ids
 from satlight.errors import SatlightError
 from satlight.modules import LoraSpec, ModelSAT, RouterLLM
-from satlight.modules.backbones import yes_no_token_ids
 
 
 def tiny(**options) -> RouterLLM:

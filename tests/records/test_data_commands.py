@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from satlight.cli.data import add_parser
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
-from satlight.records.commands import add_parser
 
 
 def data(*arguments):
@@ -141,7 +141,7 @@ def test_validate_misses_images(write_folder):
 
 def test_help_waits_for_nothing_heavy():
     code = (
-        "import argparse, sys; from satlight.records.commands import add_parser; "
+        "import argparse, sys; from satlight.cli.data import add_parser; "
         "add_parser(argparse.ArgumentParser().add_subparsers()); "
         "print({'torch', 'polars', 'numpy', 'rich', 'pyarrow'} & set(sys.modules))"
     )

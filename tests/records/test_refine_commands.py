@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from satlight.cli.data import add_parser
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
-from satlight.records.commands import add_parser
 
 
 def data(*arguments):

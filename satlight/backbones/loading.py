@@ -1,6 +1,6 @@
 """Pretrained networks behind one door: the only module that imports transformers and peft.
 
-Loading takes a backbone name (:mod:`satlight.weights` lists the forms) and gives back modules in float32 and
+Loading takes a backbone name (see :mod:`satlight.backbones.weights`) and returns modules in float32 and
 in train mode, whatever the files say. ``trust_remote_code`` is never on and no pickle is ever read.
 
     B texts, T tokens, V entries of the vocabulary, D features
@@ -29,14 +29,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from satlight import weights
+from satlight.backbones import weights
+from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
+from satlight.backbones.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
+from satlight.backbones.lora import LoraSpec, lora_targets, merged_state_dict
+from satlight.backbones.store import Manifest, locked, new_folder, say
+from satlight.backbones.tiny import MAX_LENGTH, SPECIAL, tiny_sizes, tiny_tokenizer
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
-from satlight.modules.conventions import EncoderConvention, read_convention, write_convention
-from satlight.modules.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
-from satlight.modules.lora import LoraSpec, lora_targets, merged_state_dict
-from satlight.modules.tiny import MAX_LENGTH, SPECIAL, tiny_sizes, tiny_tokenizer
-from satlight.weights_store import Manifest, locked, new_folder, say
 
 Tokenizer = PreTrainedTokenizerBase
 
@@ -205,7 +205,7 @@ def safetensors_folder(name: str) -> Path:
         name: Backbone name that has files (all but ``tiny:``).
 
     Raises:
-        SatlightError: As :func:`satlight.weights.resolve`; also a GGUF file that cannot be read.
+        SatlightError: As :func:`satlight.backbones.weights.resolve`; also a GGUF file that cannot be read.
     """
     path = weights.resolve(name)
     if path.suffix != ".gguf":

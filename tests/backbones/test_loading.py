@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, Phi3Config, RobertaConfig
 
-from satlight import weights, weights_commands
-from satlight.errors import SatlightError
-from satlight.modules.backbones import (
+from satlight.backbones import weights
+from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
+from satlight.backbones.loading import (
     LoraSpec,
     Tokenizer,
     convert_gguf,
@@ -28,9 +28,10 @@ from satlight.modules.backbones import (
     save_encoder,
     yes_no_token_ids,
 )
-from satlight.modules.conventions import EncoderConvention, read_convention, write_convention
-from satlight.modules.lora import merged_state_dict
-from satlight.weights_store import Manifest
+from satlight.backbones.lora import merged_state_dict
+from satlight.backbones.store import Manifest
+from satlight.cli import weights as weights_commands
+from satlight.errors import SatlightError
 
 TEXTS = ["Predict whether the model can handle it.", "Yes"]
 
@@ -445,7 +446,7 @@ def test_gguf_is_converted_once_and_kept(
     folder = safetensors_folder(str(tmp_path / "small.gguf"))
     assert folder.is_relative_to(cache)
     assert Manifest.read(folder).damaged(folder) == []  # type: ignore[union-attr]
-    monkeypatch.setattr("satlight.modules.backbones.convert_gguf", None)  # calling it again would fail
+    monkeypatch.setattr("satlight.backbones.loading.convert_gguf", None)  # calling it again would fail
     assert safetensors_folder(str(tmp_path / "small.gguf")) == folder
 
 

@@ -20,7 +20,7 @@ import yaml
 from satlight.cli import main
 from satlight.routing import Router
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNSEEN = "sim-coder-1b"
 
 
@@ -616,7 +616,7 @@ def test_a_reader_that_goes_away_is_no_error(run, monkeypatch):
 
 
 def test_from_python_without_a_run(tmp_path, monkeypatch):
-    from satlight.lightning_cli import SatlightCLI
+    from satlight.cli.training import SatlightCLI
 
     monkeypatch.chdir(tmp_path)
     words = [w for w in settings(tmp_path / "runs") if not w.startswith("--runs")]

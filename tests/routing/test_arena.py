@@ -9,7 +9,7 @@ import pytest
 
 from satlight.cli import main
 from satlight.errors import SatlightError
-from satlight.evaluation.exports import ArenaPrompt, arena_predictions, read_arena_prompts, save_arena
+from satlight.routing.arena import ArenaPrompt, arena_predictions, read_arena_prompts, save_arena
 
 PROMPTS = [
     {"global index": "AIME_1", "prompt_formatted": "What is 1+1?"},

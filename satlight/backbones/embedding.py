@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from satlight.backbones.vectors import VectorStore, identity
 from satlight.errors import SatlightError
-from satlight.vectors import VectorStore, identity
 
 if TYPE_CHECKING:
-    from satlight.modules import CapabilityEncoder
+    from satlight.backbones.text_encoder import TextEncoder
 
 
 class Embedder:
     """Embeds texts and keeps every vector on disk; calling it again with the same texts reads them.
 
     Args:
-        backbone: Name of a text embedder (see :mod:`satlight.weights`). ``tiny:`` ones are random with a
-            fixed seed.
+        backbone: Name of a text embedder (:mod:`satlight.backbones.weights`). ``tiny:`` ones are random, with
+            a fixed seed.
         batch_size: Texts per pass; changes speed, not vectors.
 
     Raises:
@@ -62,16 +62,16 @@ class Embedder:
         import torch
 
         with torch.inference_mode():
-            return self._encoder.embed(texts).float().cpu().numpy()
+            return self._encoder(texts).float().cpu().numpy()
 
     @cached_property
-    def _encoder(self) -> CapabilityEncoder:
+    def _encoder(self) -> TextEncoder:
         """The network, loaded when a text is new and not before."""
         import torch
 
-        from satlight.modules import CapabilityEncoder
+        from satlight.backbones.text_encoder import TextEncoder
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for tiny: backbones, whose weights are drawn
-            encoder = CapabilityEncoder(self.backbone, trainable=False).eval()
+            encoder = TextEncoder(self.backbone).eval().requires_grad_(False)
         return encoder.to("cuda" if torch.cuda.is_available() else "cpu")

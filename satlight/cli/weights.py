@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from satlight import weights
+from satlight.backbones import weights
+from satlight.backbones.store import Manifest, say
 from satlight.errors import SatlightError
-from satlight.weights_store import Manifest, say
 
 
 def add_parser(subparsers: Any) -> None:
@@ -43,7 +43,7 @@ def fetch(args: argparse.Namespace) -> None:
         path = weights.resolve(name)
         if path.suffix == ".gguf":
             # conversion needs torch and transformers, which the other actions do without
-            from satlight.modules.backbones import safetensors_folder
+            from satlight.backbones.loading import safetensors_folder
 
             path = safetensors_folder(name)
         say(f"{name}: ready in {path}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from satlight.embedding import Embedder
+from satlight.backbones.embedding import Embedder
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def test_vectors_are_the_encoders_scaled_to_length_one():
     assert vectors.dtype == np.float32
     assert np.array_equal(vectors[1], vectors[2])
     for text, vector in zip(texts, vectors, strict=True):
-        alone = embedder._encoder.embed([text])[0].detach().numpy()
+        alone = embedder._encoder([text])[0].detach().numpy()
         assert vector == pytest.approx(alone / np.linalg.norm(alone), abs=1e-5)
 
 

