@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from common import embedded_model, fresh_texts, in_turns, machine, parsed, parser, show, zoo
 
-from satlight.routing import Router
+from satlight.routing import CapabilityRouter
 from satlight.types import Candidate
 
 
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [Candidate(f"candidate-{m}") for m in range(args.candidates)]
     capabilities = zoo(args.candidates)
     routers = {
-        "route": Router(embedded_model(args), names, capabilities),
-        f"route, candidate_layers: {args.candidate_layers}": Router(
+        "route": CapabilityRouter(embedded_model(args), names, capabilities),
+        f"route, candidate_layers: {args.candidate_layers}": CapabilityRouter(
             embedded_model(args, candidate_layers=args.candidate_layers), names, capabilities
         ),
     }

@@ -23,9 +23,9 @@ from satlight.backbones.embedding import Embedder
 from satlight.baselines import build
 from satlight.data import CapabilityInstructionDataModule
 from satlight.evaluation.controls import matrices
-from satlight.evaluation.scores import Scores
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
+from satlight.routing.scores import StoredScores
 
 OPTIONS = ("records", "score_column", "candidates", "datasets", "train_datasets", "test_groups")
 
@@ -36,7 +36,7 @@ def choices(config: dict, seed: int, path: str, baselines: list[str], best_of: s
     data = CapabilityInstructionDataModule(**options, seed=seed)
     data.setup("test")
     test, train = data.eval_view("test").records, data.control_records()
-    score = {"router": Scores.read(path).of(test)}
+    score = {"router": StoredScores.read(path).of(test)}
     for name in baselines:
         score[name] = build(name).fit(train, Embedder()).predict(test.texts, test.model_ids)
     choice = {name: functional.choose(torch.as_tensor(matrix)) for name, matrix in score.items()}
@@ -65,7 +65,7 @@ def main() -> None:
     ]
     test = runs[0][0]
     if len(runs) > 1:
-        scores = [torch.as_tensor(Scores.read(path).of(test)) for path in args.scores]
+        scores = [torch.as_tensor(StoredScores.read(path).of(test)) for path in args.scores]
         together = functional.choose(torch.stack(scores).mean(0))
         for _, found in runs:
             found["ensemble"] = functional.outcomes_of(together, *matrices(test))

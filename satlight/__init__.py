@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
-    from satlight.routing import Router
+    from satlight.routers import Router
 
 __version__ = "0.1.0"
 __all__ = ["PerformanceRecords", "Router", "__version__"]
@@ -15,7 +15,7 @@ __all__ = ["PerformanceRecords", "Router", "__version__"]
 def __getattr__(name: str) -> Any:
     # On first use, so that `import satlight` is instant.
     if name == "Router":
-        from satlight.routing import Router
+        from satlight.routers import Router
 
         return Router
     if name == "PerformanceRecords":

@@ -1,13 +1,17 @@
-"""Files that are whole or absent: write to a temporary neighbour, then rename."""
+"""Files that are whole or absent, and the one reader of JSON files."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from satlight.errors import SatlightError
 
 
 def cache_dir() -> Path:
@@ -51,3 +55,19 @@ def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path | str, advice: str) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        advice: What to do if it cannot be read, for the message.
+
+    Raises:
+        SatlightError: Missing, not UTF-8, or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SatlightError(f"{path} cannot be read ({error}); {advice}") from error

@@ -1,6 +1,6 @@
-"""The contract between data and modules: a candidate, an instruction, a block of the score matrix.
+"""The contracts between the parts: candidate, request, capability, block, scores, ranking.
 
-Shape legend, used as suffixes all over satlight:
+Shape legend, used as suffixes in all of satlight:
 
     N instructions and M candidates of a whole matrix
     B instructions and C candidates of a block
@@ -10,42 +10,71 @@ Shape legend, used as suffixes all over satlight:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from satlight.errors import SatlightError
 
 if TYPE_CHECKING:  # records and the command line need Candidate, but must not wait for torch
+    from pathlib import Path
+
+    import numpy as np
     import torch
     from torch import Tensor
 
-Capability = tuple[str, ...]
-"""A capability representation: a statement per core task, then notes; joined by spaces it is the text c_m."""
+Score = TypeVar("Score", "float", "np.ndarray", "Tensor")
+
+SPLITS = ("train", "validation", "test")
+"""The splits of performance records."""
+
+Style = Literal["plain", "graded"]
+"""Wording of a result, see :func:`satlight.capability.text.statement`."""
 
 
-class Result(str):
-    """A statement that is the result on one core task: text like any other, and its meaning in numbers.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a candidate achieved on one core task.
 
     Args:
-        text: The statement.
-        about: Keywords of the task.
-        strength: How far the accuracy lies above the mean of the training candidates, in their standard
-            deviations.
+        task: Name of the core task.
+        keywords: About five words that describe the task.
+        accuracy: Mean outcome on the core items, in [0, 1].
+        items: Number of core items behind the accuracy; 0 = unknown.
+        strength: Distance from the mean accuracy of the training candidates, in their standard deviations.
 
     Example:
-        >>> result = Result('The model achieves accuracy 85.0% ...', about="Law", strength=1.5)
-        >>> result.startswith("The model"), result.about, result.strength
-        (True, 'Law', 1.5)
+        >>> Result("law", "Law, Courts", accuracy=0.85, items=20, strength=1.5).strength
+        1.5
     """
 
-    about: str
-    strength: float
+    task: str
+    keywords: str
+    accuracy: float
+    items: int = 0
+    strength: float = 0.0
 
-    def __new__(cls, text: str, about: str, strength: float) -> Result:
-        result = super().__new__(cls, text)
-        result.about, result.strength = about, float(strength)
-        return result
 
-    def __getnewargs__(self) -> tuple[str, str, float]:  # type: ignore[override]
-        return str(self), self.about, self.strength
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A capability representation c_m: results on the core tasks and expert notes.
+
+    :mod:`satlight.capability.text` renders it as text.
+
+    Args:
+        results: One per core task that the candidate has outcomes on.
+        notes: Expert knowledge, e.g. ``("It supports Chinese.",)``.
+        style: Wording of the results.
+
+    Example:
+        >>> Capability(notes=("It supports Chinese.",)).results
+        ()
+    """
+
+    results: tuple[Result, ...] = ()
+    notes: tuple[str, ...] = ()
+    style: Style = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +106,166 @@ class Candidate:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for: a text, with images if there are any.
+
+    Args:
+        text: The instruction.
+        images: Image files, in the order in which the text refers to them.
+        metadata: Further facts that callers want back, e.g. an id; routers do not read it.
+
+    Example:
+        >>> Request("What is 2 + 2?").images
+        ()
+    """
+
+    text: str
+    images: tuple[Path, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AptitudeResults:
+    """Outcomes of one candidate on instructions that it has answered, usually the core items.
+
+    Args:
+        instruction_ids: L ids.
+        texts: L instruction texts.
+        outcomes: float32 (L,) in [0, 1].
+        datasets: L dataset names; empty = unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> AptitudeResults(("a",), ("1+1?",), np.array([1.0], dtype=np.float32)).outcomes.shape
+        (1,)
+    """
+
+    instruction_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    outcomes: np.ndarray
+    datasets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.instruction_ids), len(self.texts), len(self.outcomes)}
+        if self.datasets:
+            lengths.add(len(self.datasets))
+        if len(lengths) != 1 or not len(self.outcomes):
+            raise SatlightError(
+                f"Aptitude results need one id, text and outcome per item and at least one item, got "
+                f"{len(self.instruction_ids)} ids, {len(self.texts)} texts and {len(self.outcomes)} outcomes"
+            )
+        for item, outcome in zip(self.instruction_ids, self.outcomes, strict=True):
+            if not 0 <= outcome <= 1:  # also refuses NaN
+                raise SatlightError(f"The outcome of item {item!r} is {outcome}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Calibration of log-odds: score / temperature + bias; the order of the scores stays.
+
+    Args:
+        temperature: Above 0; above 1 where the scores are too confident.
+        bias: In log-odds; above 0 where the scores are too low.
+
+    Raises:
+        SatlightError: A temperature that is not above 0, or values that are not finite.
+
+    Example:
+        >>> Temperature(2.0, -1.0).apply(4.0)
+        1.0
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
+            raise SatlightError(
+                f"temperature is {self.temperature} and bias is {self.bias}; the temperature must be above 0 "
+                "and both finite. Fit them again with fit_temperature."
+            )
+
+    def apply(self, score: Score) -> Score:
+        """Return calibrated log-odds, of any shape."""
+        return score / self.temperature + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of B requests for C candidates.
+
+    Args:
+        log_odds_BC: float32 (B, C), as the method gives them; higher is better.
+        probability_BC: float32 (B, C) in [0, 1], predicted Pr(correct), calibrated where the router is.
+        candidates: C names, the columns.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = Scores(np.array([[0.0, 2.0]]), np.array([[0.5, 0.88]]), ("a", "b"))
+        >>> scores.rankings(top_k=1)[0].best
+        'b'
+    """
+
+    log_odds_BC: np.ndarray
+    probability_BC: np.ndarray
+    candidates: tuple[str, ...]
+
+    def rankings(self, top_k: int | None = None) -> list[Ranking]:
+        """Return B rankings, best first; equal scores keep the order of the candidates.
+
+        Args:
+            top_k: Keep the first K candidates; None = all.
+        """
+        order_BC = (-self.log_odds_BC).argsort(axis=1, kind="stable")[:, :top_k]
+        return [
+            Ranking(
+                tuple(Choice(self.candidates[c], float(probability_C[c]), float(score_C[c])) for c in order)
+            )
+            for order, probability_C, score_C in zip(
+                order_BC.tolist(), self.probability_BC, self.log_odds_BC, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One candidate for one request.
+
+    Args:
+        model_id: The candidate.
+        probability: Predicted Pr(correct) in [0, 1], calibrated where the router is.
+        score: Log-odds, as the method gives them.
+    """
+
+    model_id: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates for one request, best first."""
+
+    choices: tuple[Choice, ...]
+
+    @property
+    def best(self) -> str:
+        """The candidate to send the request to."""
+        return self.choices[0].model_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return {"route": best candidate, "ranking": [{"model_id", "probability", "score"}, ...]}."""
+        return {"route": self.best, "ranking": [asdict(choice) for choice in self.choices]}
+
+
 @dataclass
 class Block:
     """A B × C piece of the score matrix: what a data module yields and a router scores.
 
     Args:
         instructions: B instruction texts.
-        capabilities: C capability representations (:data:`Capability`).
+        capabilities: C capability representations.
         rows: int64 (B,), row of each instruction in the whole matrix.
         columns: int64 (C,), column of each candidate in the whole matrix.
         groups: int64 (B,), number of the dataset each instruction belongs to.
@@ -93,7 +275,7 @@ class Block:
 
     Example:
         >>> import torch
-        >>> zero, capability = torch.tensor([0]), ("The model achieves ...",)
+        >>> zero, capability = torch.tensor([0]), Capability(notes=("It is good at law.",))
         >>> block = Block(["2+2?"], [capability] * 2, zero, torch.tensor([0, 1]), zero)
         >>> block.shape
         (1, 2)

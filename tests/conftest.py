@@ -27,9 +27,11 @@ def make_block() -> Callable:
     """A block of instructions and capabilities; outcomes alternate unless given."""
     import torch
 
-    from satlight.types import Block
+    from satlight.types import Block, Capability
 
-    def make(instructions: list[str], capabilities: list[tuple[str, ...]], **tensors: torch.Tensor) -> Block:
+    def make(instructions: list[str], capabilities: list, **tensors: torch.Tensor) -> Block:
+        """Build it; plain tuples of texts become notes."""
+        capabilities = [c if isinstance(c, Capability) else Capability(notes=c) for c in capabilities]
         b, c = len(instructions), len(capabilities)
         defaults = {
             "rows": torch.arange(b),

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from satlight import Router
 from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
@@ -26,7 +27,6 @@ from satlight.evaluation.plots import CONTROL_COLOUR, INK, PALETTE
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
 from satlight.records import PerformanceRecords
-from satlight.routing import Router
 
 BATCH = 256
 
@@ -43,8 +43,11 @@ def validation_outcomes(cell: Cell, output: Path) -> tuple[np.ndarray, np.ndarra
         encoder = router.module.encoder
         encoder._store = Embedder("minilm").store  # frozen in both experiments, so what is on disk holds
         texts = rows.texts
-        scores = [router.score(texts[i : i + BATCH], rows.model_ids) for i in range(0, len(texts), BATCH)]
-        np.save(kept, torch.cat(scores).numpy())
+        scores = [
+            router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC
+            for i in range(0, len(texts), BATCH)
+        ]
+        np.save(kept, np.concatenate(scores))
     choice_N = functional.choose(torch.from_numpy(np.load(kept)))
     outcome_N, known_N = functional.outcomes_of(choice_N, *matrices(rows))
     return np.where(known_N, outcome_N, np.nan), rows.datasets

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from satlight import Router
 from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
@@ -26,7 +27,6 @@ from satlight.evaluation.controls import matrices
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
 from satlight.records import PerformanceRecords
-from satlight.routing import Router
 
 BATCH = 256
 
@@ -43,8 +43,11 @@ def validation(cell: Cell, output: Path, folds: list[dict]) -> list[tuple[float,
             router = Router.from_pretrained(run / "router")
             router.module.encoder._store = Embedder("minilm").store  # frozen, so what is on disk holds
             texts = rows.texts
-            parts = [router.score(texts[i : i + BATCH], rows.model_ids) for i in range(0, len(texts), BATCH)]
-            np.save(kept, torch.cat(parts).numpy())
+            parts = [
+                router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC
+                for i in range(0, len(texts), BATCH)
+            ]
+            np.save(kept, np.concatenate(parts))
         choice = functional.choose(torch.from_numpy(np.load(kept)))
         outcome_NM, known_NM = matrices(rows)
         outcome, known = functional.outcomes_of(choice, outcome_NM, known_NM)

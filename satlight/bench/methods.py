@@ -159,7 +159,7 @@ def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
 
 
 def _config(task: _Task) -> Prediction:
-    from satlight.evaluation.scores import Scores
+    from satlight.routing.scores import StoredScores
 
     test, folder = task.test, task.output / "runs" / task.run
     words = _words(task)
@@ -168,7 +168,7 @@ def _config(task: _Task) -> Prediction:
     fitted = clock()
     _satlight(["predict", *words])
     run = sorted(folder.glob("*/scores.parquet"))[-1].parent
-    scores = Scores.read(run / "scores.parquet").of(test)
+    scores = StoredScores.read(run / "scores.parquet").of(test)
     return Prediction(scores, True, fitted - start, _router_ms(run / "router", test))
 
 
@@ -248,6 +248,6 @@ def forget_run(cell: Cell, output: Path) -> None:
 
 
 def _scores(task: _Task) -> Prediction:
-    from satlight.evaluation.scores import Scores
+    from satlight.routing.scores import StoredScores
 
-    return Prediction(Scores.read(task.cell.spec["scores"]).of(task.test))
+    return Prediction(StoredScores.read(task.cell.spec["scores"]).of(task.test))

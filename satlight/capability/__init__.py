@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CapabilityText,
         perturbations,
         represent,
+        statements,
     )
 
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "CapabilityText": "text",
     "perturbations": "text",
     "represent": "text",
+    "statements": "text",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "load_keywords",
     "perturbations",
     "represent",
+    "statements",
     "task_keywords",
 ]
 

@@ -21,6 +21,7 @@ from satlight.errors import SatlightError
 from satlight.files import write_text
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
+from satlight.types import AptitudeResults
 
 log = logging.getLogger(__name__)
 
@@ -123,11 +124,16 @@ class AptitudeTest:
             designed_on=records_train.fingerprint,
             simulated=records_train.simulated,
         )
-        accuracies = test._accuracies(records_train, np.arange(records_train.shape[1]))
-        # One candidate may lack outcomes on a task, but somebody has some, so no mean is empty.
+        accuracies, _ = test._accuracies(records_train, np.arange(records_train.shape[1]))
+        # One candidate may lack outcomes on a task, but another has some, so no mean is empty.
         mean, std = np.nanmean(accuracies, axis=0), np.nanstd(accuracies, axis=0)
         log.info("aptitude test: %d core tasks, %d core items", len(test.tasks), len(test.item_ids))
         return replace(test, reference_mean=tuple(mean.tolist()), reference_std=tuple(std.tolist()))
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the mean and spread of training candidates are known for every task."""
+        return len(self.reference_mean) == len(self.reference_std) == len(self.tasks)
 
     @cached_property
     def item_ids(self) -> frozenset[str]:
@@ -157,17 +163,28 @@ class AptitudeTest:
         shots: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> np.ndarray:
-        """Accuracy of candidates on each core task, also of candidates that were not in training.
+        """Return the accuracies of :meth:`measure`: float32 (M, T)."""
+        return self.measure(records, model_ids, shots, rng)[0]
+
+    def measure(
+        self,
+        records: PerformanceRecords,
+        model_ids: Sequence[str] | None = None,
+        shots: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Measure the accuracy of candidates on each core task, also of candidates that were not in training.
 
         Args:
             records: Any records that hold outcomes on the core items, recognised by ``instruction_id``.
             model_ids: M candidates, in the wanted order; None = all of the records.
-            shots: Use only this many core items of each task; None = all.
+            shots: Use only the first K core items of each task; None = all.
             rng: Draw the items of each task with replacement instead, anew for each candidate (bootstrap):
                 the noise that another test of the same length would have, for training augmentation.
 
         Returns:
-            float32 (M, T) in [0, 1]; NaN where a candidate has no outcome on a task.
+            Accuracies, float32 (M, T) in [0, 1], NaN where a candidate has no outcome on a task; and the
+            number of outcomes behind each, int64 (M, T).
 
         Raises:
             SatlightError: An unknown candidate, one without an outcome on any core item, or shots below 1.
@@ -181,9 +198,8 @@ class AptitudeTest:
                 f"Unknown candidate '{unknown[0]}' in the records '{records.name}'. "
                 f"Available: {listed(records.model_ids)}."
             )
-        accuracies = self._accuracies(
-            records, np.array([position[m] for m in wanted], dtype=np.int64), shots, rng
-        )
+        columns = np.array([position[m] for m in wanted], dtype=np.int64)
+        accuracies, items = self._accuracies(records, columns, shots, rng)
         missing = np.isnan(accuracies)
         if missing.all(axis=1).any():
             empty = [wanted[row] for row in np.flatnonzero(missing.all(axis=1))]
@@ -197,7 +213,33 @@ class AptitudeTest:
             log.info(
                 "%d of %d capability entries have no outcome and are left out", missing.sum(), missing.size
             )
-        return accuracies
+        return accuracies, items
+
+    def measure_one(
+        self, results: AptitudeResults, shots: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Measure one candidate by a list of outcomes.
+
+        Args:
+            results: Outcomes on core items, recognized by their ids; other items do not count.
+            shots: Use only the first K core items of each task; None = all.
+
+        Returns:
+            Accuracies, float32 (T,), NaN where a task has no outcome; and counts, int64 (T,).
+
+        Raises:
+            SatlightError: No outcome on any core item.
+        """
+        outcome = dict(zip(results.instruction_ids, results.outcomes.tolist(), strict=True))
+        found = [[outcome[i] for i in task.instruction_ids[:shots] if i in outcome] for task in self.tasks]
+        if not any(found):
+            raise SatlightError(
+                f"None of the {len(outcome)} items is a core item of this aptitude test, e.g. "
+                f"'{results.instruction_ids[0]}'; its core items are '{min(self.item_ids)}', … "
+                "Write them to a file with AptitudeTest.export and let the candidate answer them"
+            )
+        means = [float(np.mean(task)) if task else np.nan for task in found]
+        return np.array(means, dtype=np.float32), np.array([len(task) for task in found])
 
     def _accuracies(
         self,
@@ -205,8 +247,8 @@ class AptitudeTest:
         columns: np.ndarray,
         shots: int | None = None,
         rng: np.random.Generator | None = None,
-    ) -> np.ndarray:
-        """float32 (M, T), NaN where nothing is known."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return accuracies, float32 (M, T), NaN where nothing is known, and counts, int64 (M, T)."""
         row_of = {key: row for row, key in enumerate(records.instructions["instruction_id"].to_list())}
         items = [item for task in self.tasks for item in task.instruction_ids]
         row_L = np.array([row_of.get(item, -1) for item in items])
@@ -218,7 +260,8 @@ class AptitudeTest:
         right_TM = np.add.reduceat(draws_LM * records.outcomes[cells], starts, axis=0)
         count_TM = np.add.reduceat(draws_LM, starts, axis=0)
         blank = np.full(count_TM.shape, np.nan, dtype=np.float64)
-        return np.divide(right_TM, count_TM, out=blank, where=count_TM > 0).T.astype(np.float32)
+        mean_TM = np.divide(right_TM, count_TM, out=blank, where=count_TM > 0)
+        return mean_TM.T.astype(np.float32), count_TM.T.astype(np.int64)
 
     def _draws(self, num_candidates: int, shots: int | None, rng: np.random.Generator | None) -> np.ndarray:
         """float64 (L, M) or (L, 1), how often each core item counts."""

@@ -71,9 +71,9 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
 
     candidates = list(dict.fromkeys(args.candidates.split(","))) if args.candidates else None
     if args.scores is not None:
-        from satlight.evaluation.scores import Scores
+        from satlight.routing.scores import StoredScores
 
-        scores = Scores.read(args.scores)
+        scores = StoredScores.read(args.scores)
         model_ids = list(scores.model_ids) if candidates is None else candidates
         return model_ids, scores.at([prompt.key for prompt in prompts], model_ids)
     if args.batch_size < 1:
@@ -81,14 +81,14 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
     from rich.console import Console
     from rich.progress import track
 
-    from satlight.routing.router import Router
+    from satlight.routers import Router
 
     router = Router.from_pretrained(args.router)
     model_ids = router.model_ids if candidates is None else candidates
     starts = range(0, len(prompts), args.batch_size)
     batches = [[prompt.text for prompt in prompts[start : start + args.batch_size]] for start in starts]
     progress = track(batches, "scoring", console=Console(stderr=True), transient=True)
-    return model_ids, np.concatenate([router.score(texts, model_ids).numpy() for texts in progress])
+    return model_ids, np.concatenate([router.score(texts, model_ids).log_odds_BC for texts in progress])
 
 
 def _arena_names(path: Path | None, model_ids: list[str]) -> list[str]:

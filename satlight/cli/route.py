@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
-    from satlight.routing.router import Ranking
+    from satlight.types import Ranking
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,6 +33,13 @@ def add_parser(subparsers: Any) -> None:
     route.add_argument(
         "--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise"
     )
+    route.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module whose classes the router folder may use, besides satlight's own; may be repeated",
+    )
     route.add_argument("--batch-size", type=int, default=32, help="instructions scored at once (default 32)")
     route.set_defaults(run=run_route)
 
@@ -41,9 +48,9 @@ def run_route(args: argparse.Namespace) -> None:
     """Route and print."""
     if args.file is not None and args.instruction is not None:
         raise SatlightError("Give an instruction or --file, not both")
-    from satlight.routing.router import Router
+    from satlight.routers import Router
 
-    router = Router.from_pretrained(args.router)
+    router = Router.from_pretrained(args.router, allow=args.allow)
     candidates = args.candidates.split(",") if args.candidates else None
     style = args.format or ("table" if sys.stdout.isatty() else "json")
     for batch in _batches(_requests(args), args.batch_size):

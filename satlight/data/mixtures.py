@@ -23,7 +23,7 @@ class Mixtures:
 
     Args:
         kind_R: Kind of every training instruction: the keywords of its core task
-            (:attr:`~satlight.types.Result.about`), or any other name where its task is none.
+            (:attr:`~satlight.types.Result.keywords`), or any other name where its task is none.
         num_candidates: M, at least 2.
         share: Probability that a column is mixed, in (0, 1].
 
@@ -31,13 +31,14 @@ class Mixtures:
         SatlightError: Fewer than two candidates, or a share out of range.
 
     Example:
-        >>> good, poor = Result("... law.", "Law", 1.0), Result("... maths.", "Maths", -1.0)
-        >>> other = Result("... law.", "Law", 0.0), Result("... maths.", "Maths", 2.0)
-        >>> mixtures = Mixtures(np.array(["Law", "Maths"]), num_candidates=2, share=1.0)
+        >>> def candidate(law, math):
+        ...     return Capability((Result("law", "Law", 0.5, 20, law), Result("math", "Math", 0.5, 20, math)))
+        >>> one, two = candidate(1.0, -1.0), candidate(0.0, 2.0)
+        >>> mixtures = Mixtures(np.array(["Law", "Math"]), num_candidates=2, share=1.0)
         >>> source_CK = mixtures.draw(np.array([0, 1]), np.random.default_rng(4))
         >>> source_CK.tolist()
         [[0, 1], [1, 0]]
-        >>> [result.strength for result in mixtures.capability([(good, poor), other], source_CK[0])]
+        >>> [result.strength for result in mixtures.capability([one, two], source_CK[0]).results]
         [1.0, 2.0]
         >>> mixtures.sources(source_CK, np.array([0])).tolist()  # on law
         [[0, 1]]
@@ -73,13 +74,12 @@ class Mixtures:
             return capabilities[owners[0]]
         found: dict[str, Result] = {}
         for owner in owners:
-            for statement in capabilities[owner]:
-                if not isinstance(statement, Result):
-                    continue
-                kind = self._place.get(statement.about)
+            for result in capabilities[owner].results:
+                kind = self._place.get(result.keywords)
                 if (source_K[0] if kind is None else source_K[kind]) == owner:
-                    found[statement.about] = statement
-        return tuple(found[about] for about in sorted(found))
+                    found[result.keywords] = result
+        results = tuple(found[keywords] for keywords in sorted(found))
+        return Capability(results, style=capabilities[owners[0]].style)
 
     def mix(
         self, capabilities: Sequence[Capability], columns_C: np.ndarray, rng: np.random.Generator
@@ -92,7 +92,7 @@ class Mixtures:
         mixed = []
         for place, column in enumerate(columns_C):
             capability = self.capability(capabilities, source_CK[place])
-            if not capability:
+            if not capability.results and not capability.notes:
                 source_CK[place], capability = column, capabilities[column]
             mixed.append(capability)
         return mixed, source_CK

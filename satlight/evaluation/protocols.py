@@ -8,7 +8,7 @@ A protocol takes records with splits and yields settings; any router goes throug
         results = evaluate(score_NM, setting.test, setting.train, setting.groups)
 
 A router that has scored everything once, satlight's own after ``lightning predict`` for instance, uses
-:meth:`satlight.evaluation.scores.Scores.of` in place of fit and predict.
+:meth:`satlight.routing.scores.StoredScores.of` in place of fit and predict.
 
 Shape legend: N instructions and M candidates of the records.
 """
@@ -170,7 +170,7 @@ def incremental_release(
     known (one with outcomes in fewer datasets comes after those with more; equals in order of release).
 
     ``train`` is one and the same object in all settings. So fit once, and score the test rows once for all
-    candidates; each setting takes its columns, e.g. by :class:`satlight.evaluation.scores.Scores`. That is
+    candidates; each setting takes its columns, e.g. by :class:`satlight.routing.scores.StoredScores`. That is
     exact for routers whose score of one candidate does not depend on the others they are asked about. A
     method that fits candidates jointly also sees the probe outcomes of later releases.
 

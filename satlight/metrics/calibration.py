@@ -5,53 +5,17 @@ Shape legend: N instructions and M candidates.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TypeVar
-
 import numpy as np
 from torch import Tensor
 
 from satlight.errors import SatlightError
-
-Score = TypeVar("Score", float, Tensor)
+from satlight.types import Temperature
 
 LIMITS = (0.01, 100.0)
 """Temperatures that are searched; scores that say nothing end at the upper one."""
 
 MAX_BIAS = 20.0
 """Largest bias, in log-odds; reached only where every outcome is the same."""
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """Calibrated log-odds are score / temperature + bias; the order of scores stays.
-
-    Args:
-        temperature: Above 0; above 1 where the scores are too sure of themselves.
-        bias: In log-odds; above 0 where the scores are too low.
-
-    Raises:
-        SatlightError: A temperature that is not above 0, or values that are not finite.
-
-    Example:
-        >>> Temperature(2.0, -1.0).apply(4.0)
-        1.0
-    """
-
-    temperature: float = 1.0
-    bias: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
-            raise SatlightError(
-                f"temperature {self.temperature} and bias {self.bias} calibrate nothing: the temperature "
-                "must be above 0 and both finite. Fit them again with fit_temperature."
-            )
-
-    def apply(self, score: Score) -> Score:
-        """Log-odds of any shape, calibrated."""
-        return score / self.temperature + self.bias
 
 
 def fit_temperature(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective, Pointwise
 from satlight.metrics.modules import CalibrationError, RoutedAccuracy
+from satlight.storage.classes import Configured
 from satlight.types import Block
 
 
@@ -63,7 +64,7 @@ class OptimizerSpec:
         return self.final + (1 - self.final) * shape if self.decay != "none" else 1.0
 
 
-class BlockRouter(L.LightningModule):
+class BlockRouter(L.LightningModule, Configured):
     """A LightningModule that scores blocks; subclasses define :meth:`score`.
 
     Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy``
@@ -84,6 +85,10 @@ class BlockRouter(L.LightningModule):
         self._base_seed: int | None = None
         self.schedule_window: tuple[int, int] | None = None
         """First step and end of the current warm-up and decay; None = the whole run. Set by staged tuning."""
+
+    not_stored = ("objective", "optimizer")
+    weights_apart: tuple[str, ...] = ()
+    """Prefixes of the weights that :meth:`stored_args` writes into files of their own."""
 
     def score(self, block: Block) -> Tensor:
         """Log-odds that each candidate handles each instruction: float (B, C)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from satlight.backbones.text_encoder import TextEncoder
 from satlight.backbones.vectors import VectorStore, identity
+from satlight.capability.text import statements
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
-from satlight.types import Block, Capability, Result
+from satlight.types import Block, Capability
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Remembered(Generic[T]):
 
     Example:
         >>> count = Remembered(len)
-        >>> count([("It is good.",)]), count([])
+        >>> count([Capability(notes=("It is good.",))]), count([])
         (1, 0)
     """
 
@@ -60,7 +62,7 @@ class Remembered(Generic[T]):
 
 def _direction(capability: Capability, size: int) -> Tensor:
     """A random unit vector, the same for the same statements on any machine: float (size,)."""
-    text = " ".join(sorted(capability))
+    text = " ".join(sorted(statements(capability)))
     seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8])
     drawn = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
     return F.normalize(torch.from_numpy(drawn), dim=0)
@@ -68,14 +70,13 @@ def _direction(capability: Capability, size: int) -> Tensor:
 
 def _results_of(capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarray]:
     """Keywords of T core tasks and the strength of C candidates on them: float (C, T), NaN = no result."""
-    results = [[s for s in capability if isinstance(s, Result)] for capability in capabilities]
     place: dict[str, int] = {}
-    for result in (result for own in results for result in own):
-        place.setdefault(result.about, len(place))
+    for result in (result for capability in capabilities for result in capability.results):
+        place.setdefault(result.keywords, len(place))
     strength_CT = np.full((len(capabilities), len(place)), np.nan, dtype=np.float32)
-    for c, own in enumerate(results):
-        for result in own:
-            strength_CT[c, place[result.about]] = result.strength
+    for c, capability in enumerate(capabilities):
+        for result in capability.results:
+            strength_CT[c, place[result.keywords]] = result.strength
     return list(place), strength_CT
 
 
@@ -110,7 +111,7 @@ class CapabilityEncoder(BlockRouter):
 
     Example:
         >>> encoder = CapabilityEncoder("tiny:bert").eval()
-        >>> encoder.encode([("It is good at maths.", "It is poor at law."), ("It is good at law.",)]).shape
+        >>> encoder.encode([Capability(notes=(f"It is {word}.",)) for word in ("good", "poor")]).shape
         torch.Size([2, 32])
 
     Reference: ψ in [Zhang et al. 2025, Eq. 2].
@@ -151,6 +152,16 @@ class CapabilityEncoder(BlockRouter):
     def frozen_parameters(self) -> list[str]:
         return [] if self.trainable else [f"text.{name}" for name, _ in self.text.named_parameters()]
 
+    weights_apart = ("text.",)
+
+    def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write the embedder; a router folder holds it as it is after training."""
+        from satlight.backbones.loading import save_encoder
+
+        text = self.text
+        save_encoder(folder / name, text.backbone, text.tokenizer, text.convention)
+        return {"backbone": folder / name, "num_layers": None, "trainable": True}
+
     # -- reading -------------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -164,15 +175,14 @@ class CapabilityEncoder(BlockRouter):
         """
         if self.chunking == "results":
             found = []
-            for statement in capability:
-                text, strength = statement, 1.0
-                if isinstance(statement, Result):
-                    text, strength = statement.about, statement.strength
+            weighted = [(result.keywords, result.strength) for result in capability.results]
+            weighted += [(note, 1.0) for note in capability.notes]
+            for text, strength in weighted:
                 pieces = self._pieces_of(text)
-                weight = strength / (len(capability) * len(pieces))
+                weight = strength / (len(weighted) * len(pieces))
                 found += [(piece, weight) for piece in pieces]
             return found
-        texts = [piece for statement in capability for piece in self._pieces_of(statement)]
+        texts = [piece for statement in statements(capability) for piece in self._pieces_of(statement)]
         if self.chunking == "windows":
             texts = self._windows(texts)
         return [(text, 1 / len(texts)) for text in texts]
@@ -189,7 +199,7 @@ class CapabilityEncoder(BlockRouter):
 
     def _pieces_of(self, statement: str) -> list[str]:
         if statement not in self._pieces:
-            self._pieces[statement] = self._fit(str(statement))  # a Result is no text for checkpoints
+            self._pieces[statement] = self._fit(statement)
         return self._pieces[statement]
 
     def _fit(self, statement: str) -> list[str]:

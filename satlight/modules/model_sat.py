@@ -41,8 +41,9 @@ class ModelSAT(BlockRouter):
 
     Example:
         >>> model = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert")).eval()
-        >>> block = Block(["What is 2+2?"], [("It is good at maths.",), ("It is poor at maths.",)],
-        ...               torch.tensor([0]), torch.tensor([0, 1]), torch.tensor([0]))
+        >>> good, poor = (Capability(notes=(f"It is {word} at math.",)) for word in ("good", "poor"))
+        >>> zero = torch.tensor([0])
+        >>> block = Block(["What is 2+2?"], [good, poor], zero, torch.tensor([0, 1]), zero)
         >>> model(block).shape
         torch.Size([1, 2])
 

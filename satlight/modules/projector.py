@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from satlight.errors import SatlightError
+from satlight.storage.classes import Configured
 
 
-class Projector(L.LightningModule):
+class Projector(L.LightningModule, Configured):
     """A single linear layer on standardised capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
     Capability vectors of different candidates are nearly one direction: their texts differ in numbers only,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from satlight.backbones.lora import LoraSpec
-from satlight.capability.text import PERFORMANCE_INQUIRY, PROMPT_PREFIX
+from satlight.capability.text import PERFORMANCE_INQUIRY, PROMPT_PREFIX, statements
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
@@ -128,6 +129,15 @@ class RouterLLM(BlockRouter):
                 f"that is {needed} tokens, and {backbone} has {self._room} positions"
             )
 
+    weights_apart = ("backbone.",)
+
+    def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write the decoder with its adapters merged; a router folder holds it as it is after training."""
+        from satlight.backbones.loading import save_causal_lm
+
+        save_causal_lm(folder / name, self.backbone, self.tokenizer, self.head_rows)
+        return {"backbone": folder / name, "num_layers": None, "lora": None}
+
     def _freeze(self, embeddings: bool, layers: int) -> None:
         available = len(self.backbone.layers)
         if not 0 <= layers <= available:
@@ -227,7 +237,7 @@ class RouterLLM(BlockRouter):
 
     def embed_capabilities(self, capabilities: Sequence[Capability]) -> tuple[Tensor, Tensor]:
         """Capability representations as text tokens: float (C, S, D) and its bool mask (C, S)."""
-        sequences = [self._ids("\n" + " ".join(capability)) for capability in capabilities]
+        sequences = [self._ids("\n" + " ".join(statements(capability))) for capability in capabilities]
         longest = max(len(s) for s in sequences)
         if longest + self.max_instruction_tokens + len(self._begin) + len(self._inquiry) > self._room:
             raise SatlightError(

@@ -30,8 +30,8 @@ def export_router(
     import torch
 
     from satlight.callbacks.calibration import temperature_of
-    from satlight.metrics.calibration import Temperature
-    from satlight.routing import Router
+    from satlight.capability.text import CapabilityText
+    from satlight.routing.router import CapabilityRouter
 
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(content)
@@ -48,8 +48,10 @@ def export_router(
         },
         "unseen_in_training": data.unseen,
     }
-    calibration = temperature_of(content) or Temperature()  # trained without it: probabilities as they are
     capabilities = data.capabilities(names)
-    Router(module.cpu(), candidates, capabilities, about, calibration).save_pretrained(folder)
-    data.aptitude.save(Path(folder) / "aptitude.json")
+    spec = data.aptitude_spec
+    text = CapabilityText(shots=spec.shots, style=spec.style)
+    calibration = temperature_of(content)  # None: trained without it, probabilities as they are
+    router = CapabilityRouter(module.cpu(), candidates, capabilities, about, calibration, data.aptitude, text)
+    router.save(folder)
     return Path(folder)

@@ -17,8 +17,8 @@ from satlight.evaluation.protocols import (
     unseen_candidates,
     unseen_tasks,
 )
-from satlight.evaluation.scores import Scores
 from satlight.records import PerformanceRecords
+from satlight.routing.scores import StoredScores
 from satlight.types import Candidate
 
 
@@ -395,7 +395,7 @@ def test_a_router_goes_through(settings, records):
 def test_scores_given_once_serve_every_release():
     records = releases()
     test = records.filter(splits="test")
-    scores = Scores(ids(test)[::-1], test.model_ids, np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5]]))
+    scores = StoredScores(ids(test)[::-1], test.model_ids, np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5]]))
     given = [scores.of(setting.test).tolist() for setting in incremental_release(records, best=2)]
     assert given == [
         [[2, 3], [4, 3]],  # m1, m2 on i4 and i5

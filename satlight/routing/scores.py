@@ -1,4 +1,4 @@
-"""A matrix of scores with the names of its rows and columns, to be judged on any part of the records.
+"""Scores that exist already, as a router: rows and columns are found by name.
 
 Shape legend: N instructions and M candidates that were scored, n and m those of the records at hand.
 """
@@ -6,57 +6,70 @@ Shape legend: N instructions and M candidates that were scored, n and m those of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from satlight.errors import SatlightError
 from satlight.records.names import listed
+from satlight.routers import Router
+from satlight.storage import folder as files
+from satlight.types import Candidate, Request
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What a router gave once, for many settings: rows and columns are found by name.
+class StoredScores(Router):
+    """What a router scored once, for many settings.
+
+    As a router it answers requests for instructions that were scored: those whose
+    ``metadata["instruction_id"]`` is an id, or whose text is one of ``texts``.
 
     Args:
         instruction_ids: N ids, each once.
         model_ids: M candidates, each once.
         score_NM: float32 (N, M).
+        texts: N instruction texts; None = unknown.
 
     Raises:
         SatlightError: Another shape than the names say, or a name twice.
 
     Example:
-        >>> scores = Scores(["a", "b"], ["m", "n"], np.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> scores = StoredScores(["a", "b"], ["m", "n"], np.array([[1.0, 2.0], [3.0, 4.0]]))
         >>> scores.at(["b"], ["n", "m"]).tolist()
         [[4.0, 3.0]]
+        >>> scores.route(Request("", metadata={"instruction_id": "b"})).best
+        'n'
     """
 
-    instruction_ids: Sequence[str]
-    model_ids: Sequence[str]
-    score_NM: np.ndarray
+    not_stored = ("instruction_ids", "model_ids", "score_NM", "texts")
 
-    def __post_init__(self) -> None:
-        names = {"instruction": self.instruction_ids, "candidate": self.model_ids}
+    def __init__(
+        self,
+        instruction_ids: Sequence[str],
+        model_ids: Sequence[str],
+        score_NM: np.ndarray,
+        texts: Sequence[str] | None = None,
+    ) -> None:
+        names = {"instruction": instruction_ids, "candidate": model_ids}
         shape = tuple(len(ids) for ids in names.values())
-        if self.score_NM.shape != shape:
+        if score_NM.shape != shape or (texts is not None and len(texts) != shape[0]):
             raise SatlightError(
-                f"The scores have shape {self.score_NM.shape} for {shape[0]} instructions x {shape[1]} "
-                "candidates; give one row and one column for each name"
+                f"The scores have shape {score_NM.shape} for {shape[0]} instructions x {shape[1]} "
+                "candidates; give one row (and text) and one column for each name"
             )
         for kind, ids in names.items():
             name, times = Counter(ids).most_common(1)[0] if ids else ("", 1)
             if times > 1:
                 raise SatlightError(f"The scores name the {kind} '{name}' {times} times; keep one of them")
+        self.candidates = tuple(Candidate(name) for name in model_ids)
+        self.instruction_ids, self.score_NM, self.texts = list(instruction_ids), score_NM, texts
 
     @classmethod
-    def read(cls, path: Path | str) -> Scores:
+    def read(cls, path: Path | str) -> StoredScores:
         """Read the ``scores.parquet`` of ``lightning predict``: log-odds.
 
         Args:
@@ -106,6 +119,30 @@ class Scores:
         """The scores of these records, (n, m), for :func:`satlight.evaluation.evaluate`; see :meth:`at`."""
         ids = [str(one) for one in records.instructions["instruction_id"].to_list()]
         return self.at(ids, records.model_ids)
+
+    # -- as a router ---------------------------------------------------------------------------------------
+
+    def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
+        """Look the requests up; see :meth:`satlight.routers.Router.log_odds`."""
+        known = dict(zip(self.texts or (), self.instruction_ids, strict=False))
+        ids = [
+            str(request.metadata.get("instruction_id", known.get(request.text, request.text)))
+            for request in requests
+        ]
+        return self.at(ids, candidates)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the scores."""
+        files.save_arrays(folder, {"score_NM": self.score_NM.astype(np.float32)})
+        return {"instruction_ids": self.instruction_ids, "texts": self.texts and list(self.texts)}
+
+    @classmethod
+    def restore(
+        cls, folder: Path, config: Mapping[str, Any], candidates: tuple[Candidate, ...], allow: Sequence[str]
+    ) -> Self:
+        """Read the scores."""
+        names = [candidate.model_id for candidate in candidates]
+        return cls(config["instruction_ids"], names, files.load_arrays(folder)["score_NM"], config["texts"])
 
 
 def _places(wanted: Sequence[str], there: Sequence[str], kind: str) -> list[int]:

@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.evaluation.scores import Scores
+from satlight.routing.scores import StoredScores
 
 
 @pytest.fixture
-def scores() -> Scores:
-    return Scores(["a", "b", "c"], ["m", "n"], np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32))
+def scores() -> StoredScores:
+    return StoredScores(["a", "b", "c"], ["m", "n"], np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32))
 
 
 def test_rows_and_columns_by_name(scores):
@@ -37,20 +37,20 @@ def test_what_was_not_scored_is_named(scores):
 )
 def test_names_that_do_not_fit(scores, ids, models, message):
     with pytest.raises(SatlightError, match=message):
-        Scores(ids, models, scores.score_NM)
+        StoredScores(ids, models, scores.score_NM)
 
 
 def test_the_file_of_predict(scores, tmp_path):
     table = pl.DataFrame({"instruction_id": ["a", "b"], "m": [1.5, 2.0], "n": [0.0, -3.0]})
     table.write_parquet(tmp_path / "scores.parquet")
-    read = Scores.read(tmp_path / "scores.parquet")
+    read = StoredScores.read(tmp_path / "scores.parquet")
     assert read.at(["b", "a"], ["n", "m"]).tolist() == [[-3, 2], [0, 1.5]]
     assert read.score_NM.dtype == np.float32
 
 
 def test_files_that_are_no_scores(tmp_path):
     with pytest.raises(SatlightError, match=r"Cannot read scores from .*none\.parquet"):
-        Scores.read(tmp_path / "none.parquet")
+        StoredScores.read(tmp_path / "none.parquet")
     for columns in (
         {"id": ["a"], "m": [1.0]},
         {"instruction_id": ["a"]},
@@ -58,4 +58,4 @@ def test_files_that_are_no_scores(tmp_path):
     ):
         pl.DataFrame(columns).write_parquet(tmp_path / "scores.parquet")
         with pytest.raises(SatlightError, match="needed are instruction_id and a column of numbers"):
-            Scores.read(tmp_path / "scores.parquet")
+            StoredScores.read(tmp_path / "scores.parquet")

@@ -1,0 +1,234 @@
+"""The router protocol: whatever scores requests for candidates can be saved, loaded, served and compared."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+
+from satlight.errors import SatlightError
+from satlight.storage import card, hub
+from satlight.storage import folder as files
+from satlight.storage.classes import Configured, describe, import_class
+from satlight.types import AptitudeResults, Candidate, Ranking, Request, Scores, Temperature
+
+
+class Router(Configured, ABC):
+    """Score requests for candidates; the base class of Model-SAT routers, baselines and stored scores.
+
+    A subclass defines :meth:`log_odds`, :meth:`write` and :meth:`restore`, and :meth:`admit` where its method
+    can take in a candidate without training.
+
+    Attributes:
+        candidates: M candidates, the columns of :meth:`score`.
+        calibration: Temperature and bias of the probabilities; scores stay as they are.
+        about: Facts kept with the router, e.g. what it was trained on.
+    """
+
+    candidates: tuple[Candidate, ...] = ()
+    calibration: Temperature = Temperature()
+    about: Mapping[str, Any] = {}
+
+    # -- to be defined -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
+        """Score at least one request for candidates of the zoo: finite float32 (B, C)."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write what was learned into ``folder``, and return what config.json is to keep besides."""
+
+    @classmethod
+    @abstractmethod
+    def restore(
+        cls, folder: Path, config: Mapping[str, Any], candidates: tuple[Candidate, ...], allow: Sequence[str]
+    ) -> Self:
+        """Build what :meth:`write` wrote."""
+
+    def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
+        """Return the same router with one more candidate, known by its results alone; nothing is trained.
+
+        Args:
+            candidate: The new candidate.
+            results: Its outcomes, usually on the core items.
+
+        Raises:
+            SatlightError: A candidate that the router has already, results that say nothing to the method, or
+                a method that cannot do it.
+        """
+        raise SatlightError(
+            f"{type(self).__name__} cannot admit '{candidate.model_id}' without training: its parameters "
+            f"belong to the candidates that it was trained on. Methods that can: {', '.join(ADMITTING)}"
+        )
+
+    # -- scoring -------------------------------------------------------------------------------------------
+
+    @property
+    def model_ids(self) -> list[str]:
+        """Names of the candidates, in the order of the columns of :meth:`score`."""
+        return [candidate.model_id for candidate in self.candidates]
+
+    def score(self, requests: Sequence[Request | str], candidates: Sequence[str] | None = None) -> Scores:
+        """Score requests.
+
+        Args:
+            requests: B requests or plain texts.
+            candidates: Names of C candidates; None = the whole zoo.
+
+        Raises:
+            SatlightError: An unknown candidate, an empty list of candidates, or scores that are not finite.
+        """
+        names = self._named(candidates)
+        wanted = [Request(one) if isinstance(one, str) else one for one in requests]
+        score_BC = np.zeros((0, len(names)), dtype=np.float32)
+        if wanted:
+            score_BC = np.asarray(self.log_odds(wanted, names), dtype=np.float32)
+        if not np.isfinite(score_BC).all():
+            raise SatlightError(
+                f"{type(self).__name__} gave scores that are not finite (NaN or infinity); the router "
+                "diverged in training. Export another checkpoint or train again"
+            )
+        logit_BC = self.calibration.apply(score_BC.astype(np.float64))
+        return Scores(score_BC, (0.5 * (1 + np.tanh(logit_BC / 2))).astype(np.float32), tuple(names))
+
+    @overload
+    def route(  # type: ignore[overload-overlap]
+        self, requests: Request | str, candidates: Sequence[str] | None = None, top_k: int | None = None
+    ) -> Ranking: ...
+
+    @overload
+    def route(
+        self,
+        requests: Sequence[Request | str],
+        candidates: Sequence[str] | None = None,
+        top_k: int | None = None,
+    ) -> list[Ranking]: ...
+
+    def route(
+        self,
+        requests: Request | str | Sequence[Request | str],
+        candidates: Sequence[str] | None = None,
+        top_k: int | None = None,
+    ) -> Ranking | list[Ranking]:
+        """Rank candidates, best first.
+
+        Args:
+            requests: One request or text, or several.
+            candidates: Choose among these only; None = the whole zoo.
+            top_k: Keep the first K, at least 1; None = all.
+
+        Returns:
+            A :class:`~satlight.types.Ranking` for one request, a list of them for several.
+
+        Raises:
+            SatlightError: An unknown candidate, or ``top_k`` below 1.
+        """
+        if top_k is not None and top_k < 1:
+            raise SatlightError(f"top_k is {top_k}; it must be 1 or more")
+        if isinstance(requests, str | Request):
+            return self.score([requests], candidates).rankings(top_k)[0]
+        return self.score(requests, candidates).rankings(top_k)
+
+    def _named(self, candidates: Sequence[str] | None) -> list[str]:
+        known = self.model_ids
+        if candidates is None:
+            return known
+        if unknown := [name for name in candidates if name not in known]:
+            raise SatlightError(f"The router does not know the candidates {unknown}; its zoo is {known}")
+        if not candidates:
+            raise SatlightError("The list of candidates to choose from is empty")
+        return list(dict.fromkeys(candidates))
+
+    def _with(self, candidate: Candidate) -> Self:
+        """Return a shallow copy with one more candidate, for :meth:`admit`."""
+        if candidate.model_id in self.model_ids:
+            raise SatlightError(
+                f"The router has a candidate '{candidate.model_id}' already; choose another name"
+            )
+        other = copy.copy(self)
+        other.candidates = (*self.candidates, candidate)
+        return other
+
+    # -- folder --------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path | str) -> None:
+        """Write the router as a folder, whole or not at all.
+
+        The folder loads offline, without the training data and without the pretrained weights: config.json,
+        zoo.json, safetensors, and a model card.
+
+        Raises:
+            SatlightError: It cannot be written, or something in the router cannot be stored.
+        """
+        with files.writing(folder) as temporary:
+            own = describe(self, temporary)
+            config = {
+                "format": files.FORMAT,
+                **own,
+                **self.write(temporary),
+                "calibration": {"temperature": self.calibration.temperature, "bias": self.calibration.bias},
+                "about": dict(self.about),
+            }
+            files.write_json(temporary / files.CONFIG, config)
+            files.write_json(temporary / files.ZOO, files.zoo_content(self.candidates))
+            card.write(temporary, config, self.candidates)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, allow: Sequence[str] = (), revision: str | None = None
+    ) -> Router:
+        """Load a router folder, or one on the Hugging Face hub.
+
+        Args:
+            source: A folder that :meth:`save` wrote, or ``"owner/name"`` on the hub.
+            allow: Modules whose classes the folder may name, besides satlight's own and registered ones.
+            revision: Branch, tag or commit on the hub.
+
+        Raises:
+            SatlightError: No router there, another format, a class that is not allowed, a file that is
+                missing or damaged, weights that are not finite.
+        """
+        folder = hub.local_folder(source, revision)
+        config = files.read_config(folder)
+        config = files.upgraded(folder, config)
+        router_class = import_class(config.get("class_path"), allow, str(folder / files.CONFIG))
+        if not issubclass(router_class, Router):
+            raise SatlightError(f"{folder / files.CONFIG}: {config['class_path']} is no router")
+        candidates = files.read_zoo(folder)
+        with files.sound(folder / files.CONFIG):
+            router = router_class.restore(folder, config, candidates, allow)
+            router.candidates = candidates
+            router.calibration = Temperature(**config["calibration"])
+            router.about = dict(config["about"])
+        return router
+
+    def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
+        """Upload the router folder to the Hugging Face hub.
+
+        Args:
+            repo_id: ``"owner/name"``; made if it does not exist.
+            private: Whether a new repository is private.
+            token: Access token; None = that of ``hf auth login``.
+
+        Returns:
+            The address of the commit.
+        """
+        return hub.push(self.save, repo_id, private, token)
+
+
+ADMITTING = (
+    "Model-SAT",
+    "aptitude_knn",
+    "knn",
+    "tfidf_knn",
+    "cluster",
+    "uniroute",
+    "irt",
+    "inferred_dataset",
+)
+"""Methods that take in a candidate from its results, for messages; the docs say how each does it."""

@@ -1,0 +1,86 @@
+"""The model card of a router folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from satlight.storage.folder import CARD
+from satlight.types import Candidate
+
+_HEAD = """---
+library_name: satlight
+tags:
+- llm-routing
+- model-selection
+---
+
+# LLM router
+
+Given an instruction, this router predicts which of {count} candidate LLMs will answer it correctly,
+without running any of them.
+
+```python
+from satlight import Router
+
+router = Router.from_pretrained("{source}")
+print(router.route("What is 2 + 2?").best)
+```
+
+Method: `{method}`.{trained}
+"""
+
+
+def write(folder: Path, config: Mapping[str, Any], candidates: Sequence[Candidate]) -> None:
+    """Write README.md from what config.json and zoo.json say, so that it never differs from them."""
+    about = config["about"]
+    module = config.get("init_args", {}).get("module") or config
+    data = about.get("data", {})
+    trained = ""
+    if data:
+        simulated = " (simulated)" if data.get("simulated") else ""
+        trained = f" Trained on {data.get('name')}{simulated}, fingerprint `{data.get('fingerprint')}`."
+    parts = [
+        _HEAD.format(
+            count=len(candidates), source="path/to/this/folder", method=module["class_path"], trained=trained
+        )
+    ]
+    if table := about.get("test"):
+        parts.append(_test_table(table))
+    parts.append(_candidate_table(candidates))
+    (folder / CARD).write_text("\n".join(parts), encoding="utf-8")
+
+
+def _test_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Render accuracies in percent, one row per group or dataset."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [
+        "## Test split, accuracy in percent",
+        "",
+        "| | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(row.get(column)) for column in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _candidate_table(candidates: Sequence[Candidate]) -> str:
+    lines = [
+        "## Candidates",
+        "",
+        "| candidate | institute | parameters (billions) | released |",
+        "|---|---|---|---|",
+    ]
+    for one in candidates:
+        cells = (one.model_id, one.institute, one.params_b, one.release_date)
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.1f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
