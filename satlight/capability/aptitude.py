@@ -1,4 +1,4 @@
-"""The aptitude test: core tasks with core items, and what candidates achieve on them.
+"""The aptitude test: core tasks with core items, and the accuracy of candidates on them.
 
 Shape legend: N instructions, M candidates, T core tasks, L core items in all.
 """
@@ -35,7 +35,7 @@ class CoreTask:
     Args:
         name: Task name of the records.
         keywords: About five words that describe it in the capability representation.
-        instruction_ids: Ids of its S core items; any first few are a fair sample.
+        instruction_ids: Ids of its S core items; the first K are a fair sample for any K.
         texts: S instruction texts.
         dataset: Dataset it belongs to.
         answers: S reference answers, None where the records give none.
@@ -51,7 +51,7 @@ class CoreTask:
 
 @dataclass(frozen=True)
 class AptitudeTest:
-    """The same core items for every candidate; its accuracies on them are its capability.
+    """Core tasks and items, the same for every candidate; accuracies on them are its capability.
 
     Args:
         tasks: T core tasks.
@@ -88,7 +88,7 @@ class AptitudeTest:
         min_shots: int = 5,
         max_share: float = 0.5,
     ) -> AptitudeTest:
-        """Choose core tasks and core items by how far they tell the given candidates apart.
+        """Choose core tasks and core items by how well they separate the given candidates.
 
         Every dataset gets a core task before any gets its second. The caller keeps the core items out of the
         training instructions (:meth:`holds`).
@@ -141,7 +141,7 @@ class AptitudeTest:
         return frozenset(item for task in self.tasks for item in task.instruction_ids)
 
     def holds(self, records: PerformanceRecords) -> np.ndarray:
-        """Which instructions must not be trained on: core items, and any others with the text of one.
+        """Mark instructions that must not be trained on: core items, and others with the text of one.
 
         Args:
             records: N instructions.
@@ -179,8 +179,8 @@ class AptitudeTest:
             records: Any records that hold outcomes on the core items, recognised by ``instruction_id``.
             model_ids: M candidates, in the wanted order; None = all of the records.
             shots: Use only the first K core items of each task; None = all.
-            rng: Draw the items of each task with replacement instead, anew for each candidate (bootstrap):
-                the noise that another test of the same length would have, for training augmentation.
+            rng: Draw the items of each task with replacement, independently for each candidate
+                (bootstrap), as augmentation in training.
 
         Returns:
             Accuracies, float32 (M, T) in [0, 1], NaN where a candidate has no outcome on a task; and the
@@ -264,7 +264,7 @@ class AptitudeTest:
         return mean_TM.T.astype(np.float32), count_TM.T.astype(np.int64)
 
     def _draws(self, num_candidates: int, shots: int | None, rng: np.random.Generator | None) -> np.ndarray:
-        """float64 (L, M) or (L, 1), how often each core item counts."""
+        """Return how often each core item counts: float64 (L, M) or (L, 1)."""
         parts = []
         for task in self.tasks:
             size = len(task.instruction_ids)
@@ -278,7 +278,7 @@ class AptitudeTest:
         return np.concatenate(parts)
 
     def export(self, path: Path | str) -> None:
-        """Write the core items as JSON lines, for a candidate that is to sit the test.
+        """Write the core items as JSON lines, for a candidate that is to take the test.
 
         Args:
             path: File to write: one object per item with instruction_id, dataset, task, instruction and
@@ -301,12 +301,12 @@ class AptitudeTest:
         write_text(path, "\n".join(lines) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
-        """The test as plain lists, texts and numbers; :meth:`from_dict` is the inverse."""
+        """Return the test as plain lists, strings and numbers; :meth:`from_dict` is the inverse."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "the given dictionary") -> AptitudeTest:
-        """The test that :meth:`to_dict` wrote.
+        """Build a test from the output of :meth:`to_dict`.
 
         Args:
             content: What :meth:`to_dict` returned, possibly through JSON.
@@ -319,7 +319,7 @@ class AptitudeTest:
             got = content.get("format") if isinstance(content, Mapping) else type(content).__name__
             raise SatlightError(
                 f"Expected an aptitude test of the format '{FORMAT}' in {source}, got {got!r}. "
-                "Use a file that AptitudeTest.save wrote, or design the test anew."
+                "Use a file that AptitudeTest.save wrote, or design the test again."
             )
         fields = {key: value for key, value in content.items() if key != "format"}
         try:
@@ -327,13 +327,13 @@ class AptitudeTest:
             test = cls(tasks, **_tuples(fields))
         except (KeyError, TypeError, AttributeError) as error:
             raise SatlightError(
-                f"The aptitude test in {source} is damaged: {error}. Design it anew."
+                f"The aptitude test in {source} is damaged: {error}. Design it again."
             ) from error
         for task in tasks:
             if not task.instruction_ids or len(task.instruction_ids) != len(task.texts):
                 raise SatlightError(
                     f"The aptitude test in {source} is damaged: the task '{task.name}' has "
-                    f"{len(task.instruction_ids)} ids and {len(task.texts)} texts. Design it anew."
+                    f"{len(task.instruction_ids)} ids and {len(task.texts)} texts. Design it again."
                 )
         return test
 
@@ -358,14 +358,14 @@ class AptitudeTest:
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with tuples in place of JSON's lists."""
+    """Replace JSON's lists by tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
 def _core_tasks(
     records: PerformanceRecords, chosen: list[ChosenTask], table: Mapping[str, str] | None
 ) -> tuple[CoreTask, ...]:
-    """The chosen rows with ids, texts, answers and keywords."""
+    """Build core tasks from the chosen rows: ids, texts, answers and keywords."""
 
     def column(name: str) -> list[Any]:
         if name not in records.instructions.columns:

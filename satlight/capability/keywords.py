@@ -36,7 +36,7 @@ KNOWN_KEYWORDS = {
     "scibench_thermo": "thermodynamics, kinetics, heat",
     "theoremqa_eecs": "electrical engineering, computer science, signals",
 }
-"""Short names of well-known benchmarks that say nothing to a reader who does not know them."""
+"""Keywords for well-known benchmarks whose short names are not self-explanatory."""
 
 _PREFIX = re.compile(
     r"^(ori_mmlu|mmlu_pro|mmlu|stemez|scibench|theoremqa|hendryckstest|bbh)[-_:/]+", re.IGNORECASE
@@ -44,14 +44,14 @@ _PREFIX = re.compile(
 
 
 def task_keywords(task: str, dataset: str = "", table: Mapping[str, str] | None = None) -> str:
-    """The keywords that stand for a task in a capability representation.
+    """Return the keywords that represent a task in a capability representation.
 
-    Looked up in ``table``, else in :data:`KNOWN_KEYWORDS`, else the task's name in plain words.
+    Sources in order: ``table``, :data:`KNOWN_KEYWORDS`, the words of the task's name.
 
     Args:
         task: Task name of the records, e.g. ``"ori_mmlu-high_school_statistics"``.
         dataset: Its dataset; a prefix of that name is dropped.
-        table: Task name to keywords; comes first.
+        table: Task name to keywords; takes precedence.
 
     Returns:
         Words separated by commas or spaces, never empty.

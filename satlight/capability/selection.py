@@ -1,4 +1,4 @@
-"""Choosing core tasks and core items: those on which the training candidates differ most.
+"""Choose core tasks and core items: those on which the training candidates differ most.
 
 Shape legend: N instructions, M candidates.
 """
@@ -23,7 +23,7 @@ FOREIGN_SPLITS = ("validation", "test", "dropped")
 
 @dataclass(frozen=True)
 class ChosenTask:
-    """A core task before it is written down: its dataset, its name and the rows of its core items."""
+    """A core task as rows of the records: dataset, task name, rows of its core items, mean item weight."""
 
     dataset: str
     task: str
@@ -32,10 +32,10 @@ class ChosenTask:
 
 
 def item_weights(records: PerformanceRecords) -> np.ndarray:
-    """How well each instruction tells candidates apart: 4 p (1 - p), p = mean outcome of the candidates.
+    """Compute how well each instruction separates candidates: 4 p (1 - p), p = their mean outcome.
 
     The weight is 1 where half of the zoo succeeds and 0 where all or none do. It is multiplied by the share
-    of candidates that have an outcome at all, so that an item which few have answered is no core item.
+    of candidates with a known outcome, so that an item which few have answered does not become a core item.
 
     Args:
         records: Records of the training candidates, N × M.
@@ -57,7 +57,7 @@ def item_weights(records: PerformanceRecords) -> np.ndarray:
 
 
 def seed_hash(seed: int, salt: str, names: Sequence[str]) -> np.ndarray:
-    """uint64 (n,), one number per name that looks random but follows from seed, salt and name alone."""
+    """Return a pseudo-random uint64 per name, (n,), determined by seed, salt and name alone."""
     digests = b"".join(
         hashlib.blake2b(f"{seed}:{salt}:{name}".encode(), digest_size=8).digest() for name in names
     )
@@ -72,14 +72,14 @@ def choose_tasks(
     max_share: float,
     seed: int,
 ) -> list[ChosenTask]:
-    """The most discriminative tasks with their most discriminative items.
+    """Choose the most discriminative tasks with their most discriminative items.
 
     Every dataset gets its best task before any dataset gets its second. Ties are broken by a hash of seed
     and name.
 
     Returns:
-        At most ``num_tasks`` tasks, sorted by dataset and name; the rows of each in an order which has
-        nothing to do with their weight, so that any first few are a fair sample.
+        At most ``num_tasks`` tasks, sorted by dataset and name; the rows of each in an order independent of
+        their weight, so that the first K are a fair sample for any K.
 
     Raises:
         SatlightError: Rows of another split than train, or no task with enough core items.
@@ -88,7 +88,7 @@ def choose_tasks(
     if foreign.any():
         raise SatlightError(
             f"Core items must come from the train split, but {foreign.sum()} of {len(foreign)} instructions "
-            f"are of another, e.g. '{records.splits[foreign][0]}'. Pass records.filter(splits='train')."
+            f"belong to another split, e.g. '{records.splits[foreign][0]}'. Pass records.filter(splits='train')."
         )
     ids = records.instructions["instruction_id"].to_list()
     weight_N = item_weights(records)
@@ -114,7 +114,7 @@ def choose_tasks(
 def _members(
     records: PerformanceRecords, best_first: np.ndarray, weight_N: np.ndarray
 ) -> dict[tuple[str, str], list[int]]:
-    """(dataset, task) to its rows with an outcome, best first, each text once."""
+    """Map (dataset, task) to its rows with an outcome, best first, each text once."""
     datasets, tasks, texts = records.datasets.tolist(), records.tasks.tolist(), records.texts
     members: dict[tuple[str, str], list[int]] = {
         (dataset, task): [] for dataset, task in sorted(set(zip(datasets, tasks, strict=True)))
@@ -130,7 +130,7 @@ def _members(
 
 
 def _round_robin(eligible: list[ChosenTask], num_tasks: int, seed: int) -> list[ChosenTask]:
-    """The first ``num_tasks`` when datasets take turns, each giving its most discriminative task left."""
+    """Return the first ``num_tasks`` tasks, with datasets taking turns in order of task weight."""
     tie = seed_hash(seed, "task", [f"{task.dataset}:{task.task}" for task in eligible])
     by_weight = sorted(range(len(eligible)), key=lambda k: (-round(eligible[k].weight, 6), tie[k]))
     turns: dict[str, int] = {}
@@ -145,7 +145,7 @@ def _round_robin(eligible: list[ChosenTask], num_tasks: int, seed: int) -> list[
 
 
 def _report(counts: dict[str, int], num_eligible: int, name: str, min_shots: int, max_share: float) -> None:
-    """Say which tasks had too few items; raise if that leaves none."""
+    """Log which tasks had too few items; raise if no task is left."""
     needed = math.ceil(min_shots / max_share)
     shown = ", ".join(f"'{task}' has {count}" for task, count in sorted(counts.items())[:10])
     shown += f" and {len(counts) - 10} tasks more" if len(counts) > 10 else ""
@@ -158,6 +158,6 @@ def _report(counts: dict[str, int], num_eligible: int, name: str, min_shots: int
         )
     if counts:
         log.info(
-            "%d of %d tasks of '%s' have fewer than %d train instructions and are no core tasks: %s",
+            "%d of %d tasks of '%s' have fewer than %d train instructions and do not become core tasks: %s",
             *(len(counts), len(counts) + num_eligible, name, needed, shown),
         )

@@ -1,4 +1,4 @@
-"""``satlight export-arena``: a router's choices as a submission to RouterArena."""
+"""``satlight export-arena``: write a router's choices as a submission to RouterArena."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
         "export-arena",
         help="write a router's choices as a RouterArena prediction file",
         description="Choose a candidate for every prompt of RouterArena and write config/NAME.json and "
-        "predictions/NAME.json. docs/protocols.md says what remains to be done there.",
+        "predictions/NAME.json. See docs/protocols.md for the remaining steps.",
     )
     parser.add_argument(
         "--prompts", required=True, type=Path, metavar="FILE", help="RouterArena's router_data.json, or JSONL"
@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_export_arena(args: argparse.Namespace) -> None:
-    """Score, choose, write, and print where."""
+    """Score the prompts, choose, write the files and print their paths."""
     from satlight.routing.arena import arena_predictions, read_arena_prompts, save_arena
 
     prompts = read_arena_prompts(args.prompts)
@@ -66,7 +66,7 @@ def run_export_arena(args: argparse.Namespace) -> None:
 
 
 def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[str], np.ndarray]:
-    """The candidates and their scores (N, M)."""
+    """Return the candidates and their scores (N, M)."""
     import numpy as np
 
     candidates = list(dict.fromkeys(args.candidates.split(","))) if args.candidates else None
@@ -92,7 +92,7 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
 
 
 def _arena_names(path: Path | None, model_ids: list[str]) -> list[str]:
-    """What RouterArena calls the candidates."""
+    """Return the candidates' names in RouterArena."""
     if path is None:
         return model_ids
     from satlight.records.names import listed

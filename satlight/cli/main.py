@@ -1,4 +1,4 @@
-"""The command line: ``lightning`` and ``satlight`` are the same program.
+"""Entry point of the command line; ``lightning`` and ``satlight`` are the same program.
 
 Training verbs (fit, validate, test, predict) go to :class:`satlight.cli.training.SatlightCLI`; the others
 are small argparse commands. Nothing heavy is imported before the verb is known.
@@ -14,14 +14,14 @@ from satlight.errors import SatlightError
 
 TRAINING_VERBS = {
     "fit": "train a router",
-    "validate": "validation metrics of a checkpoint",
-    "test": "the table: routed accuracy beside every control, with intervals",
+    "validate": "compute the validation metrics of a checkpoint",
+    "test": "print routed accuracy next to every control, with intervals",
     "predict": "write the scores of every instruction and candidate",
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs; the training verbs only stand in its help."""
+    """Build the parser of all verbs; the training verbs are listed for the help only."""
     from satlight.cli import arena, bench, data, export, route, weights
 
     parser = argparse.ArgumentParser(
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _own_error(error: BaseException | None) -> SatlightError | None:
-    """The SatlightError that this is or comes from: jsonargparse wraps what a constructor raises."""
+    """Find the SatlightError in a chain of exceptions; jsonargparse wraps what a constructor raises."""
     while error is not None and not isinstance(error, SatlightError):
         error = error.__cause__ or error.__context__
     return error
@@ -48,23 +48,23 @@ def main(args: list[str] | None = None) -> None:
     """Run one command; the console scripts ``lightning`` and ``satlight`` call this.
 
     Args:
-        args: Words of the command line; None = those of this process.
+        args: Command-line arguments; None = those of this process.
 
     Raises:
-        SystemExit: With code 1 after an error of the user's, 2 after a word that cannot be parsed.
+        SystemExit: With code 1 after a user error, 2 after an argument that cannot be parsed.
 
     Returns None, since the console script passes the result to ``sys.exit``.
     """
-    words = sys.argv[1:] if args is None else list(args)
+    argv = sys.argv[1:] if args is None else list(args)
     show_log()
     try:
-        if words and words[0] in TRAINING_VERBS:
+        if argv and argv[0] in TRAINING_VERBS:
             import_torchmetrics_alone()
             from satlight.cli.training import run
 
-            run(words)
+            run(argv)
         else:
-            parsed = build_parser().parse_args(words)
+            parsed = build_parser().parse_args(argv)
             parsed.run(parsed)
     except ValueError as error:
         if (own := _own_error(error)) is None:

@@ -1,4 +1,4 @@
-"""Run folders ``runs/NAME/1``, ``runs/NAME/2``, ...: each holds a training run and what was made of it."""
+"""Run folders ``runs/NAME/1``, ``runs/NAME/2``, ...: each holds one training run and its results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from satlight.errors import SatlightError
 
 
 def existing(root: Path | str, name: str) -> list[Path]:
-    """The run folders of ``name``, oldest first."""
+    """Return the run folders of ``name``, oldest first."""
     folder = Path(root) / name
     numbered = [path for path in folder.glob("*") if path.name.isdigit()] if folder.is_dir() else []
     return sorted(numbered, key=lambda path: int(path.name))
 
 
 def create(root: Path | str, name: str) -> Path:
-    """Make the next run folder; two processes at once get two folders.
+    """Create the next run folder; concurrent processes get different folders.
 
     Example:
         >>> import tempfile
@@ -35,7 +35,7 @@ def create(root: Path | str, name: str) -> Path:
 
 
 def checkpoint(root: Path | str, name: str, which: str) -> Path:
-    """The ``best`` or ``last`` checkpoint of the newest run of ``name`` that has one.
+    """Return the ``best`` or ``last`` checkpoint of the newest run of ``name`` that has one.
 
     Raises:
         SatlightError: No run of that name has one.
@@ -51,6 +51,6 @@ def checkpoint(root: Path | str, name: str, which: str) -> Path:
 
 
 def folder_of(checkpoint_path: Path | str) -> Path:
-    """The run folder that a checkpoint file belongs to."""
+    """Return the run folder that a checkpoint file belongs to."""
     path = Path(checkpoint_path).resolve()
     return path.parent.parent if path.parent.name == "checkpoints" else path.parent

@@ -1,4 +1,4 @@
-"""LightningCLI with run folders, honest defaults and the report that cannot be switched off."""
+"""The training verbs: LightningCLI with run folders, checkpoints and a report after every test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml (fit) or VERB_config.yaml into the run's folder and the nested config into W&B."""
+    """Write config.yaml (fit) or VERB_config.yaml into the run folder and the nested config to W&B."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for logger in wandb_loggers(trainer):
@@ -39,12 +39,12 @@ class SaveConfig(SaveConfigCallback):
 
 
 class SatlightCLI(LightningCLI):
-    """``fit``, ``validate``, ``test``, ``predict`` for any satlight module and data module.
+    """Run ``fit``, ``validate``, ``test`` and ``predict`` for any satlight module and data module.
 
     Beyond LightningCLI: ``--name`` and ``--runs`` choose the run folder; ``--ckpt_path last`` continues the
     newest run of that name; ``test``, ``validate`` and ``predict`` take the newest run's best checkpoint
-    when none is named; a CSVLogger and a ModelCheckpoint (best by ``val_routed_accuracy``, and last) are
-    there unless configured otherwise.
+    when none is named; a CSVLogger and two ModelCheckpoints (best by ``val_routed_accuracy``, and last) are
+    added unless configured otherwise.
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
@@ -82,17 +82,16 @@ class SatlightCLI(LightningCLI):
         if path is not None:
             if not Path(path).is_file():
                 raise SatlightError(
-                    f"--ckpt_path {path}: there is no such file; `best` and `last` find the newest run's"
+                    f"--ckpt_path {path}: no such file; `best` and `last` stand for those of the newest run"
                 )
             if not zipfile.is_zipfile(path):
                 raise SatlightError(
-                    f"--ckpt_path {path} is no checkpoint, or was cut off while it was written or copied; "
-                    "choose another"
+                    f"--ckpt_path {path} is not a checkpoint, or is truncated; choose another"
                 )
             config.ckpt_path = path
             self.run_dir = runs.folder_of(path)
             _compare_with_training(self.run_dir, config)
-        elif "SATLIGHT_RUN_DIR" in os.environ:  # set by the main process for the other ranks of a run
+        elif "SATLIGHT_RUN_DIR" in os.environ:  # set by the main process for the other ranks
             self.run_dir = Path(os.environ["SATLIGHT_RUN_DIR"])
         else:
             self.run_dir = runs.create(config.runs, name)
@@ -114,11 +113,11 @@ class SatlightCLI(LightningCLI):
         given = self._get(self.config_init, "trainer")
         loggers = _as_list(given.logger)
         if self.subcommand != "fit":
-            # A new CSVLogger would delete the curves of the fit; results go to default_root_dir.
+            # A new CSVLogger would delete the curves of fit; results go to default_root_dir.
             kwargs["logger"] = loggers or False
         elif given.logger is not False and not any(isinstance(x, CSVLogger) for x in loggers):
             _keep_metrics(self.run_dir)
-            # First in the list, so that the run's folder is its, whatever else logs.
+            # First in the list, so that it determines the log folder.
             kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
         callbacks = _as_list(given.callbacks)
         if given.enable_checkpointing is not False:
@@ -126,7 +125,7 @@ class SatlightCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def after_fit(self) -> None:
-        """Export the best checkpoint, so that every run ends in a router that can be used."""
+        """Export the best checkpoint, so that every run ends with a usable router."""
         if self.run_dir is None or not self.trainer.is_global_zero:
             return
         for callback in self.trainer.checkpoint_callbacks:
@@ -140,11 +139,11 @@ class SatlightCLI(LightningCLI):
                 return
 
     def _parse_ckpt_path(self) -> None:
-        """The command line wins over the checkpoint (LightningCLI would merge the checkpoint last)."""
+        """Do nothing: the command line takes precedence (LightningCLI would merge the checkpoint last)."""
 
 
 def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
-    """What is saved unless the config has checkpoints of its own: the best epoch, and the last."""
+    """Return the checkpoints to add unless the config has its own: the best epoch and the last one."""
     own = [callback for callback in given if isinstance(callback, ModelCheckpoint)]
     added = []
     if not any(callback.monitor for callback in own):
@@ -158,15 +157,15 @@ def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
 
 
 def _keep_metrics(run_dir: Path) -> None:
-    """Move the curves of an interrupted fit aside: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
+    """Rename the curves of an interrupted fit: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
     if (metrics := run_dir / "metrics.csv").is_file():
         metrics.rename(run_dir / f"metrics.{len(list(run_dir.glob('metrics.*.csv'))) + 1}.csv")
 
 
 def _compare_with_training(run_dir: Path, config: Any) -> None:
-    """Warn where the module or its reading of candidates is not the one that was trained.
+    """Warn where the module or its reading of candidates differs from the one that was trained.
 
-    A checkpoint fits any module of the same shape, and one that reads otherwise routes badly without a word.
+    A checkpoint fits any module of the same shape; with other settings it would silently route badly.
     """
     if not (run_dir / "config.yaml").is_file():
         return
@@ -183,7 +182,7 @@ def _compare_with_training(run_dir: Path, config: Any) -> None:
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys; tuples as lists."""
+    """Flatten nested dictionaries to dotted keys; tuples become lists."""
     if not isinstance(tree, dict):
         return {prefix[:-1]: list(tree) if isinstance(tree, tuple) else tree}
     return {name: value for key in tree for name, value in _flat(tree[key], f"{prefix}{key}.").items()}
@@ -203,8 +202,8 @@ def _config_name(config: Any) -> str:
     return "unnamed"
 
 
-def run(words: list[str]) -> None:
-    """Run a training verb with these words of the command line."""
+def run(argv: list[str]) -> None:
+    """Run a training verb with command-line arguments."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
     warnings.filterwarnings(
         "ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*"
@@ -216,19 +215,19 @@ def run(words: list[str]) -> None:
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
-    # A relative and an absolute path of the same folder.
+    # A relative and an absolute path of the same folder count as different.
     warnings.filterwarnings("ignore", message=".*The dirpath has changed from.*")
-    # The data module resumes in mid-epoch; Lightning looks for the ability in the DataLoader.
+    # The data module resumes within an epoch; Lightning looks for this ability in the DataLoader.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     if "LOCAL_RANK" not in os.environ:
         os.environ.pop("SATLIGHT_RUN_DIR", None)  # left by an earlier run in this process
     try:
-        SatlightCLI(args=words)
+        SatlightCLI(args=argv)
     except SIGTERMException as error:  # to Lightning a success
-        log.error("ended by SIGTERM before it was done; `fit --ckpt_path last` goes on")
+        log.error("ended by SIGTERM before completion; continue with `fit --ckpt_path last`")
         raise SystemExit(128 + signal.SIGTERM) from error
     except BaseException:
-        with contextlib.suppress(KeyError, OSError):  # no folder was made, or something lies in it
+        with contextlib.suppress(KeyError, OSError):  # no folder was created, or it is not empty
             Path(os.environ["SATLIGHT_RUN_DIR"]).rmdir()
         raise
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The verb ``satlight weights``: fetch, list and verify backbone weights ahead of time."""
+"""``satlight weights``: fetch, list and verify backbone weights ahead of time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fetch(args: argparse.Namespace) -> None:
     for name in args.names or list(weights.EMBEDDED):
         path = weights.resolve(name)
         if path.suffix == ".gguf":
-            # conversion needs torch and transformers, which the other actions do without
+            # Conversion needs torch and transformers; the other actions do not.
             from satlight.backbones.loading import safetensors_folder
 
             path = safetensors_folder(name)
@@ -54,7 +54,7 @@ def show(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    where = Column("where", overflow="fold")  # a path is there to be copied
+    where = Column("where", overflow="fold")  # fold, so that the path can be copied
     table = Table("name", "status", "size", where, title=f"Weights in {weights.store()}")
     aliases = {weights.WheelSource.parse(e.name).folder: alias for alias, e in weights.EMBEDDED.items()}
     found = weights.manifests()

@@ -1,4 +1,4 @@
-"""Choices in the formats of public leaderboards: RouterArena's prediction file.
+"""Export choices as a RouterArena prediction file.
 
 RouterArena (github.com/RouteWorks/RouterArena) asks for two files, which its own
 ``router_inference/check_config_prediction_files.py`` checks: a configuration with the router's name and
@@ -28,7 +28,7 @@ class ArenaPrompt(NamedTuple):
 
     Args:
         key: Its "global index", e.g. ``"ArcMMLU_98"``.
-        text: The whole prompt, which the prediction file must repeat to the letter.
+        text: The whole prompt, which the prediction file must repeat verbatim.
     """
 
     key: str
@@ -46,7 +46,7 @@ def read_arena_prompts(path: Path | str) -> list[ArenaPrompt]:
         N prompts in the order of the file.
 
     Raises:
-        SatlightError: It cannot be read, an entry lacks a key, or an index is there twice.
+        SatlightError: It cannot be read, an entry lacks a key, or an index occurs twice.
     """
     path = Path(path)
     entries = _json_lines(path) if path.suffix == ".jsonl" else read_json(path)
@@ -60,7 +60,7 @@ def read_arena_prompts(path: Path | str) -> list[ArenaPrompt]:
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.key in seen:
-            raise SatlightError(f"{path}: the global index '{prompt.key}' is there twice; keep one of them.")
+            raise SatlightError(f"{path}: the global index '{prompt.key}' occurs twice; keep one of them.")
         seen.add(prompt.key)
     return prompts
 
@@ -71,14 +71,16 @@ def arena_predictions(
     models: Sequence[str],
     optimality: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Entries of the prediction file: for each prompt the model with the highest score, the first of equals.
+    """Build the entries of the prediction file: for each prompt the model with the highest score.
+
+    Ties go to the first model.
 
     Args:
         prompts: N prompts.
         score_NM: Scores (N, M), finite.
         models: M names as RouterArena knows them.
         optimality: Indices of prompts for which every other model is listed too, after the choices:
-            RouterArena answers these as well, to tell how good the choices were.
+            RouterArena evaluates these as well, to measure how good the choices were.
 
     Returns:
         N entries, then ``len(optimality)`` · (M - 1) with ``for_optimality``.
@@ -123,7 +125,7 @@ def save_arena(
     """Write ``config/NAME.json`` and ``predictions/NAME.json``, each whole or not at all.
 
     Args:
-        folder: Where to: RouterArena's ``router_inference``, or any other folder.
+        folder: Output folder: RouterArena's ``router_inference``, or any other folder.
         name: The router's name, which is part of file names.
         models: The models it chooses between.
         entries: From :func:`arena_predictions`.
@@ -133,11 +135,11 @@ def save_arena(
         Both paths.
 
     Raises:
-        SatlightError: A name that is no file name, or a configuration of that name with other models.
+        SatlightError: A name that is not a valid file name, or a configuration of that name with other models.
     """
     if not name or name != Path(name).name or name.startswith("."):
         raise SatlightError(
-            f"Got the router name '{name}'; it becomes part of file names, so write it plainly."
+            f"Got the router name '{name}'; it becomes part of file names: no slashes, no leading dot."
         )
     config = Path(folder) / "config" / f"{name}.json"
     predictions = Path(folder) / "predictions" / f"{name}{'-robustness' if robustness else ''}.json"
@@ -145,7 +147,7 @@ def save_arena(
         _write(config, {"pipeline_params": {"router_name": name, "models": list(models)}})
     elif (there := _models_of(config)) != list(models):
         raise SatlightError(
-            f"{config} is there with other models: {listed(there)}; now there are {listed(list(models))}. "
+            f"{config} exists with other models: {listed(there)}; the models now are {listed(list(models))}. "
             "Choose another name, or delete it."
         )
     _write(predictions, list(entries))
