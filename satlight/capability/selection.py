@@ -88,7 +88,8 @@ def choose_tasks(
     if foreign.any():
         raise SatlightError(
             f"Core items must come from the train split, but {foreign.sum()} of {len(foreign)} instructions "
-            f"belong to another split, e.g. '{records.splits[foreign][0]}'. Pass records.filter(splits='train')."
+            f"belong to another split, e.g. '{records.splits[foreign][0]}'. "
+            "Pass records.filter(splits='train')."
         )
     ids = records.instructions["instruction_id"].to_list()
     weight_N = item_weights(records)

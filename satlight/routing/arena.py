@@ -135,7 +135,7 @@ def save_arena(
         Both paths.
 
     Raises:
-        SatlightError: A name that is not a valid file name, or a configuration of that name with other models.
+        SatlightError: An invalid file name, or a configuration of that name with other models.
     """
     if not name or name != Path(name).name or name.startswith("."):
         raise SatlightError(

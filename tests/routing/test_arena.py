@@ -148,7 +148,7 @@ def test_a_configuration_is_kept(prompts, tmp_path):
     assert (tmp_path / "config" / "mine.json").read_text() == own
     assert complaints(tmp_path, "mine", PROMPTS, "robustness") == []
     with pytest.raises(
-        SatlightError, match="is there with other models: 'a', 'b', 'c'; now there are 'a', 'b'"
+        SatlightError, match="exists with other models: 'a', 'b', 'c'; the models now are 'a', 'b'"
     ):
         save_arena(tmp_path, "mine", ["a", "b"], entries)
 
