@@ -32,6 +32,7 @@ def export_router(
     from satlight.callbacks.calibration import temperature_of
     from satlight.capability.text import CapabilityText
     from satlight.routing.router import CapabilityRouter
+    from satlight.storage.provenance import provenance
 
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(content)
@@ -46,7 +47,13 @@ def export_router(
             "simulated": data.records.simulated,
             "score_column": data.records.score_column,
         },
+        "split": {
+            "seed": data.seed,
+            "validation_fraction": data.validation_fraction,
+            "group_column": data.group_column,
+        },
         "unseen_in_training": data.unseen,
+        **provenance(),
     }
     capabilities = data.capabilities(names)
     spec = data.aptitude_spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -62,7 +63,7 @@ class Configured:
 
 
 def class_path(cls: type) -> str:
-    """Return the import path of a class.
+    """Return the import path of a class, by the package that exports it if there is one.
 
     Raises:
         SatlightError: A class that cannot be imported again, e.g. one defined in a function.
@@ -72,6 +73,11 @@ def class_path(cls: type) -> str:
             f"{cls.__qualname__} cannot be stored in a router folder: it is defined in a function or script. "
             "Move it to a module that can be imported"
         )
+    packages = cls.__module__.split(".")
+    for length in range(1, len(packages)):  # files move, public names stay
+        public = ".".join(packages[:length])
+        if getattr(sys.modules.get(public), cls.__name__, None) is cls:
+            return f"{public}.{cls.__name__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
