@@ -1,7 +1,7 @@
 """Hooks of mkdocs and an extension of griffe: add the READMEs outside docs/ and an API page per package.
 
-Links in Markdown are relative to the repository, as on a code host. The hooks rewrite them to the place of the
-page on the site; a link to a file that the site does not contain is a warning, and thus an error with --strict.
+Links in Markdown are relative to the repository, as on a code host. The hooks rewrite them to the location of
+the page on the site; a link to a file outside the site is a warning, which --strict turns into an error.
 """
 
 from __future__ import annotations
