@@ -1,4 +1,4 @@
-"""What the benchmarks share: the embedded model, texts of a given length, timing in turns, tables.
+"""Share code between the benchmarks: the built-in model, texts of a given length, interleaved timing, tables.
 
 Legend: B instructions and C candidates of a block, M candidates of a zoo.
 """
@@ -19,13 +19,13 @@ from rich.table import Table
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
 from satlight.types import Block, Capability, Result
 
-# One token each, for SmolLM2's tokenizer and for the tiny one, so that words count tokens.
+# One token each for SmolLM2's tokenizer and for the tiny one, so that the number of words is that of tokens.
 WORDS = ("what", "is", "and", "the", "on", "of", "can", "test", "task", "by", "or", "model")
 _RNG = np.random.default_rng(0)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+    """Return a parser with the options that all benchmarks have."""
     options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -33,14 +33,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--layers", type=int, default=3, help="first layers of SmolLM2-135M that are kept")
     options.add_argument("--instructions", type=int, default=16, help="B, instructions in a block")
     options.add_argument("--tokens", type=int, default=128, help="of each instruction")
-    options.add_argument("--repeats", type=int, default=3, help="times that every case is measured")
+    options.add_argument("--repeats", type=int, default=3, help="measurements of each case")
     options.add_argument("--dtype", default="float32", help="of the router LLM")
     options.add_argument("--threads", type=int, default=1, help="of torch")
     return options
 
 
 def parsed(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options, with ``--quick`` applied, and torch set to them."""
+    """Parse the options, apply ``--quick``, and configure torch."""
     args = options.parse_args(argv)
     if args.quick:
         args.layers, args.instructions, args.tokens, args.repeats = 2, 2, 16, 1
@@ -50,7 +50,7 @@ def parsed(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> argp
 
 
 def embedded_model(args: argparse.Namespace, **router_llm: object) -> ModelSAT:
-    """Model-SAT of the embedded backbones, or of tiny random ones for ``--quick``."""
+    """Return Model-SAT with the built-in backbones, or with tiny random ones for ``--quick``."""
     decoder, encoder = ("tiny:llama", "tiny:bert") if args.quick else ("smollm2-135m", "minilm")
     sizes = {"num_layers": args.layers, "max_instruction_tokens": args.tokens, "dtype": args.dtype}
     llm = RouterLLM(decoder, **sizes, **router_llm)  # type: ignore[arg-type]
@@ -58,22 +58,23 @@ def embedded_model(args: argparse.Namespace, **router_llm: object) -> ModelSAT:
 
 
 def zoo(size: int, tasks: int = 50) -> list[Capability]:
-    """Capabilities of M random candidates on the same core tasks."""
+    """Return capabilities of M random candidates on the same core tasks."""
     rng = np.random.default_rng(1)
-    about = [" ".join(rng.choice(WORDS, 5)) + f" {t}" for t in range(tasks)]
+    keywords = [" ".join(rng.choice(WORDS, 5)) + f" {t}" for t in range(tasks)]
     strength_MT = rng.normal(size=(size, tasks))
     return [
-        tuple(Result(f"{about[t]}: {s:+.2f}", about[t], s) for t, s in enumerate(row)) for row in strength_MT
+        Capability(tuple(Result(words, words, 0.5, 20, z) for words, z in zip(keywords, row, strict=True)))
+        for row in strength_MT.tolist()
     ]
 
 
 def fresh_texts(count: int, tokens: int) -> list[str]:
-    """Instructions that no cache has seen, of exactly so many tokens."""
+    """Return instructions of exactly ``tokens`` tokens that are in no cache."""
     return [" ".join(_RNG.choice(WORDS, tokens)) for _ in range(count)]
 
 
 def block(instructions: list[str], capabilities: list[Capability]) -> Block:
-    """A block with random outcomes."""
+    """Return a block with random outcomes."""
     B, C = len(instructions), len(capabilities)
     return Block(
         instructions,
@@ -92,13 +93,13 @@ def in_turns(
     clock: Callable[[], float] = time.process_time,
     warm_up: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of every case, measured A B C A B C, so that a slow minute of the machine meets them all.
+    """Measure the seconds of each case in the order A B C A B C, so that load affects all alike.
 
     Args:
-        cases: What to run, by name.
-        repeats: Measurements of each.
-        clock: CPU seconds of this process by default: what else runs on the machine counts least there.
-        warm_up: Runs of each before, not measured.
+        cases: Functions to run, by name.
+        repeats: Measurements of each case.
+        clock: Default: CPU seconds of this process, which depend least on other load on the machine.
+        warm_up: Runs of each case before measuring.
     """
     for case in list(cases.values()) * warm_up:
         case()
@@ -112,12 +113,12 @@ def in_turns(
 
 
 def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """The median of each case."""
+    """Return the median of each case."""
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], notes: str) -> None:
-    """Print a table and what it was measured on."""
+    """Print a table with notes on the measurement."""
     table = Table()
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
@@ -127,7 +128,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], n
 
 
 def machine(args: argparse.Namespace) -> str:
-    """Where and with what a figure was measured."""
+    """Describe model, software, and machine of a measurement."""
     model = "tiny random networks" if args.quick else f"SmolLM2-135M, first {args.layers} layers, and MiniLM"
     return (
         f"{model}; torch {torch.__version__}, {platform.machine()}, {args.threads} thread(s), {args.dtype}; "

@@ -1,4 +1,4 @@
-"""Peak memory of a pass against the size of the zoo: each in a process of its own (Linux and macOS)."""
+"""Measure the peak memory of a pass against the size of the zoo, each in its own process (Linux, macOS)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ SIZES = {"scoring": (1, 7, 29, 100, 1000), "training": (1, 7, 29, 100), "capabil
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
+    """Return the peak resident memory of this process so far, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def run(model: ModelSAT, todo: Block, training: bool) -> None:
+    """Run one pass."""
     if training:
         model.train().score(todo).square().mean().backward()
     else:
@@ -31,14 +32,14 @@ def run(model: ModelSAT, todo: Block, training: bool) -> None:
 
 
 def _child(model: ModelSAT, todo: Block, training: bool, pipe: object) -> None:
-    torch.set_num_threads(1)  # a forked process has none of its parent's
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
     before = peak_mb()
     run(model, todo, training)
     pipe.send(peak_mb() - before)  # type: ignore[attr-defined]
 
 
 def extra_mb(model: ModelSAT, todo: Block, training: bool) -> float:
-    """Memory that a pass takes at its peak beyond the loaded model, in MB."""
+    """Return the peak memory of a pass beyond the loaded model, in MB."""
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe()
     process = fork.Process(target=_child, args=(model, todo, training, there))
@@ -47,7 +48,9 @@ def extra_mb(model: ModelSAT, todo: Block, training: bool) -> float:
     try:
         return here.recv()
     except EOFError:
-        raise SystemExit(f"The pass died with exit code {process.exitcode}: out of memory?") from None
+        raise SystemExit(
+            f"The pass died with exit code {process.exitcode}; it may have run out of memory."
+        ) from None
     finally:
         process.join()
 
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         rows.append([size, *found])
     show(
-        "Memory of a pass at its peak, beyond the loaded model (MB)",
+        "Peak memory of a pass beyond the loaded model (MB)",
         ["M", "instruction_first, scoring", "training", "capability_first, scoring"],
         rows,
         f"{args.instructions} instructions of {args.tokens} tokens. {machine(args)}",

@@ -1,4 +1,4 @@
-"""Tokens of a block that are padding, bucketed by bytes and by the router LLM's tokens."""
+"""Measure the share of padding in blocks, bucketed by bytes and by tokens of the router LLM."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from satlight.modules import RouterLLM
 
 
 def waste(tokens_R: np.ndarray, blocks: list[np.ndarray]) -> str:
-    """Share of padding when every block is as wide as its longest instruction."""
+    """Return the share of padding if each block is as wide as its longest instruction."""
     padded = sum(len(rows) * tokens_R[rows].max() for rows in blocks)
     return f"{100 * (1 - sum(tokens_R[rows].sum() for rows in blocks) / padded):.1f} %"
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"Padding of {len(tokens_R)} training instructions of {view.records.name}",
         ["", *(f"by {key}" for key in keys)],
         rows,
-        f"Prompt included ({around} tokens), cut at {args.tokens}; mean {tokens_R.mean():.0f} tokens.",
+        f"Prompt included ({around} tokens), truncated at {args.tokens}; mean {tokens_R.mean():.0f} tokens.",
     )
 
 

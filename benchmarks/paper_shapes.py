@@ -1,4 +1,4 @@
-"""The paper's shapes on a GPU: a 3.8B router LLM, instructions of 256 tokens, 5 and 60 candidates.
+"""Measure the paper's shapes on a GPU: a 3.8B router LLM, instructions of 256 tokens, 5 and 60 candidates.
 
 Random weights take the same time as trained ones. ``--tiny`` runs the script on a CPU, to test it.
 """
@@ -22,7 +22,7 @@ PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L
 
 
 def router(tiny: bool, order: str, tokens: int, device: str) -> RouterLLM:
-    """A RouterLLM with a random decoder of Phi-3-mini's shape in place of the tiny one."""
+    """Return a RouterLLM with a random decoder of Phi-3-mini's shape in place of the tiny one."""
     llm = RouterLLM("tiny:llama", order=order, max_instruction_tokens=tokens)  # type: ignore[arg-type]
     if tiny:
         config = LlamaConfig(
@@ -38,14 +38,15 @@ def router(tiny: bool, order: str, tokens: int, device: str) -> RouterLLM:
     return llm.to(device)
 
 
-def synchronised() -> float:
-    """Wall-clock seconds when everything asked for so far is done."""
+def synchronized() -> float:
+    """Return wall-clock seconds after all queued work is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peak(args: argparse.Namespace) -> float | None:
+    """Return the bf16 peak of the GPU in FLOP/s; None if unknown."""
     if args.peak_tflops is not None:
         return args.peak_tflops * 1e12
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
@@ -53,7 +54,7 @@ def peak(args: argparse.Namespace) -> float | None:
 
 
 def measure(args: argparse.Namespace, order: str, device: str) -> list[list[str]]:
-    """One row per zoo size: ms per decision, training tokens per second, fractions of the peak."""
+    """Return one row per zoo size: ms per decision, training tokens per second, fractions of the peak."""
     llm, best = router(args.tiny, order, args.tokens, device), peak(args)
     weights = sum(p.numel() for p in llm.backbone.layers.parameters())
     rows = []
@@ -72,11 +73,11 @@ def measure(args: argparse.Namespace, order: str, device: str) -> list[list[str]
             forward(args.instructions).square().mean().backward()
             llm.zero_grad(set_to_none=True)
 
-        decision = medians(in_turns({"": decide}, args.repeats, synchronised))[""]
-        training = medians(in_turns({"": step}, args.repeats, synchronised))[""]
+        decision = medians(in_turns({"": decide}, args.repeats, synchronized))[""]
+        training = medians(in_turns({"": step}, args.repeats, synchronized))[""]
         prefix = llm.embed_instructions(fresh_texts(1, args.tokens))[0].shape[1]
         tokens = prefix + size if order == "instruction_first" else size * (prefix + 1)
-        # 2 FLOPs a weight and token forward, 4 backward; attention is left out.
+        # 2 FLOPs per weight and token forward, 4 backward; attention is not counted.
         fractions = [
             "unknown" if best is None else f"{100 * flops / seconds / best:.1f} %"
             for flops, seconds in (
@@ -98,13 +99,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--candidates", type=int, nargs="+", default=[5, 60], help="M")
     options.add_argument("--instructions", type=int, default=4, help="B of a training step")
     options.add_argument("--repeats", type=int, default=10)
-    options.add_argument("--peak-tflops", type=float, help="bf16 peak of the GPU, where it is not known")
+    options.add_argument(
+        "--peak-tflops", type=float, help="bf16 peak of the GPU, if not in the built-in list"
+    )
     options.add_argument("--orders", nargs="+", default=["instruction_first", "capability_first"])
     args = options.parse_args(argv)
     if not args.tiny and not torch.cuda.is_available():
         raise SystemExit(
-            "paper_shapes.py needs a GPU with about 40 GB for a 3.8B model, and torch sees none. "
-            "`--tiny` tests the script on a CPU; its figures mean nothing."
+            "paper_shapes.py needs a GPU with about 40 GB for a 3.8B model, and torch finds none. "
+            "`--tiny` tests the script on a CPU; its figures are meaningless."
         )
     if args.tiny:
         args.tokens, args.repeats, args.instructions = 16, 1, 2

@@ -1,8 +1,8 @@
-"""Cells per second of a block against the straightforward way: one sequence per pair.
+"""Compare the cells per second of a block with the straightforward way: one sequence per pair.
 
-The per-pair implementation is the same model with the same weights: every (instruction, candidate) as
-[e_c, e_x, e_p], padded to a fixed length, through a decoder with its full vocabulary head. Its cost is linear
-in pairs, so a few are measured.
+The per-pair implementation is the same model with the same weights: each (instruction, candidate) pair as
+[e_c, e_x, e_p], padded to a fixed length, through a decoder with its full vocabulary head. Its cost is
+linear in the number of pairs, so only a few are measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from common import block, embedded_model, fresh_texts, in_turns, machine, medians, parsed, parser, show, zoo
 from torch import Tensor
 
-from satlight.backbones.loading import yes_no_token_ids
+from satlight.backbones.head_rows import yes_no_token_ids
 from satlight.modules import ModelSAT
 from satlight.types import Capability
 
@@ -23,14 +23,14 @@ from satlight.types import Capability
 def per_pair_scores(
     model: ModelSAT, texts: list[str], capabilities: list[Capability], length: int, whole_head: bool
 ) -> Tensor:
-    """Scores of the pairs (text i, capability i), float (pairs,).
+    """Return the scores of the pairs (text i, capability i), float (pairs,).
 
     Args:
-        model: Its parts are used as they are.
-        texts: One per pair.
-        capabilities: One per pair.
-        length: Tokens that every sequence is padded to.
-        whole_head: Logits at every position, as a causal LM returns them; False = at the last token only.
+        model: Model whose parts are used unchanged.
+        texts: Instructions, one per pair.
+        capabilities: Capabilities, one per pair.
+        length: Padded length of each sequence, in tokens.
+        whole_head: True computes logits at every position, as a causal LM does; False at the last token only.
     """
     llm = model.router_llm
     prefix, mask = llm.embed_instructions(texts)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for size in (7, 29):
         forwards[f"block, M = {size}"] = partial(scores, size)
         cells[f"block, M = {size}"] = args.instructions * size
-    model.encoder.requires_grad_(False)  # its cost is the same either way and is not what is compared
+    model.encoder.requires_grad_(False)  # its cost is the same in both cases and is not compared
     cases = {
         f"{kind.__name__} {name}": partial(kind, forward)
         for kind in (scoring, training)
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ["", "scoring", "block of 7 over it", "of 29", "training", "block of 7 over it", "of 29"],
         rows,
         f"Instructions of {args.tokens} tokens; fixed length: room for {args.length}. A training cell is "
-        f"forward and backward, without the optimiser. Blocks of {args.instructions}. {machine(args)}",
+        f"forward and backward, without the optimizer. Blocks of {args.instructions}. {machine(args)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""How long `Router.route` takes for one instruction and for a batch, beside a MiniLM kNN vote."""
+"""Compare the time of `Router.route` for one instruction and for a batch with a MiniLM kNN vote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--candidates", type=int, default=29, help="M")
     options.add_argument("--candidate-layers", type=int, default=1, help="of the second router")
     options.add_argument("--rows", type=int, default=7000, help="instructions in the index")
-    options.add_argument("--neighbours", type=int, default=20, help="k")
+    options.add_argument("--neighbors", type=int, default=20, help="k")
     options.set_defaults(repeats=50)
     args = parsed(options, argv)
     names = [Candidate(f"candidate-{m}") for m in range(args.candidates)]
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
     }
     encoder = routers["route"].module.encoder
-    # Searching a flat index takes the same time whatever its vectors are.
+    # The time to search a flat index does not depend on its vectors.
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(args.rows, encoder.output_size)).astype(np.float32)
     faiss.normalize_L2(vectors)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     @torch.inference_mode()
     def vote(texts: list[str]) -> np.ndarray:
-        _, near = index.search(encoder.embed(texts).numpy(), min(args.neighbours, args.rows))
+        _, near = index.search(encoder.embed(texts).numpy(), min(args.neighbors, args.rows))
         return outcomes[near].mean(axis=1).argmax(axis=1)
 
     ways: dict[str, Callable[[list[str]], object]] = {name: router.route for name, router in routers.items()}
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"batch of {args.instructions}: per CPU s",
         ],
         rows,
-        f"kNN: flat faiss index of {args.rows} rows, k = {args.neighbours}. {machine(args)}",
+        f"kNN: flat faiss index of {args.rows} rows, k = {args.neighbors}. {machine(args)}",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a pass costs against the size of the zoo, in both reading orders."""
+"""Measure the cost of a pass against the size of the zoo, in both reading orders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ SIZES = (1, 7, 29, 100, 1000)
 
 @torch.inference_mode()
 def score(model: ModelSAT, instructions: int, tokens: int, capabilities: list) -> None:
+    """Score one block of new instructions."""
     model.score(block(fresh_texts(instructions, tokens), capabilities))
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     for model in models.values():
         with torch.inference_mode():
-            model.embed_capabilities(capabilities)  # cached from here on, as in use
+            model.embed_capabilities(capabilities)  # cached from here on, as in deployment
     cases: dict[str, Callable[[], object]] = {}
     for name, model in models.items():
         pair = 0.0

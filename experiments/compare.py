@@ -1,14 +1,13 @@
-"""Trained routers against baselines and a best-of-group control, paired by instruction.
+"""Compare trained routers with baselines and a best-of-group control, paired by instruction.
 
     lightning predict -c experiments/routerdc/config.yaml --name routerdc_0 --data.seed 0  # and 1, 2
     python experiments/compare.py experiments/routerdc/config.yaml runs/routerdc_{0,1,2}/1/scores.parquet
 
-The i-th file is the router of seed i. Baselines (MiniLM kNN unless named) are fitted anew for each seed, on
-its train and validation rows. ``--best_of COLUMN`` adds the candidate that is best on train within each value
-of a column of the instructions, which is told that value. With several routers, the one that chooses by
-their mean score stands in the table too, as ``ensemble``. Prints accuracy in percent, mean over seeds, and
-the difference router − other with its 95 % interval: bootstrap over instructions, within datasets, of the
-mean over seeds.
+The i-th file is the router of seed i. Baselines (default: MiniLM kNN) are fitted separately for each seed
+on its train and validation rows. ``--best_of COLUMN`` adds the candidate that is best on train within each
+value of a column of the instructions; this control knows the value. With several routers, ``ensemble``
+chooses by their mean score. Prints accuracy in percent, mean over seeds, and the difference router − other
+with its 95 % interval: bootstrap over instructions, within datasets, of the mean over seeds.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ OPTIONS = ("records", "score_column", "candidates", "datasets", "train_datasets"
 
 
 def choices(config: dict, seed: int, path: str, baselines: list[str], best_of: str | None) -> tuple:
-    """Test records of a seed; by method, the outcome of its choice on every row and whether it is known."""
+    """Return the test records and, by method, the outcome of its choice per row and whether it is known."""
     options = {key: config[key] for key in OPTIONS if key in config}
     data = CapabilityInstructionDataModule(**options, seed=seed)
     data.setup("test")

@@ -1,14 +1,14 @@
-"""Several seeds of one experiment as one table.
+"""Summarize several seeds of one experiment in one table.
 
     python experiments/summarize.py runs/routerdc_*/1/results.json
 
 Per dataset and group: routed accuracy, mean over seeds, with half its 95 % interval over seeds (Student t),
-and the controls, which are means over the seeds' train splits. Accuracies in percent.
+and the controls, which are means over the train splits of the seeds. Accuracies in percent.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from statistics import mean
 
 from satlight.evaluation import RoutingResults
@@ -18,10 +18,14 @@ from satlight.metrics.seeds import seed_interval
 CONTROLS = ("random", "best_single", "dataset_best", "task_best", *TEXT_CONTROLS, "dataset_oracle", "oracle")
 
 
-def main(paths: list[str]) -> None:
-    runs = [RoutingResults.load(path) for path in paths]
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", help="results.json of each seed")
+    runs = [RoutingResults.load(path) for path in parser.parse_args().results]
     if len({run.data["name"] for run in runs}) != 1:
-        raise SystemExit("the results are of different data")
+        raise SystemExit("The results are of different data; pass results of one experiment.")
     extra = [
         key for key in ("bayes_optimal", "reachable_gap_closed") if key in next(iter(runs[0].groups.values()))
     ]
@@ -45,4 +49,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,7 +1,9 @@
-"""The documentation and the shipped YAML files say what is so. Nothing is trained or downloaded."""
+"""Check the documentation and the shipped YAML files against the code. Nothing is trained or downloaded."""
 
 import argparse
+import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -15,14 +17,16 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = [
-    ROOT / "README.md",
-    *(ROOT / part / "README.md" for part in ("benchmarks", "configs")),
+    *(ROOT / page for page in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "configs/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "experiments").rglob("*.md")),
 ]
+SCRIPTS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").glob("[!c]*.py")])
+NOT_WRAPPED = ("results.md", "bench.md")  # results.md is generated
 YAMLS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "experiments").rglob("*.yaml")])
 TRAINING = ("fit", "validate", "test", "predict")
 FULL = ["-c", "configs/full.yaml"]
-# Where a part of a config goes, by its folder under configs/.
+# The option that takes a part, by the folder of the part under configs/.
 PART_OPTIONS = {
     "encoder": "--model.encoder",
     "router_llm": "--model.router_llm",
@@ -39,19 +43,30 @@ def name(path: Path) -> str:
 each_doc = pytest.mark.parametrize("doc", DOCS, ids=name)
 
 
-# -- what a page mentions ----------------------------------------------------------------------------------
+# -- pages -------------------------------------------------------------------------------------------------
+
+
+def blocks(page: str, *languages: str) -> list[str]:
+    """Return the fenced code blocks of a Markdown page, of the given languages if any."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", page, flags=re.DOTALL | re.MULTILINE)
+    return [code for _, language, code in found if not languages or language in languages]
+
+
+def prose(page: str) -> str:
+    """Return a Markdown page without its fenced code blocks."""
+    return re.sub(r"^( *)```\w*\n.*?^\1```$", "", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(page: str) -> set[str]:
-    """Anchors of the headings of a Markdown page, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), flags=re.MULTILINE)
+    """Return the anchors of the headings of a Markdown page, as code hosts create them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @each_doc
-def test_links_lead_somewhere(doc: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", doc.read_text(encoding="utf-8")):
-        if target.startswith("http"):
+def test_internal_links_and_anchors_resolve(doc: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(doc.read_text(encoding="utf-8"))):
+        if "://" in target:
             continue
         path, _, anchor = target.partition("#")
         page = doc.parent / path if path else doc
@@ -61,9 +76,28 @@ def test_links_lead_somewhere(doc: Path) -> None:
 
 
 @each_doc
+def test_prose_is_wrapped(doc: Path) -> None:
+    if doc.name in NOT_WRAPPED:
+        return
+    for line in prose(doc.read_text(encoding="utf-8")).splitlines():
+        table_or_code = line.startswith(("|", "    "))
+        assert table_or_code or len(line) <= 120, f"{name(doc)}: {line[:60]}"
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r": (\w+\.md)", navigation)) == set()
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert [page for page in pages if f"({page})" not in index] == []
+
+
+@each_doc
 def test_paths_exist(doc: Path) -> None:
     text = doc.read_text(encoding="utf-8")
-    for path in re.findall(r"(?<![\w/-])((?:satlight|configs|docs|tests|experiments)/[\w./*-]*)", text):
+    for path in re.findall(
+        r"(?<![\w/-])((?:satlight|configs|docs|tests|experiments|benchmarks)/[\w./*-]*)", text
+    ):
         assert list(ROOT.glob(path.rstrip("./"))), f"{name(doc)} mentions {path}"
 
 
@@ -99,12 +133,12 @@ def test_every_yaml_is_in_the_table() -> None:
 
 
 class _BuiltError(Exception):
-    """Carries the parser out of the constructor."""
+    """Carry the parser out of the constructor."""
 
 
 @pytest.fixture(scope="module")
 def training_parser() -> Any:
-    """The parser of fit, validate, test and predict, as SatlightCLI builds it."""
+    """Return the parser of fit, validate, test, and predict, as SatlightCLI builds it."""
     from satlight.cli.main import import_torchmetrics_alone
 
     import_torchmetrics_alone()
@@ -123,84 +157,94 @@ def training_parser() -> Any:
 def parse(
     training_parser: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., None]:
-    """Parse the words of a command in the root of the repository; fails the test where that fails."""
+    """Return a function that parses a command in the root of the repository and fails the test on errors."""
     from satlight.cli.main import build_parser
 
     monkeypatch.chdir(ROOT)
 
-    def parse(words: list[str], complete: bool = True) -> None:
-        parser: argparse.ArgumentParser = training_parser if words[0] in TRAINING else build_parser()
+    def parse(argv: list[str], complete: bool = True) -> None:
+        parser: argparse.ArgumentParser = training_parser if argv[0] in TRAINING else build_parser()
         try:
-            parser.parse_args(words)
+            parser.parse_args(argv)
         except SystemExit as stop:
             message = capsys.readouterr().err.partition("error:")[2]
             unfinished = "arguments are required" in message or "expected one argument" in message
             if stop.code and (complete or not unfinished):
-                pytest.fail(f"{shlex.join(words)}: {message}")
+                pytest.fail(f"{shlex.join(argv)}: {message}")
 
     return parse
 
 
-def words_of(line: str) -> list[str]:
-    """Words behind `lightning` or `satlight`, with real names in place of those a page stands in for."""
+PROGRAM = r"(?:lightning|satlight|python -m satlight) +"
+SCRIPT = r"python +((?:experiments|benchmarks)/\S+\.py)(.*)"
+
+
+def argv_of(line: str) -> list[str]:
+    """Return the arguments of a documented command, with real names in place of placeholders."""
     line = line.replace("FORMAT", "csv").replace("runs/full/1/config.yaml", "configs/full.yaml")
     if " [--" in line:  # a synopsis
         line = re.sub(r"[][]", "", line)
     return shlex.split(line, comments=True)
 
 
-def commands(path: Path) -> Iterator[tuple[list[str], bool]]:
-    """Commands of a file, each with whether it is complete (not so in running text)."""
+def command_lines(path: Path) -> list[str]:
+    """Return the lines of the code blocks of a page, or of the docstring of a script."""
     text = path.read_text(encoding="utf-8")
-    program = r"(?:lightning|satlight|python -m satlight) +"
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    found = blocks(text, "", "bash") + re.findall(r"(?:^    .+\n?)+", prose(text), flags=re.MULTILINE)
+    return [line.strip() for block in found for line in block.replace("\\\n", " ").splitlines()]
+
+
+def commands(path: Path) -> Iterator[tuple[list[str], bool]]:
+    """Yield the commands of a file, each with whether it is complete (inline commands may not be)."""
     if path.suffix == ".yaml":
         verbs = "|".join((*TRAINING, "route", "export", "weights", "data", "bench"))
-        for command in re.findall(rf"#.*?{program}((?:{verbs})\b[^;\n]*)", text):
-            yield words_of(command), True
+        for command in re.findall(rf"#.*?{PROGRAM}((?:{verbs})\b[^;\n]*)", path.read_text(encoding="utf-8")):
+            yield argv_of(command), True
         return
-    fenced = re.findall(r"```(?:bash)?\n(.+?)```", text, flags=re.DOTALL)
-    for line in [line for block in fenced for line in block.splitlines()] + re.findall(
-        r"^    (.+)$", text, flags=re.MULTILINE
-    ):
-        if match := re.match(rf"(?:\w+=\S+ )*{program}(.+)", line):
-            yield words_of(match[1]), True
-    for command in re.findall(rf"`(?:\w+=\S+ )*{program}([a-z][^`\n]*)`", text):
-        if "…" not in command and "VERB" not in command:
-            yield words_of(command), False
+    for line in command_lines(path):
+        if match := re.match(rf"(?:\w+=\S+ )*{PROGRAM}(.+)", line):
+            yield argv_of(match[1]), True
+    if path.suffix == ".md":
+        text = path.read_text(encoding="utf-8")
+        for command in re.findall(rf"`(?:\w+=\S+ )*{PROGRAM}([a-z][^`\n]*)`", text):
+            if "…" not in command and "VERB" not in command:
+                yield argv_of(command), False
 
 
 def as_command(path: Path) -> list[str]:
-    """The words of a `fit` that uses the YAML file."""
+    """Return the arguments of a command that uses the YAML file."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "methods" in content:
         return ["bench", name(path)]
     if path.parent.name == "sweeps":
-        words = [word for word in content["command"][2:] if not word.startswith("${")]
-        return words + [f"--{key}={spec['values'][0]}" for key, spec in content["parameters"].items()]
+        argv = [word for word in content["command"][2:] if not word.startswith("${")]
+        return argv + [f"--{key}={spec['values'][0]}" for key, spec in content["parameters"].items()]
     if {"trainer", "model", "data"} <= content.keys():
         return ["fit", "-c", name(path)]
     if content.keys() <= {"trainer", "model", "data"}:
         return ["fit", *FULL, "-c", name(path)]
-    assert path.parent.name in PART_OPTIONS, f"{name(path)}: say in PART_OPTIONS where such a part goes"
+    assert path.parent.name in PART_OPTIONS, f"{name(path)}: add its folder to PART_OPTIONS"
     assert "class_path" in content or path.parent.name == "zoo", f"{name(path)} needs a class_path"
     return ["fit", *FULL, PART_OPTIONS[path.parent.name], name(path)]
 
 
 def all_commands() -> dict[str, tuple[list[str], bool]]:
-    """Every documented command and every YAML file in use, once."""
+    """Return every documented command, and a command for every YAML file, without duplicates."""
     found = [(as_command(path), True) for path in YAMLS]
-    found += [pair for path in [*DOCS, *YAMLS] for pair in commands(path)]
-    # The table of parts shows the option alone; it goes behind a full config.
+    found += [pair for path in [*DOCS, *YAMLS, *SCRIPTS] for pair in commands(path)]
+    # The table of parts shows the option alone, to be added to a full config.
     for option in re.findall(r"`(--[\w.]+ configs/[^`]+)`", (ROOT / "configs" / "README.md").read_text()):
         found.append((["fit", *FULL, *shlex.split(option)], True))
-    return {shlex.join(words): (words, complete) for words, complete in reversed(found)}
+    return {shlex.join(argv): (argv, complete) for argv, complete in reversed(found)}
 
 
 COMMANDS = all_commands()
 
 
 def test_commands_are_found() -> None:
-    verbs = {words[0] for words, complete in COMMANDS.values() if complete}
+    verbs = {argv[0] for argv, complete in COMMANDS.values() if complete}
     others = {"validate", "predict", "weights", "export", "export-arena"}
     assert verbs == {"fit", "test", "route", "data", "bench"} | verbs & others
     assert len(COMMANDS) > len(YAMLS) + 20
@@ -208,13 +252,13 @@ def test_commands_are_found() -> None:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The Python of docs/add_a_component.md as the module `mine` that the page talks of."""
+    """Return the Python code of docs/add_a_component.md as the module `mine`."""
     page = (ROOT / "docs" / "add_a_component.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.+?)```", page, flags=re.DOTALL)
-    assert blocks
-    assert all(block.count("\n") <= 20 for block in blocks)
+    parts = blocks(page, "python")
+    assert parts
+    assert all(part.count("\n") <= 21 for part in parts)
     folder = tmp_path_factory.mktemp("examples")
-    (folder / "mine.py").write_text("\n\n".join(blocks), encoding="utf-8")
+    (folder / "mine.py").write_text("\n\n".join(parts), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         yield importlib.import_module("mine")
@@ -223,21 +267,80 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_and_yaml_files_parse(command: str, parse: Callable, examples: Any) -> None:
-    words, complete = COMMANDS[command]
-    parse(words, complete)
+    argv, complete = COMMANDS[command]
+    parse(argv, complete)
 
 
-def test_shell_blocks_of_the_readme_hold_known_programs() -> None:
-    blocks = re.findall(
-        r"```bash\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
-    )
-    programs = {line.split()[0] for block in blocks for line in block.splitlines() if line.strip()}
-    assert programs == {"pip", "pytest", "lightning", "satlight", "wandb"}
+# -- scripts -----------------------------------------------------------------------------------------------
 
 
-def test_python_of_the_pages_compiles() -> None:
+class _ParsedError(Exception):
+    """Stop a script after its arguments have been parsed."""
+
+
+@pytest.fixture
+def parse_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, list[str]], None]:
+    """Return a function that runs a script up to and including the parsing of its arguments."""
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> NoReturn:
+        parse_args(self, args, namespace)
+        raise _ParsedError
+
+    def parse(path: Path, argv: list[str]) -> None:
+        monkeypatch.syspath_prepend(str(path.parent))
+        monkeypatch.setattr(sys, "argv", [str(path), *argv])
+        spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        module.main()
+
+    yield parse
+    sys.modules.pop("common", None)  # shared code of the benchmarks
+
+
+def script_commands() -> list[tuple[str, str]]:
+    """Return the path and the arguments of every documented call of a script."""
+    lines = [line for path in [*DOCS, *SCRIPTS] for line in command_lines(path)]
+    return sorted({(match[1], match[2].strip()) for line in lines if (match := re.match(SCRIPT, line))})
+
+
+@pytest.mark.parametrize(("script", "arguments"), script_commands())
+def test_documented_script_calls_parse(script: str, arguments: str, parse_script: Callable) -> None:
+    with pytest.raises(_ParsedError):
+        parse_script(ROOT / script, argv_of(arguments))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_scripts_print_help(script: Path, parse_script: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_script(script, ["--help"])
+    assert not stop.value.code
+    assert "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_scripts_use_public_names_only(script: Path) -> None:
+    assert re.findall(r"\._[a-z]\w*|import _[a-z]\w*", script.read_text(encoding="utf-8")) == []
+
+
+# -- code blocks -------------------------------------------------------------------------------------------
+
+
+def test_shell_blocks_contain_known_programs() -> None:
+    known = {"pip", "pytest", "ruff", "mypy", "mkdocs", "python", "source", "lightning", "satlight", "wandb"}
     for doc in DOCS:
-        for block in re.findall(r"```python\n(.+?)```", doc.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for block in blocks(doc.read_text(encoding="utf-8"), "bash"):
+            lines = block.replace("\\\n", " ").splitlines()
+            assert {line.split()[0] for line in lines if line.strip()} <= known, name(doc)
+
+
+def test_python_blocks_compile() -> None:
+    for doc in DOCS:
+        for block in blocks(doc.read_text(encoding="utf-8"), "python"):
             compile(block, name(doc), "exec")
 
 

@@ -1,11 +1,12 @@
-"""The table and the plot of an ablation bench: every variant against the base, paired by instruction.
+"""Print and plot the result of an ablation bench: each variant against the base, paired by instruction.
 
     satlight bench experiments/ablations/mmlu_pro.yaml
     python experiments/ablations/table.py experiments/ablations/mmlu_pro.yaml --plot mmlu_pro.png
 
-Validation rows are what choices are made on: each trained router scores them once more (kept beside its
-run). Test figures are macro means over a group's datasets. Intervals are 95 %, bootstrap over instructions
-within datasets, of the difference to the first method of the bench; with several seeds, of their mean.
+Choices are made on validation rows: each trained router scores them once, and the scores are kept in its
+run folder. Test figures are macro means over the datasets of a group. Intervals are 95 % bootstrap
+intervals over instructions within datasets of the difference to the first method of the bench; with several
+seeds, of the mean difference.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ BATCH = 256
 
 
 def validation_outcomes(cell: Cell, output: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Outcomes of a trained router's choices on the validation rows, and the datasets of the rows."""
+    """Return the outcomes of a router's choices on the validation rows, and the datasets of the rows."""
     run = sorted((output / "runs" / cell.key).glob("*/router"))[-1].parent
     records = PerformanceRecords.open(output / "problems" / cell.problem.key)
-    learnt, _ = split_up(records, cell.problem.train_datasets)
-    rows = learnt.rows(learnt.splits == "validation")
+    learning, _ = split_up(records, cell.problem.train_datasets)
+    rows = learning.rows(learning.splits == "validation")
     kept = run / "validation.npy"
     if not kept.is_file():
         router = Router.from_pretrained(run / "router")
         encoder = router.module.encoder
-        encoder._store = Embedder("minilm").store  # frozen in both experiments, so what is on disk holds
+        encoder.store = Embedder("minilm").store  # frozen in both experiments, so cached vectors are valid
         texts = rows.texts
         scores = [
             router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC
@@ -54,7 +55,7 @@ def validation_outcomes(cell: Cell, output: Path) -> tuple[np.ndarray, np.ndarra
 
 
 def against(mine: np.ndarray, base: np.ndarray, groups: np.ndarray | None) -> list[float]:
-    """Mean, and the difference to the base with its bounds, in percent; macro where groups are given."""
+    """Return mean, difference to the base, and its bounds, in percent; macro means if groups are given."""
     known = np.isfinite(mine) & np.isfinite(base)
     code = (
         np.zeros(len(mine), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -66,7 +67,7 @@ def against(mine: np.ndarray, base: np.ndarray, groups: np.ndarray | None) -> li
 
 
 def lines(path: str) -> tuple[list[str], dict[str, dict[str, list[float]]]]:
-    """Columns, and for every variant the figures of :func:`against` in each."""
+    """Return the columns, and for each variant the figures of :func:`against` in each column."""
     config = load_config(path)
     output = Path(config.output)
     found: dict[str, dict[str, list[np.ndarray]]] = {}
@@ -93,7 +94,7 @@ def lines(path: str) -> tuple[list[str], dict[str, dict[str, list[float]]]]:
     table = {}
     for method, own in found.items():
         seeds = min(len(own["validation"]), len(found[base]["validation"]))
-        # Validation rows differ between seeds, so those of all seeds are joined; test rows are the same.
+        # Validation rows differ between seeds and are concatenated; test rows are the same and are averaged.
         table[method] = {
             name: against(*(_over(found[m][name][:seeds], name) for m in (method, base)), datasets.get(name))
             for name in columns
@@ -106,7 +107,7 @@ def _over(outcomes: list[np.ndarray], column: str) -> np.ndarray:
 
 
 def plot(columns: list[str], table: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Differences to the base with their intervals, one panel per column."""
+    """Plot the differences to the base with their intervals, one panel per column."""
     from matplotlib.figure import Figure
 
     names = [name for name in table if any(table[name][column][1] for column in columns)]

@@ -1,17 +1,17 @@
-"""What can be read off an instruction at all? Closed-form routers, cross-validated on train rows.
+"""Measure closed-form routers, cross-validated on train rows: what can be predicted from an instruction?
 
     python experiments/limits/limits.py data/mmlu_pro --column category --task_prior 58 --candidates ...
     python experiments/limits/limits.py data/routerdc --score_column correct --datasets mmlu gsm8k ...
 
-Told: the candidate with the best mean on the instruction's dataset, on its group (``--column``) or on its
-task, whose mean is shrunk as in ``data.targets.task_prior``. Named: the task read off MiniLM's vector by
-logistic regression, task means weighed by its probabilities. Linear: ridge regression on the same vectors,
-of outcomes, or of outcomes shrunk toward task means by 0.9. Prior + residual: what was named, plus a ridge
-regression of what is left of the outcomes after the task's mean.
+Told: the candidate with the best mean on the instruction's dataset, its group (``--column``), or its task,
+whose mean is shrunk as in ``data.targets.task_prior``. Named: the task is predicted from MiniLM's vector by
+logistic regression; task means are weighted by its probabilities. Linear: ridge regression on the same
+vectors, of outcomes or of outcomes shrunk toward task means by 0.9. Named + residual: the named prediction
+plus a ridge regression of the residual outcomes after subtracting the mean of the task.
 
 Prints the routed accuracy in percent, macro mean over datasets, of five folds, with the 95 % interval over
-three repetitions. With ``--test GROUP=DATASET,...`` everything is fitted on all train rows once and judged on
-the test rows of each group as well.
+three repetitions. With ``--test GROUP=DATASET,...`` all routers are also fitted once on all train rows and
+evaluated on the test rows of each group.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REPETITIONS, FOLDS = 3, 5
 def routers(
     records: PerformanceRecords, vectors: np.ndarray, learn: np.ndarray, prior: float, column: str | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and scores (N, M) on all rows of every router, learnt on the rows ``learn`` alone."""
+    """Yield name and scores (N, M) on all rows of each router, fitted on the rows ``learn`` only."""
     outcomes = np.asarray(records.outcomes, dtype=np.float64)
     known = np.asarray(records.known) & learn[:, None]
     tasks = task_keys(records)
@@ -60,7 +60,7 @@ def routers(
     yield "named from the text", named
 
     def linear(target: np.ndarray, penalty: float) -> np.ndarray:
-        filled = np.where(known, target, task)  # an unknown outcome is no outcome: its task's mean
+        filled = np.where(known, target, task)  # unknown outcomes are replaced by the mean of their task
         return Ridge(penalty).fit(vectors[learn], filled[learn]).predict(vectors)
 
     yield "linear on outcomes", linear(outcomes, 10.0)
@@ -71,7 +71,7 @@ def routers(
 
 
 def accuracy(records: PerformanceRecords, scores: np.ndarray, judged: np.ndarray) -> float:
-    """Macro mean over datasets of the routed outcome on the rows ``judged``, in percent."""
+    """Return the macro mean over datasets of the routed outcome on the rows ``judged``, in percent."""
     rows, choice = np.arange(len(scores)), scores.argmax(axis=1)
     outcome, known = np.asarray(records.outcomes)[rows, choice], np.asarray(records.known)[rows, choice]
     parts = [judged & known & (records.datasets == name) for name in np.unique(records.datasets[judged])]
@@ -84,14 +84,14 @@ def main() -> None:
     )
     parser.add_argument("records")
     parser.add_argument("--score_column", default="score")
-    parser.add_argument("--datasets", nargs="+", help="datasets to learn from; all if not given")
+    parser.add_argument("--datasets", nargs="+", help="datasets to learn from; default: all")
     parser.add_argument("--candidates", nargs="+")
     parser.add_argument("--task_prior", type=float, default=20.0)
-    parser.add_argument("--column", help="a column of the instructions that may be told")
+    parser.add_argument("--column", help="a column of the instructions that a router is told")
     parser.add_argument("--test", nargs="+", default=[], metavar="GROUP=DATASET,...")
     args = parser.parse_args()
     everything = open_records(args.records, score_column=args.score_column, candidates=args.candidates)
-    # A train row with the text of a test row is no train row.
+    # Train rows with the text of a test row are dropped.
     everything = everything.with_splits(split_records(everything, validation_fraction=0.0))
     fitting = everything.splits == "train"
     if args.datasets:
@@ -120,7 +120,7 @@ def main() -> None:
         ):
             test = records.splits == "test"
             tests[name] = [
-                # Nobody learnt the mean of a dataset that was not in training.
+                # The mean of a dataset that was not in training is unknown.
                 float("nan")
                 if name.startswith("told") and set(records.datasets[test & rows[kept]]) - set(train.datasets)
                 else accuracy(records, score, test & rows[kept])

@@ -1,10 +1,10 @@
-"""What RouterDC's loss gives on a frozen text tower, and on a tower that is told the dataset.
+"""Measure RouterDC's loss on a frozen text tower and on a tower that is told the dataset.
 
     python experiments/routerdc_baseline/tower.py data/routerdc
 
-Trains the baseline ``routerdc`` with its own grid, chosen on each seed's validation rows, once on MiniLM's
-vectors and once on vectors that say which dataset a text is from and nothing else (in domain only, since it
-learns nothing of other datasets). Prints routed accuracy on test in percent per dataset and the macro means.
+Trains the baseline ``routerdc`` with its own grid, selected on each seed's validation rows, once on MiniLM
+vectors and once on vectors that encode only the dataset of a text (in domain only, because it learns
+nothing about other datasets). Prints routed accuracy on test in percent per dataset and the macro means.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OUT_OF_DOMAIN = ["math_prealgebra", "mbpp", "ceval"]
 
 
 def told(records: PerformanceRecords) -> Callable[[Sequence[str]], np.ndarray]:
-    """An embedder that knows the dataset of every text."""
+    """Return an embedder that encodes the dataset of each text."""
     number = {text: IN_DOMAIN.index(name) for text, name in zip(records.texts, records.datasets, strict=True)}
     return lambda texts: np.eye(len(IN_DOMAIN), dtype=np.float32)[[number[text] for text in texts]]
 
@@ -32,7 +32,7 @@ def told(records: PerformanceRecords) -> Callable[[Sequence[str]], np.ndarray]:
 def measure(
     tower: str, records: PerformanceRecords, embed: Callable[[Sequence[str]], np.ndarray], seed: int
 ) -> None:
-    """Train and test one router and print its line."""
+    """Train and test one router and print its row."""
     split = records.with_splits(split_records(records, seed=seed))
     router = build("routerdc", seed=seed).fit(split.filter(splits=["train", "validation"]), embed)
     test = split.filter(splits="test")

@@ -1,13 +1,13 @@
-"""What the table of the unseen bench leaves out: validation rows, and one method against the others.
+"""Extend the table of the unseen bench by validation rows and paired differences of one method to the others.
 
     satlight bench experiments/unseen/mmlu_pro.yaml
     python experiments/unseen/compare.py experiments/unseen/mmlu_pro.yaml --method model_sat_mixtures
 
-Validation: every router trained without a fold chooses between the fold's candidates on the validation rows,
-which it never met them on; accuracy in percent, of each seed the three folds, and the mean of all. Choices
-between variants are made on it. Beside it the best candidate of each fold, picked on these very rows. Test:
-the method minus each other one, mean over seeds, with its interval (95 %, paired bootstrap over
-instructions), and the same in each seed.
+Validation: each router trained without a fold chooses between the candidates of that fold on the validation
+rows. Prints accuracy in percent for the three folds of each seed and the mean over all; choices between
+variants are made on it. For comparison, it prints the best candidate of each fold, selected on the same
+rows. Test: the method minus each other method, mean over seeds, with its interval (95 %, paired bootstrap
+over instructions), and the same for each seed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCH = 256
 
 
 def validation(cell: Cell, output: Path, folds: list[dict]) -> list[tuple[float, float]]:
-    """Per fold, accuracy on validation rows of the router and of the fold's best candidate, in percent."""
+    """Return per fold the validation accuracy of the router and of the fold's best candidate, in percent."""
     records = PerformanceRecords.open(output / "problems" / cell.problem.key)
     found = []
     for number, fold in enumerate(folds, 1):
@@ -41,7 +41,7 @@ def validation(cell: Cell, output: Path, folds: list[dict]) -> list[tuple[float,
         kept = run / "validation.npy"
         if not kept.is_file():
             router = Router.from_pretrained(run / "router")
-            router.module.encoder._store = Embedder("minilm").store  # frozen, so what is on disk holds
+            router.module.encoder.store = Embedder("minilm").store  # frozen, so cached vectors are valid
             texts = rows.texts
             parts = [
                 router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC
@@ -57,7 +57,7 @@ def validation(cell: Cell, output: Path, folds: list[dict]) -> list[tuple[float,
 
 
 def against(mine: list[np.ndarray], other: list[np.ndarray]) -> str:
-    """The difference of the means over seeds with its interval, in points."""
+    """Return the difference of the means over seeds with its interval, in points."""
     a, b = np.mean(mine, axis=0), np.mean(other, axis=0)
     known = np.isfinite(a) & np.isfinite(b)
     tensors = [torch.from_numpy(np.nan_to_num(values)).float() for values in (a, b)]
@@ -93,7 +93,7 @@ def main() -> None:
         cells = "; ".join(", ".join(f"{accuracy:.1f}" for accuracy in folds) for folds in seeds)
         print(f"| {method} | {cells} | {np.mean(seeds):.2f} |")
     if args.method not in routed:
-        raise SystemExit(f"No results of '{args.method}' in {output}; there are {sorted(routed)}")
+        raise SystemExit(f"No results of '{args.method}' in {output}. Available: {', '.join(routed)}.")
     mine = routed[args.method]
     print(f"\n| test, {args.method} minus | all seeds | each seed |\n|---|---|---|")
     for method, other in routed.items():

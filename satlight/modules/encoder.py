@@ -142,7 +142,7 @@ class CapabilityEncoder(BlockRouter):
         self._stale = False
         self._shares, self._results = Remembered(self._share_out), Remembered(_results_of)
         random = backbone.startswith("tiny:")  # their weights are drawn anew for every run
-        self._store = None if trainable or random else VectorStore(identity(backbone) + self.text.variant)
+        self.store = None if trainable or random else VectorStore(identity(backbone) + self.text.variant)
 
     @property
     def output_size(self) -> int:
@@ -259,8 +259,8 @@ class CapabilityEncoder(BlockRouter):
         if len(self._cache) > CACHE_LIMIT:
             self._cache = {chunk: self._cache[chunk] for chunk in chunks if chunk in self._cache}
         absent = sorted((chunk for chunk in chunks if chunk not in self._cache), key=len)
-        if self._store is not None and absent:
-            stored = self._store.read(absent, lambda texts: self.embed(texts).float().cpu().numpy())
+        if self.store is not None and absent:
+            stored = self.store.read(absent, lambda texts: self.embed(texts).float().cpu().numpy())
             self._cache.update(zip(absent, torch.from_numpy(stored).to(self.device), strict=True))
             return
         for start in range(0, len(absent), batch_size):
