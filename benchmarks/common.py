@@ -58,12 +58,13 @@ def embedded_model(args: argparse.Namespace, **router_llm: object) -> ModelSAT:
 
 
 def zoo(size: int, tasks: int = 50) -> list[Capability]:
-    """Capabilities of M random candidates on the same core tasks."""
+    """Return capabilities of M random candidates on the same core tasks."""
     rng = np.random.default_rng(1)
-    about = [" ".join(rng.choice(WORDS, 5)) + f" {t}" for t in range(tasks)]
+    keywords = [" ".join(rng.choice(WORDS, 5)) + f" {t}" for t in range(tasks)]
     strength_MT = rng.normal(size=(size, tasks))
     return [
-        tuple(Result(f"{about[t]}: {s:+.2f}", about[t], s) for t, s in enumerate(row)) for row in strength_MT
+        Capability(tuple(Result(keywords[t], keywords[t], 0.5, 20, s) for t, s in enumerate(row)))
+        for row in strength_MT.tolist()
     ]
 
 
@@ -73,7 +74,7 @@ def fresh_texts(count: int, tokens: int) -> list[str]:
 
 
 def block(instructions: list[str], capabilities: list[Capability]) -> Block:
-    """A block with random outcomes."""
+    """Build a block with random outcomes."""
     B, C = len(instructions), len(capabilities)
     return Block(
         instructions,

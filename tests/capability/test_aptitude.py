@@ -119,7 +119,9 @@ def test_an_item_without_any_outcome_is_never_taken():
 
 
 def test_rows_of_another_split_are_refused():
-    with pytest.raises(SatlightError, match=r"10 of 10 instructions belong to another split, e.g. 'validation'"):
+    with pytest.raises(
+        SatlightError, match=r"10 of 10 instructions belong to another split, e.g. 'validation'"
+    ):
         AptitudeTest.design(make_records(["t"] * 10, [[1, 0]] * 10, split="validation"))
 
 

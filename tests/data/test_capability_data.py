@@ -229,7 +229,7 @@ def test_unseen_candidates_are_in_no_training_block_and_no_design_but_routable(m
     without.setup("fit")
     assert without.aptitude.item_ids == data.aptitude.item_ids
     assert without.aptitude.reference_mean == data.aptitude.reference_mean
-    assert len(data.capabilities(["org/three-70b"])[0]) == len(data.aptitude.tasks)
+    assert len(data.capabilities(["org/three-70b"])[0].results) == len(data.aptitude.tasks)
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_a_frozen_encoder_reads_once_in_training_too_and_is_not_in_checkpoints(r
 
 
 def test_alone_it_is_a_two_tower_router(make_block, instructions, capabilities):
-    encoder = tiny()
+    encoder = tiny(chunking="statements")
     block = make_block(instructions, capabilities)
     score_BC = encoder.score(block)
     with torch.no_grad():

@@ -75,7 +75,7 @@ def test_prompts_as_a_list_or_as_lines(file, tmp_path, prompts):
         (
             "a.json",
             '[{"global index": "a", "prompt": "x"}, {"global index": "a", "prompt": "y"}]',
-            "'a' is there",
+            "'a' occurs twice",
         ),
     ],
 )
