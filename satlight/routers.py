@@ -14,6 +14,7 @@ from satlight.errors import SatlightError
 from satlight.storage import card, hub
 from satlight.storage import folder as files
 from satlight.storage.classes import Configured, describe, import_class
+from satlight.storage.typed import typed
 from satlight.types import AptitudeResults, Candidate, Ranking, Request, Scores, Temperature
 
 
@@ -198,12 +199,14 @@ class Router(Configured, ABC):
         config = files.upgraded(folder, config)
         router_class = import_class(config.get("class_path"), allow, str(folder / files.CONFIG))
         if not issubclass(router_class, Router):
-            raise SatlightError(f"{folder / files.CONFIG}: {config['class_path']} is no router")
+            raise SatlightError(
+                f"{folder / files.CONFIG}: class_path is {config['class_path']!r}; allowed are routers"
+            )
         candidates = files.read_zoo(folder)
         with files.sound(folder / files.CONFIG):
             router = router_class.restore(folder, config, candidates, allow)
             router.candidates = candidates
-            router.calibration = Temperature(**config["calibration"])
+            router.calibration = typed(Temperature, config["calibration"], "calibration")
             router.about = dict(config["about"])
         return router
 

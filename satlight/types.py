@@ -11,6 +11,7 @@ Shape legend, used as suffixes in all of satlight:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -155,6 +156,8 @@ class AptitudeResults:
                 f"Aptitude results need one id, text and outcome per item and at least one item, got "
                 f"{len(self.instruction_ids)} ids, {len(self.texts)} texts and {len(self.outcomes)} outcomes"
             )
+        if twice := [item for item, times in Counter(self.instruction_ids).items() if times > 1]:
+            raise SatlightError(f"Aptitude results: the item {twice[0]!r} occurs twice; keep one outcome")
         for item, outcome in zip(self.instruction_ids, self.outcomes, strict=True):
             if not 0 <= outcome <= 1:  # also refuses NaN
                 raise SatlightError(f"The outcome of item {item!r} is {outcome}; it must lie in [0, 1]")

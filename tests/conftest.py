@@ -46,6 +46,70 @@ def make_block() -> Callable:
 
 
 @pytest.fixture(scope="session")
+def make_router() -> Callable:
+    """A router of three candidates around a tiny module; nothing that trains has its first value."""
+    import torch
+
+    from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
+    from satlight.routing import CapabilityRouter
+    from satlight.types import Candidate, Capability, Result
+
+    zoo = [
+        Candidate("org/good-7b", params_b=7.0, notes=("It supports Chinese.",)),
+        Candidate("org/poor-1b", institute="org", price_in=0.1),
+        Candidate("other/odd"),
+    ]
+    capabilities = [
+        Capability((Result("sums", "Sums", 0.95, 20, 1.25),), ("It supports Chinese.",)),
+        Capability((Result("sums", "Sums", 0.05, 20, -1.5), Result("law", "Law", 1 / 3, 20, 0.25))),
+        Capability(notes=("It can count.", "It is new.")),
+    ]
+
+    def make(module=None, router_class=CapabilityRouter, **options) -> CapabilityRouter:
+        torch.manual_seed(5)
+        module = module or ModelSAT(
+            RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert", chunking="windows")
+        )
+        if getattr(module, "projector", None) is not None:
+            module.train().projector.follow(module.encoder.encode(capabilities).detach())
+        frozen = module.frozen_names()
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name not in frozen:
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+        return router_class(module, zoo, capabilities, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def router(make_router):
+    """A small ModelSAT router with a calibration."""
+    from satlight.types import Temperature
+
+    return make_router(about={"data": {"name": "demo"}}, calibration=Temperature(1.5, -0.25))
+
+
+@pytest.fixture(scope="session")
+def router_folder(router, tmp_path_factory) -> Path:
+    """The folder of that router; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("router") / "mine"
+    router.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """The bytes of every file below a folder."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def records_folder(tmp_path_factory) -> Path:
     """A small records folder: three datasets (one without train rows), four candidates, two score columns."""
     import numpy as np

@@ -62,13 +62,15 @@ ALLOWED = {
     "types": [],
     "errors": [],
     "files": [],
+    "storage": ["storage"],
+    "routers": ["storage"],
     "metrics": ["metrics"],
     "losses": ["losses"],
     "backbones": ["backbones"],
     "records": ["records"],
     "capability": ["capability", "records"],
-    # The words of the prompt are the capability package's; modules know nothing else of it.
-    "modules": ["modules", "losses", "metrics", "backbones", "capability.text", "capability.perturbations"],
+    # The wording of the prompt belongs to the capability package; modules know nothing else of it.
+    "modules": ["modules", "losses", "metrics", "backbones", "storage.classes", "capability.text"],
     "data": ["data", "capability", "records"],
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
     "baselines": ["baselines", "records", "metrics", "capability"],
@@ -76,6 +78,8 @@ ALLOWED = {
     "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics"],
     "routing": [
         "routing",
+        "routers",
+        "storage",
         "callbacks",
         "evaluation",
         "records",

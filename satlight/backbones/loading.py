@@ -167,7 +167,7 @@ def save_encoder(
     model = _pretrained_model(encoder)
     with atomic_path(folder) as temporary, _writing(folder):
         model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        _save_tokenizer(tokenizer, temporary)
         write_convention(convention, temporary, model.config.hidden_size)
 
 
@@ -193,9 +193,19 @@ def save_causal_lm(folder: Path | str, decoder: nn.Module, tokenizer: Tokenizer,
     model = _pretrained_model(decoder)
     with atomic_path(folder) as temporary, _writing(folder):
         model.save_pretrained(temporary, state_dict=merged_state_dict(model))
-        tokenizer.save_pretrained(temporary)
+        _save_tokenizer(tokenizer, temporary)
         if not model.config.tie_word_embeddings:
             save_rows(temporary, yes_no_token_ids(tokenizer), rows)
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer without traces of where it was loaded from and how it was called last."""
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        backend.no_truncation()  # every call sets both again
+        backend.no_padding()
+    for key in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(key, None)
+    tokenizer.save_pretrained(folder)
 
 
 def safetensors_folder(name: str) -> Path:

@@ -89,6 +89,8 @@ class BlockRouter(L.LightningModule, Configured):
     not_stored = ("objective", "optimizer")
     weights_apart: tuple[str, ...] = ()
     """Prefixes of the weights that :meth:`stored_args` writes into files of their own."""
+    stored_folders: tuple[str, ...] = ()
+    """Arguments that are folders of the router folder when a stored module is built."""
 
     def score(self, block: Block) -> Tensor:
         """Log-odds that each candidate handles each instruction: float (B, C)."""

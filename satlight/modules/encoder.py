@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+CHUNKING = ("results", "statements", "windows", "identity")
+POOLING = (None, "mean", "cls", "last")
+
 CACHE_LIMIT = 50_000
 """Vectors kept at most; task attention reads instructions, and a router that serves meets no end of them."""
 
@@ -130,6 +133,11 @@ class CapabilityEncoder(BlockRouter):
         optimizer: OptimizerSpec | None = None,
     ) -> None:
         super().__init__(objective, optimizer)
+        for option, value, allowed in (("chunking", chunking, CHUNKING), ("pooling", pooling, POOLING)):
+            if value not in allowed:
+                raise SatlightError(
+                    f"encoder.{option} is {value!r}; allowed: {', '.join(str(one) for one in allowed)}"
+                )
         self.text = TextEncoder(backbone, num_layers, max_tokens, pooling)
         self.chunking = chunking
         self.trainable = trainable
@@ -153,6 +161,7 @@ class CapabilityEncoder(BlockRouter):
         return [] if self.trainable else [f"text.{name}" for name, _ in self.text.named_parameters()]
 
     weights_apart = ("text.",)
+    stored_folders = ("backbone",)
 
     def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
         """Write the embedder; a router folder holds it as it is after training."""

@@ -130,6 +130,7 @@ class RouterLLM(BlockRouter):
             )
 
     weights_apart = ("backbone.",)
+    stored_folders = ("backbone",)
 
     def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
         """Write the decoder with its adapters merged; a router folder holds it as it is after training."""

@@ -10,6 +10,7 @@ from typing import Any
 from satlight.capability.text import GRADES
 from satlight.files import read_json
 from satlight.storage import folder as files
+from satlight.storage.typed import typed
 from satlight.types import Capability, Result
 
 _STATEMENT = re.compile(r"The model achieves accuracy (\d+(?:\.\d+)?)%(?: \(([a-z ]+)\))? on the task of")
@@ -43,6 +44,7 @@ def _capability(statements: Sequence[str | Mapping[str, Any]]) -> Capability:
         if found is None:
             raise ValueError(f"{statement['text']!r} is no result on a core task")
         graded = graded or found[2] in {words for _, words in GRADES}
-        keywords, strength = statement["about"], float(statement["strength"])
-        results.append(Result(keywords, keywords, float(found[1]) / 100, 0, strength))
+        keywords, strength = statement["about"], statement["strength"]
+        content = {"task": keywords, "keywords": keywords, "accuracy": float(found[1]) / 100}
+        results.append(typed(Result, {**content, "strength": strength}, "result"))
     return Capability(tuple(results), tuple(notes), "graded" if graded else "plain")

@@ -21,13 +21,13 @@ from satlight.routers import Router
 from satlight.routing.format1 import read_capabilities
 from satlight.storage import folder as files
 from satlight.storage.classes import build
+from satlight.storage.typed import typed
 from satlight.types import (
     AptitudeResults,
     Block,
     Candidate,
     Capability,
     Request,
-    Result,
     Temperature,
 )
 
@@ -147,27 +147,28 @@ class CapabilityRouter(Router):
         args = {key: build(value, folder, allow, where) for key, value in config["init_args"].items()}
         module = args["module"]
         if not isinstance(module, BlockRouter):
-            raise SatlightError(f"{where}: module is a {type(module).__name__}, which scores no blocks")
+            raise SatlightError(
+                f"{where}: module is a {type(module).__name__}, which scores no blocks; allowed are modules "
+                "that extend BlockRouter"
+            )
         _load_weights(module, folder)
         names = [candidate.model_id for candidate in candidates]
-        if not (folder / files.APTITUDE).is_file() or _is_format_1(folder):
+        if _is_format_1(folder):
             return cls(candidates=candidates, capabilities=read_capabilities(folder, names), **args)
         content = read_json(folder / files.APTITUDE, files.ADVICE)
         with files.sound(folder / files.APTITUDE):
-            capabilities = [_capability(content["capabilities"][name]) for name in names]
+            capabilities = [typed(Capability, content["capabilities"][name], name) for name in names]
+            for result in (result for capability in capabilities for result in capability.results):
+                if not 0 <= result.accuracy <= 1:
+                    raise ValueError(f"the accuracy on {result.task} is {result.accuracy}, not in [0, 1]")
             test = content["test"] and AptitudeTest.from_dict(content["test"], str(folder / files.APTITUDE))
-            text = CapabilityText(**content["text"])
+            text = typed(CapabilityText, content["text"], "text")
         return cls(candidates=candidates, capabilities=capabilities, test=test, text=text, **args)
 
 
 def _is_format_1(folder: Path) -> bool:
     content = read_json(folder / files.CONFIG, files.ADVICE)
     return content["format"] == files.FORMAT_1
-
-
-def _capability(content: Mapping[str, Any]) -> Capability:
-    results = tuple(Result(**result) for result in content["results"])
-    return Capability(results, tuple(content["notes"]), content["style"])
 
 
 def _saved_apart(module: BlockRouter) -> Any:
@@ -190,13 +191,12 @@ def _load_weights(module: BlockRouter, folder: Path) -> None:
     apart = _saved_apart(module)
     lost = [name for name in missing if not apart(name)]
     if unexpected or lost:
-        raise SatlightError(
-            f"{folder}: {files.WEIGHTS} lacks {lost[:3]} and has the unknown {unexpected[:3]}; export the "
-            "router again"
-        )
+        raise SatlightError(f"{path} lacks {lost[:3]} and has the unknown {unexpected[:3]}. {files.AGAIN}")
     for name, tensor in module.state_dict().items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            own = folder / name.partition(".")[0]
+            where = path if not apart(name) else own if own.is_dir() else folder
             raise SatlightError(
-                f"{folder}: the weights {name} are not finite (NaN or infinity); the router diverged in "
-                "training or a file is damaged. Export another checkpoint"
+                f"{where}: the weights {name} are not finite (NaN or infinity); the router diverged in "
+                "training or the file is damaged. Export another checkpoint"
             )

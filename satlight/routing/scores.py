@@ -16,6 +16,7 @@ from satlight.errors import SatlightError
 from satlight.records.names import listed
 from satlight.routers import Router
 from satlight.storage import folder as files
+from satlight.storage.typed import typed
 from satlight.types import Candidate, Request
 
 if TYPE_CHECKING:
@@ -142,7 +143,12 @@ class StoredScores(Router):
     ) -> Self:
         """Read the scores."""
         names = [candidate.model_id for candidate in candidates]
-        return cls(config["instruction_ids"], names, files.load_arrays(folder)["score_NM"], config["texts"])
+        ids = typed(tuple[str, ...], config["instruction_ids"], "instruction_ids")
+        texts = typed(tuple[str, ...] | None, config["texts"], "texts")
+        arrays = files.load_arrays(folder)
+        with files.sound(folder / files.WEIGHTS):
+            score_NM = arrays["score_NM"]
+        return cls(ids, names, score_NM, texts and list(texts))
 
 
 def _places(wanted: Sequence[str], there: Sequence[str], kind: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -66,12 +67,12 @@ def class_path(cls: type) -> str:
     """Return the import path of a class, by the package that exports it if there is one.
 
     Raises:
-        SatlightError: A class that cannot be imported again, e.g. one defined in a function.
+        SatlightError: A class that cannot be imported again, e.g. one defined inside a function.
     """
-    if "<locals>" in cls.__qualname__ or cls.__module__ == "__main__":
+    if "." in cls.__qualname__ or cls.__module__ == "__main__":
         raise SatlightError(
-            f"{cls.__qualname__} cannot be stored in a router folder: it is defined in a function or script. "
-            "Move it to a module that can be imported"
+            f"{cls.__qualname__} cannot be stored in a router folder: it is defined in a function, class "
+            "or script. Move it to the top level of a module that can be imported"
         )
     packages = cls.__module__.split(".")
     for length in range(1, len(packages)):  # files move, public names stay
@@ -95,7 +96,8 @@ def import_class(path: Any, allow: Sequence[str], where: str) -> type:
     registered = [point.value.partition(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
     allowed = ["satlight", *registered, *allow]
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
-    if not any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed):
+    known = any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed)
+    if not known or "__main__" in module.split("."):
         raise SatlightError(
             f"{where}: class_path is {path!r}; allowed are classes of {', '.join(allowed)}. If you trust it, "
             f"pass its module with allow=[...] (--allow), or register it under the entry point group "
@@ -103,10 +105,16 @@ def import_class(path: Any, allow: Sequence[str], where: str) -> type:
         )
     try:
         cls = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SatlightError(f"{where}: class_path {path!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a module of the user's raises
+        raise SatlightError(
+            f"{where}: class_path {path!r} cannot be imported: {error}. Install its package in the version "
+            "that exported the router, or put it on PYTHONPATH"
+        ) from error
     if not isinstance(cls, type) or not (issubclass(cls, Configured) or is_dataclass(cls)):
-        raise SatlightError(f"{where}: {path!r} is no class that a router folder can hold")
+        raise SatlightError(
+            f"{where}: {path!r} is no class that a router folder can hold; allowed are routers, modules and "
+            "dataclasses"
+        )
     return cls
 
 
@@ -123,7 +131,7 @@ def describe(value: Any, folder: Path, name: str = "") -> Any:
     """
     if isinstance(value, Configured):
         args = {key: arg for key, arg in value.init_args.items() if key not in value.not_stored}
-        args |= value.stored_args(folder, name or "module")
+        args |= _stored_args(value, folder, name or "module")
         return {
             "class_path": class_path(type(value)),
             "init_args": {key: describe(arg, folder, key) for key, arg in args.items()},
@@ -148,6 +156,22 @@ def describe(value: Any, folder: Path, name: str = "") -> Any:
         f"The argument {name!r} is a {type(value).__name__} ({value!r:.80}), which a router folder cannot "
         "hold; allowed are numbers, texts, lists, dictionaries, dataclasses and satlight's own parts"
     )
+
+
+def _stored_args(value: Configured, folder: Path, name: str) -> dict[str, Any]:
+    """Store the files of an object, and return those of the arguments for them that its constructor takes."""
+    names = (name if i == 1 else f"{name}_{i}" for i in itertools.count(1))
+    stored = value.stored_args(folder, next(free for free in names if not (folder / free).exists()))
+    parameters = inspect.signature(type(value)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return stored
+    for key, arg in stored.items():
+        if key not in parameters and isinstance(arg, Path):
+            raise SatlightError(
+                f"{type(value).__name__} cannot be stored in a router folder: its constructor takes "
+                f"{', '.join(parameters) or 'nothing'}, but not {key!r}, the folder of its weights. Add it"
+            )
+    return {key: arg for key, arg in stored.items() if key in parameters}
 
 
 def build(content: Any, folder: Path, allow: Sequence[str], where: str) -> Any:
@@ -175,25 +199,42 @@ def build(content: Any, folder: Path, allow: Sequence[str], where: str) -> Any:
     args = content.get("init_args")
     if not isinstance(args, dict):
         raise SatlightError(
-            f"{where}: init_args of {content['class_path']} must be a table, got {args!r:.80}"
+            f"{where}: init_args of {content['class_path']} is {args!r:.80}; allowed is an object with the "
+            "arguments by name"
         )
+    for name in getattr(cls, "stored_folders", ()):
+        if not (isinstance(args.get(name), dict) and set(args[name]) == {"path"}):
+            raise SatlightError(
+                f"{where}: {name} of {content['class_path']} is {args.get(name)!r:.80}; allowed is a folder "
+                'below this one, {"path": ...}'
+            )
     return call(cls, {key: build(arg, folder, allow, where) for key, arg in args.items()}, where)
 
 
 def call(make: Callable[..., Any], args: Mapping[str, Any], where: str) -> Any:
     """Call a class with named arguments; those that it does not take are named with the file."""
+    name = getattr(make, "__name__", str(make))
     try:
         inspect.signature(make).bind(**args)
     except TypeError as error:
         allowed = ", ".join(inspect.signature(make).parameters)
-        name = getattr(make, "__name__", str(make))
         raise SatlightError(f"{where}: {name}: {error}; it takes {allowed}") from error
-    return make(**args)
+    try:
+        return make(**args)
+    except Exception as error:  # whatever a class of the user's raises
+        raise SatlightError(
+            f"{where}: {name} cannot be built as described there: {error}. Export the router again"
+        ) from error
 
 
 def inside(folder: Path, path: Any, where: str) -> Path:
     """Return a path below ``folder``; one that leaves it is refused."""
-    target = (folder / str(path)).resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise SatlightError(f"{where}: the path {path!r} leaves the router folder")
-    return target
+    root = folder.resolve()
+    target = (root / path).resolve() if isinstance(path, str) else root
+    if target == root or not target.is_relative_to(root):
+        raise SatlightError(
+            f"{where}: the path {path!r} leaves the router folder; allowed are paths below it"
+        )
+    if not target.exists():
+        raise SatlightError(f"{where} names {folder / path}, which does not exist. Export the router again")
+    return folder / path

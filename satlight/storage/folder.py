@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, read_json
+from satlight.storage.typed import typed
 from satlight.types import Candidate
 
 FORMAT, FORMAT_1 = "satlight-router/2", "satlight-router/1"
@@ -28,6 +29,7 @@ CONFIG, ZOO, APTITUDE, WEIGHTS, CARD = (
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 """Suffixes of files that may hold a pickle; a router folder with one is refused."""
 
+AGAIN = "Export the router again, or copy its folder again"
 ADVICE = "--router takes a folder that `fit`, `satlight export` or Router.save wrote"
 
 
@@ -54,14 +56,21 @@ def sound(path: Path) -> Iterator[None]:
     """Name the file that is missing or damaged, or does not fit the others."""
     try:
         yield
-    except SatlightError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else error
-        raise SatlightError(
-            f"{path} is missing, damaged, or does not fit the rest of its folder ({what}); export the "
-            "router again"
-        ) from error
+    except SatlightError as error:
+        if str(path.parent) in str(error):
+            raise
+        raise SatlightError(f"{path}: {error}. {AGAIN}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SatlightError:
+    what = f"lacks {error}" if isinstance(error, KeyError) else error
+    return SatlightError(
+        f"{path} is missing, damaged, or does not fit the rest of its folder ({what}). {AGAIN}"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -131,13 +140,13 @@ def read_zoo(folder: Path) -> tuple[Candidate, ...]:
     content = read_json(folder / ZOO, ADVICE)
     with sound(folder / ZOO):
         if not isinstance(content, list) or not content:
-            raise SatlightError(f"{folder / ZOO} must be a list of at least one candidate")
+            raise SatlightError(f"{folder / ZOO} must be a list of at least one candidate. {AGAIN}")
         # Format 1 kept the capability of each candidate here.
         entries = [entry.get("candidate", entry) for entry in content]
-        candidates = tuple(Candidate(**{**entry, "notes": tuple(entry["notes"])}) for entry in entries)
+        candidates = tuple(typed(Candidate, entry, f"candidate {i}") for i, entry in enumerate(entries))
     names = [candidate.model_id for candidate in candidates]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SatlightError(f"{folder / ZOO} names {twice} more than once; export the router again")
+        raise SatlightError(f"{folder / ZOO} names {twice} more than once. {AGAIN}")
     return candidates
 
 
@@ -155,9 +164,10 @@ def upgraded(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         raise SatlightError(
             f"{where}: format is {config['format']!r}; this version reads {FORMAT!r} and {FORMAT_1!r}"
         )
-    for key in ("class_path", "init_args", "calibration", "about"):
-        if key not in config:
-            raise SatlightError(f"{where} lacks {key!r}; export the router again")
+    kinds = {"class_path": str, "init_args": dict, "calibration": dict, "about": dict}
+    for key, kind in kinds.items():
+        if not isinstance(config.get(key), kind):
+            raise SatlightError(f"{where}: {key} is {config.get(key)!r:.80}, not a {kind.__name__}. {AGAIN}")
     return config
 
 

@@ -29,22 +29,19 @@ def local_folder(source: Path | str, revision: str | None = None) -> Path:
             f"{source} on the hub"
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # connection errors are those of the HTTP library in use
         raise SatlightError(
             f"There is no folder {folder}, and {source} could not be fetched from the Hugging Face hub: "
-            f"{reason}. Give a folder, or check name, network and `hf auth login`"
+            f"{_reason(error)}. Give a folder, or check name, network and `hf auth login`"
         ) from error
 
 
 def push(save: Callable[[Path], None], repo_id: str, private: bool, token: str | None) -> str:
     """Save a router into a temporary folder and upload it as one commit; returns the commit's address."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "router"
@@ -58,10 +55,13 @@ def push(save: Callable[[Path], None], repo_id: str, private: bool, token: str |
                 commit_message="Upload a satlight router",
                 delete_patterns="*",
             )
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # as above
             raise SatlightError(
-                f"The router could not be uploaded to {repo_id}: {reason}. Check the name, the network and "
+                f"The router could not be uploaded to {repo_id}: {_reason(error)}. Check the name, the network and "
                 "`hf auth login`; nothing on this machine was changed"
             ) from error
     return str(done.commit_url)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,11 +11,11 @@ import torch
 from satlight.callbacks import TemperatureScaling
 from satlight.callbacks.calibration import temperature_of
 from satlight.cli import main
-from satlight.metrics.calibration import Temperature, fit_temperature
+from satlight.metrics.calibration import fit_temperature
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
-from satlight.routing import Router
+from satlight.routing import CapabilityRouter, Router
 from satlight.routing.export import export_router
-from satlight.types import Candidate
+from satlight.types import Candidate, Capability, Temperature
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +31,10 @@ def run(make_run, tmp_path_factory):
 def validation(run):
     """Scores, outcomes and mask of the validation rows under the weights in memory."""
     view = run.data.eval_view("validation")
-    router = Router(run.module.cpu(), view.records.candidates, view.capabilities)
+    router = CapabilityRouter(run.module.cpu(), view.records.candidates, view.capabilities)
     known = torch.from_numpy(np.array(view.records.known))
-    return router.score(view.records.texts), torch.from_numpy(np.array(view.records.outcomes)), known
+    score = torch.from_numpy(router.score(view.records.texts).log_odds_BC)
+    return score, torch.from_numpy(np.array(view.records.outcomes)), known
 
 
 def test_it_is_fitted_on_the_validation_rows_of_these_weights(run):
@@ -58,9 +59,10 @@ def test_the_checkpoint_and_the_exported_router_have_it(run, tmp_path):
 
 def test_probabilities_change_and_the_ranking_does_not():
     module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"))
-    zoo = [Candidate(name) for name in "abc"], [("It is good.",), ("It is poor.",), ("It is new.",)]
-    plain = Router(module, *zoo).route("What is 2+2?")
-    scaled = Router(module, *zoo, calibration=Temperature(3.0, 1.0)).route("What is 2+2?")
+    notes = [Capability(notes=(f"It is {word}.",)) for word in ("good", "poor", "new")]
+    zoo = [Candidate(name) for name in "abc"], notes
+    plain = CapabilityRouter(module, *zoo).route("What is 2+2?")
+    scaled = CapabilityRouter(module, *zoo, calibration=Temperature(3.0, 1.0)).route("What is 2+2?")
     assert [(c.model_id, c.score) for c in scaled.choices] == [(c.model_id, c.score) for c in plain.choices]
     assert all(s.probability > p.probability for s, p in zip(scaled.choices, plain.choices, strict=True))
 

@@ -19,8 +19,10 @@ from satlight.capability import (
     represent,
     task_keywords,
 )
+from satlight.capability.text import statements
 from satlight.errors import SatlightError
 from satlight.records.simulated import SimulatedZoo
+from satlight.types import AptitudeResults, Capability, Result
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def small() -> AptitudeTest:
 
 
 def test_one_full_sentence_per_task_then_notes(small):
-    assert represent(small, np.array([0.85, 0.4, 1 / 3]), notes=("It supports Chinese.",)) == (
+    capability = represent(small, np.array([0.85, 0.4, 1 / 3]), notes=("It supports Chinese.",))
+    assert statements(capability) == (
         'The model achieves accuracy 85.0% on the task of "maths, words".',
         'The model achieves accuracy 40.0% on the task of "code, words".',
         'The model achieves accuracy 33.3% on the task of "law, words".',
@@ -39,8 +42,22 @@ def test_one_full_sentence_per_task_then_notes(small):
 
 
 def test_unknown_accuracies_are_left_out(small):
-    assert len(represent(small, np.array([np.nan, 0.4, np.nan]))) == 1
-    assert len(represent(small, np.array([np.nan, 0.4, np.nan]), style="graded")) == 1
+    for style in ("plain", "graded"):
+        (result,) = represent(small, np.array([np.nan, 0.4, np.nan]), style=style).results
+        assert (result.task, result.accuracy) == ("code", 0.4)
+
+
+def test_results_say_accuracy_items_and_strength(small):
+    capability = represent(small, np.array([0.6, 0.4, 0.55]), np.array([20, 10, 5]))
+    assert [(r.task, r.keywords, r.items) for r in capability.results] == [
+        ("maths", "maths, words", 20),
+        ("code", "code, words", 10),
+        ("law", "law, words", 5),
+    ]
+    # The third task has no spread: one item of twenty counts as the smallest.
+    assert [r.strength for r in capability.results] == pytest.approx([1.0, -1.0, 1.0])
+    unreferenced = represent(AptitudeTest(small.tasks), np.array([1.0, 0.5, 0.25]))
+    assert [r.strength for r in unreferenced.results] == [2.0, 0.0, -1.0]
 
 
 @pytest.mark.parametrize(
@@ -56,24 +73,24 @@ def test_unknown_accuracies_are_left_out(small):
     ],
 )
 def test_grades_compare_with_the_training_zoo(small, accuracy, words):
-    first, _, _ = represent(small, np.array([accuracy, 0.5, 0.5]), style="graded")
+    first, _, _ = statements(represent(small, np.array([accuracy, 0.5, 0.5]), style="graded"))
     assert (
         first == f'The model achieves accuracy {100 * accuracy:.1f}% ({words}) on the task of "maths, words".'
     )
 
 
 def test_a_zoo_without_spread_does_not_exaggerate(small):
-    statements = represent(small, np.array([0.5, 0.5, 0.51]), style="graded")
-    assert "(about average)" in statements[2]
+    written = statements(represent(small, np.array([0.5, 0.5, 0.51]), style="graded"))
+    assert "(about average)" in written[2]
 
 
 def test_order_may_be_given_or_drawn(small):
     values = np.array([0.1, 0.2, 0.3])
-    plain = represent(small, values)
-    assert represent(small, values, order=[2, 0, 1]) == (plain[2], plain[0], plain[1])
+    plain = represent(small, values).results
+    assert represent(small, values, order=[2, 0, 1]).results == (plain[2], plain[0], plain[1])
     drawn = {represent(small, values, order=np.random.default_rng(k), notes=("Note.",)) for k in range(20)}
     assert len(drawn) == 6
-    assert all(c[-1] == "Note." and sorted(c[:-1]) == sorted(plain) for c in drawn)
+    assert all(statements(c)[-1] == "Note." and set(c.results) == set(plain) for c in drawn)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +115,8 @@ def test_graded_needs_reference_accuracies(small):
 def test_perturbations_shuffle_statements_and_keep_notes_last(small):
     whole = represent(small, np.array([0.1, 0.2, 0.3]), notes=("One.", "Two."))
     orders = perturbations(whole, 12, seed=5)
-    assert all(c[3:] == ("One.", "Two.") and sorted(c[:3]) == sorted(whole[:3]) for c in orders)
+    assert all(statements(c)[3:] == ("One.", "Two.") for c in orders)
+    assert all(set(c.results) == set(whole.results) for c in orders)
     assert len(set(orders)) > 3
     assert perturbations(whole, 3, seed=5) == orders[:3]
     assert perturbations(whole, 12, seed=6) != orders
@@ -112,15 +130,43 @@ def test_capability_text_writes_every_candidate_with_its_notes():
     noted = replace(zoo.candidates[2], notes=("It is cheap.",))
     zoo = replace(zoo, candidates=(*zoo.candidates[:2], noted, zoo.candidates[3]))
     written = CapabilityText().write(test, zoo, [zoo.model_ids[2], zoo.model_ids[0]])
-    assert [len(c) for c in written] == [7, 6]
-    assert written[0][-1] == "It is cheap."
-    assert written[1] == represent(test, test.results(zoo)[0])
+    assert [(len(c.results), c.notes) for c in written] == [(6, ("It is cheap.",)), (6, ())]
+    accuracies, items = test.measure(zoo)
+    assert written[1] == represent(test, accuracies[0], items[0])
     ordered = CapabilityText(order_seed=1, style="graded").write(test, zoo)
-    assert [s.split('"')[1] for s in ordered[0]] == [s.split('"')[1] for s in ordered[1]]
-    assert [s.split('"')[1] for s in ordered[0]] != [task.keywords for task in test.tasks]
+    orders = [[result.task for result in c.results] for c in ordered]
+    assert orders[0] == orders[1] != [task.name for task in test.tasks]
+    assert all("average) on the task of" in text for text in statements(ordered[0]))
     assert CapabilityText(shots=3).write(test, zoo) != CapabilityText().write(test, zoo)
     resampled = CapabilityText().write(test, zoo, rng=np.random.default_rng(0))
     assert resampled != CapabilityText().write(test, zoo)
+
+
+@pytest.mark.parametrize(
+    "text", [CapabilityText(), CapabilityText(shots=3, style="graded"), CapabilityText(order_seed=1)]
+)
+def test_results_of_one_candidate_give_what_records_give(text):
+    zoo = SimulatedZoo(num_instructions=1500, num_candidates=4).generate()
+    test = AptitudeTest.design(zoo.filter(splits="train"), num_tasks=6)
+    rows = [k for k, i in enumerate(zoo.instructions["instruction_id"]) if i in test.item_ids]
+    ids = tuple(zoo.instructions["instruction_id"][row] for row in rows)
+    results = AptitudeResults(ids, tuple(zoo.texts[row] for row in rows), zoo.outcomes[rows, 2])
+    assert text.of(test, results, ("New.",)) == replace(
+        text.write(test, zoo, [zoo.model_ids[2]])[0], notes=("New.",)
+    )
+
+
+def test_results_on_no_core_item_are_refused(small):
+    results = AptitudeResults(("x", "y"), ("1+1?", "2+2?"), np.array([1.0, 0.0]))
+    with pytest.raises(
+        SatlightError, match=r"None of the 2 items is a core item .*'x'.*AptitudeTest\.export"
+    ):
+        CapabilityText().of(small, results)
+
+
+@pytest.mark.parametrize("strength", [-np.inf, -1.5, -0.75, 0.0, 1.5, np.inf])
+def test_every_strength_has_a_grade(strength):
+    assert "average" in statements(Capability((Result("a", "A", 0.5, 20, strength),), style="graded"))[0]
 
 
 def test_the_inquiry_asks_for_yes_or_no():

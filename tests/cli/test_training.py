@@ -179,7 +179,7 @@ def test_checkpoints_of_the_config_stand_beside_the_best(tmp_path, command):
     assert "router folder" in result.err
 
 
-def test_a_module_of_ones_own_trains_without_a_router_folder(tmp_path, command, monkeypatch):
+def test_a_user_written_module_is_trained_exported_and_routed_with(tmp_path, command, monkeypatch):
     (tmp_path / "halved.py").write_text(
         "from satlight.modules import CapabilityEncoder\n\n\nclass Mine(CapabilityEncoder):\n"
         "    def score(self, block):\n        return super().score(block) / 2\n"
@@ -188,9 +188,30 @@ def test_a_module_of_ones_own_trains_without_a_router_folder(tmp_path, command, 
     words = [*settings(tmp_path / "runs"), "--model=halved.Mine", "--model.backbone=tiny:bert", "--name=mine"]
     result = command("fit", *words, "--trainer.max_epochs=1")
     assert result.code is None, result.err
-    assert "no router folder: A Mine cannot be saved" in result.err
-    assert not (tmp_path / "runs" / "mine" / "1" / "router").exists()
     assert command("test", *words).code is None
+    router = ("--router", tmp_path / "runs" / "mine" / "1" / "router", "What is 2+2?")
+    refused = command("route", *router)
+    assert refused.code == 1
+    assert "class_path is 'halved.Mine'" in refused.err
+    assert "--allow" in refused.err
+    allowed = command("route", "--allow", "halved", *router)
+    assert allowed.code is None, allowed.err
+    assert len(json.loads(allowed.out)["ranking"]) == 6
+
+
+def test_a_module_that_cannot_be_imported_again_trains_without_a_router_folder(
+    tmp_path, command, monkeypatch
+):
+    (tmp_path / "inner.py").write_text(
+        "from satlight.modules import CapabilityEncoder\n\n\ndef make():\n"
+        "    class Mine(CapabilityEncoder):\n        pass\n\n    return Mine\n\n\nMine = make()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [*settings(tmp_path / "runs"), "--model=inner.Mine", "--model.backbone=tiny:bert", "--name=mine"]
+    result = command("fit", *words, "--trainer.max_epochs=1")
+    assert result.code is None, result.err
+    assert "no router folder: make.<locals>.Mine cannot be stored" in result.err
+    assert not (tmp_path / "runs" / "mine" / "1" / "router").exists()
 
 
 def test_a_fit_that_is_told_to_stop_is_no_success(tmp_path, command, monkeypatch):
@@ -327,7 +348,7 @@ def test_the_router_folder_gives_the_scores_of_predict(run, scores, records):
     assert router.about["data"]["simulated"] is True
     texts = dict(zip(records.instructions["instruction_id"], records.texts, strict=True))
     some = scores.head(40)
-    got = router.score([texts[key] for key in some["instruction_id"]]).numpy()
+    got = router.score([texts[key] for key in some["instruction_id"]]).log_odds_BC
     assert np.allclose(got, some.drop("instruction_id").to_numpy(), atol=1e-4)
     assert got.std() > 1e-3
 
@@ -338,7 +359,7 @@ def test_export_writes_the_same_router_elsewhere(run, tmp_path, command):
     assert result.out.strip() == str(tmp_path / "mine")
     texts = ["What is 2+2?", "Name a river."]
     one, other = Router.from_pretrained(run / "router"), Router.from_pretrained(tmp_path / "mine")
-    assert torch.allclose(one.score(texts), other.score(texts), atol=1e-6)
+    assert np.allclose(one.score(texts).log_odds_BC, other.score(texts).log_odds_BC, atol=1e-6)
     assert (tmp_path / "mine" / "aptitude.json").read_text() == (run / "router" / "aptitude.json").read_text()
     last = command("export", run, "--checkpoint", "last", "--to", tmp_path / "last")
     assert last.code is None
@@ -477,7 +498,7 @@ def test_own_records_are_flags(records_folder, tmp_path, command):
     assert pl.read_parquet(folder / "scores.parquet").shape == (18 + 12, 3)
     router = Router.from_pretrained(folder / "router")
     assert router.about["data"]["name"] == "demo"
-    assert router.capabilities[1][-1] == "It supports Chinese."
+    assert router.capabilities[1].notes == ("It supports Chinese.",)
     # The same flags in one more place would be a mistake that is named.
     wrong = command("fit", *words, "--data.score_column=corect")
     assert wrong.code == 1

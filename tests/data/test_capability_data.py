@@ -125,9 +125,11 @@ def test_capabilities_are_the_accuracies_on_the_core_items(make):
         np.isin(data.records.instructions["instruction_id"].to_list(), task.instruction_ids)
     )
     accuracy = core.outcomes[:, core.model_ids.index("org/two-7b")].mean()
-    assert f"accuracy {100 * accuracy:.1f}%" in capability[0]
-    assert capability[-1] == "It supports Chinese."
-    assert len(capability) == len(data.aptitude.tasks) + 1
+    first = capability.results[0]
+    assert (first.task, first.keywords) == (task.name, task.keywords)
+    assert (first.accuracy, first.items) == (pytest.approx(accuracy), len(task.instruction_ids))
+    assert capability.notes == ("It supports Chinese.",)
+    assert len(capability.results) == len(data.aptitude.tasks)
 
 
 def test_resampled_capabilities_vary_by_block_and_repeat_by_seed(make):
@@ -227,7 +229,7 @@ def test_unseen_candidates_are_in_no_training_block_and_no_design_but_routable(m
     without.setup("fit")
     assert without.aptitude.item_ids == data.aptitude.item_ids
     assert without.aptitude.reference_mean == data.aptitude.reference_mean
-    assert len(data.capabilities(["org/three-70b"])[0]) == len(data.aptitude.tasks)
+    assert len(data.capabilities(["org/three-70b"])[0].results) == len(data.aptitude.tasks)
 
 
 @pytest.mark.parametrize(

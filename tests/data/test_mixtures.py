@@ -7,13 +7,20 @@ from satlight.data import AptitudeSpec, GroupBlocks, HardGroupBlocks, HardNegati
 from satlight.data.mixtures import Mixtures
 from satlight.data.stream import task_key
 from satlight.errors import SatlightError
-from satlight.types import Result
+from satlight.types import Capability, Result
 
 KINDS = np.array(["law", "maths", "law", "other"])
 
 
-def capability(name: str, strength: float, *abouts: str) -> tuple[str, ...]:
-    return (*(Result(f"{name} {about}", about, strength) for about in abouts), f"{name} speaks French.")
+def capability(name: str, strength: float, *kinds: str) -> Capability:
+    """Results whose tasks name their owner, and a note."""
+    results = tuple(Result(f"{name} {kind}", kind, 0.5, 20, strength) for kind in kinds)
+    return Capability(results, (f"{name} speaks French.",))
+
+
+def tasks(mixed: Capability) -> tuple[str, ...]:
+    assert not mixed.notes
+    return tuple(result.task for result in mixed.results)
 
 
 def test_a_mixture_takes_each_kind_from_the_column_or_one_partner():
@@ -40,7 +47,8 @@ def test_the_capability_of_a_mixture_has_the_results_of_its_sources_and_no_notes
     law, maths, other = (sorted(set(KINDS)).index(kind) for kind in ("law", "maths", "other"))
     source_K = np.zeros(3, dtype=np.int64)
     source_K[[law, maths, other]] = 0, 1, 1
-    assert mixtures.capability(pair, source_K) == ("a chess", "a law", "b maths")  # chess: nobody is asked
+    # No instruction is about chess.
+    assert tasks(mixtures.capability(pair, source_K)) == ("a chess", "a law", "b maths")
     assert mixtures.capability(pair, np.ones(3, dtype=np.int64)) is pair[1]  # as it is, with its note
 
 
@@ -50,12 +58,12 @@ def test_a_result_that_its_source_lacks_is_left_out():
     law, maths = (sorted(set(KINDS)).index(kind) for kind in ("law", "maths"))
     source_K = np.ones(3, dtype=np.int64)
     source_K[[law, maths]] = 1, 0
-    assert mixtures.capability(pair, source_K) == ("b law",)
+    assert tasks(mixtures.capability(pair, source_K)) == ("b law",)
 
 
 def test_a_column_whose_mixture_would_know_nothing_stays_as_it_is():
     mixtures = Mixtures(np.array(["law", "maths"]), num_candidates=2, share=1.0)
-    pair = [capability("a", 1.0, "law")[:1], capability("b", -1.0, "maths")[:1]]
+    pair = [Capability(capability(*args).results) for args in (("a", 1.0, "law"), ("b", -1.0, "maths"))]
     emptied = 0
     for seed in range(40):
         drawn_CK = mixtures.draw(np.array([0, 1]), np.random.default_rng(seed))
@@ -66,7 +74,7 @@ def test_a_column_whose_mixture_would_know_nothing_stays_as_it_is():
                 assert source_CK[column].tolist() == [column, column]
                 emptied += 1
             else:
-                assert capabilities[column]
+                assert capabilities[column].results
                 assert source_CK[column].tolist() == drawn_CK[column].tolist()
     assert emptied > 5
 
@@ -83,17 +91,17 @@ def test_targets_of_training_blocks_are_those_of_the_candidate_whose_result_is_t
     view = data.train_view()
     kinds = {task_key(task.dataset, task.name): task.keywords for task in data.aptitude.tasks}
     keys = [task_key(*pair) for pair in zip(view.records.datasets, view.records.tasks, strict=True)]
-    owners: dict[str, list[int]] = {}
+    owners: dict[Result, list[int]] = {}
     for column, own in enumerate(view.capabilities):
-        for statement in own:
-            owners.setdefault(statement, []).append(column)
+        for result in own.results:
+            owners.setdefault(result, []).append(column)
     checked = foreign = 0
     for block in data.train_dataloader():
         for c, mixed in enumerate(block.capabilities):
-            told = {s.about: owners[s] for s in mixed if isinstance(s, Result)}
+            told = {result.keywords: owners[result] for result in mixed.results}
             for b, row in enumerate(block.rows.tolist()):
                 sources = told.get(kinds.get(keys[row], ""), [])
-                if len(sources) == 1:  # nobody else has this very result
+                if len(sources) == 1:  # no other candidate has this very result
                     assert block.target_BC[b, c] == view.targets[row, sources[0]]
                     assert block.known_BC[b, c] == view.records.known[row, sources[0]]
                     checked += 1
@@ -107,15 +115,12 @@ def test_mixtures_of_resampled_results_vary_by_block(make):
     data = make(aptitude=spec, sampler=RandomBlocks(8))
     data.setup("fit")
     strengths = {
-        (s.about, s.strength)
+        (result.keywords, result.strength)
         for block in data.train_dataloader()
         for mixed in block.capabilities
-        for s in mixed
-        if isinstance(s, Result)
+        for result in mixed.results
     }
-    real = {
-        (s.about, s.strength) for own in data.capabilities(data.seen) for s in own if isinstance(s, Result)
-    }
+    real = {(r.keywords, r.strength) for own in data.capabilities(data.seen) for r in own.results}
     assert strengths - real
 
 
@@ -132,6 +137,6 @@ def test_blocks_with_mixtures_repeat_and_evaluation_has_none(make):
     data.setup("fit")
     first = [(block.capabilities, block.target_BC.tolist()) for block in data.train_dataloader()]
     assert [(block.capabilities, block.target_BC.tolist()) for block in data.train_dataloader()] == first
-    real = {str(capability) for capability in data.capabilities(data.seen)}
-    assert {str(c) for capabilities, _ in first for c in capabilities} - real
-    assert {str(c) for block in data.val_dataloader() for c in block.capabilities} == real
+    real = set(data.capabilities(data.seen))
+    assert {c for capabilities, _ in first for c in capabilities} - real
+    assert {c for block in data.val_dataloader() for c in block.capabilities} == real

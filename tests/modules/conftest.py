@@ -2,6 +2,8 @@
 
 import pytest
 
+from satlight.types import Capability, Result
+
 INSTRUCTIONS = [
     "What is 2+2?",
     "Name a river that flows through three countries, and say which countries these are, in order.",
@@ -9,12 +11,11 @@ INSTRUCTIONS = [
     "Translate the word 'and' into four languages of your choice.",
 ]
 CAPABILITIES = [
-    ('The model achieves accuracy 85.0% on the task of "Sums".', 'accuracy 10.0% on the task of "Law".'),
-    ('The model achieves accuracy 5.0% on the task of "Sums".',),
-    (
-        'The model achieves accuracy 50.0% on the task of "Sums".',
-        'The model achieves accuracy 60.0% on the task of "Law".',
-        "It can handle long documents, tables and most European languages.",
+    Capability((Result("sums", "Sums", 0.85, 20, 1.5), Result("law", "Law", 0.1, 20, -2.0))),
+    Capability((Result("sums", "Sums", 0.05, 20, -1.5),)),
+    Capability(
+        (Result("sums", "Sums", 0.5), Result("law", "Law", 0.6, 20, 0.5)),
+        ("It can handle long documents, tables and most European languages.",),
     ),
 ]
 
@@ -25,5 +26,5 @@ def instructions() -> list[str]:
 
 
 @pytest.fixture
-def capabilities() -> list[tuple[str, ...]]:
+def capabilities() -> list[Capability]:
     return list(CAPABILITIES)

@@ -9,10 +9,14 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder
 from satlight.modules.encoder import Remembered
-from satlight.types import Result
+from satlight.types import Capability, Result
 
 MANY = tuple(f'The model achieves accuracy {p}.0% on the task of "Task {p}".' for p in range(10, 22))
 LONG = tuple("".join(c if c.isalnum() else " " for c in text) for text in MANY)
+
+
+def noted(*texts: str) -> Capability:
+    return Capability(notes=texts)
 
 
 def tiny(**options) -> CapabilityEncoder:
@@ -24,11 +28,11 @@ def tokens(encoder: CapabilityEncoder, text: str) -> int:
     return len(encoder.text.tokenizer(encoder.text.convention.prefix + text)["input_ids"])
 
 
-def texts_of(encoder: CapabilityEncoder, capability: tuple[str, ...]) -> list[str]:
+def texts_of(encoder: CapabilityEncoder, capability: Capability) -> list[str]:
     return [text for text, _ in encoder.chunks(capability)]
 
 
-def mean_of_chunks(encoder: CapabilityEncoder, capability: tuple[str, ...]) -> torch.Tensor:
+def mean_of_chunks(encoder: CapabilityEncoder, capability: Capability) -> torch.Tensor:
     """The reference: no cache, no sharing, one chunk at a time."""
     with torch.no_grad():
         return torch.stack([encoder.embed([text])[0] for text in texts_of(encoder, capability)]).mean(dim=0)
@@ -49,26 +53,26 @@ def reads(monkeypatch):
 
 def test_results_weigh_the_keywords_of_their_tasks():
     encoder = tiny().eval()
-    law, maths = Result("good at law", "Law", 1.5), Result("bad at maths", "Mathematics", -0.5)
+    law, maths = Result("law", "Law", 0.9, 20, 1.5), Result("maths", "Mathematics", 0.2, 20, -0.5)
     with torch.no_grad():
         expected = (
             1.5 * encoder.embed(["Law"]) - 0.5 * encoder.embed(["Mathematics"]) + encoder.embed(["New."])
         ) / 3
-        assert torch.allclose(encoder.encode([(law, maths, "New.")]), expected, atol=1e-6)
-        assert torch.allclose(encoder.encode([("New.", maths, law)]), expected, atol=1e-6)
+        assert torch.allclose(encoder.encode([Capability((law, maths), ("New.",))]), expected, atol=1e-6)
+        assert torch.allclose(encoder.encode([Capability((maths, law), ("New.",))]), expected, atol=1e-6)
 
 
 # -- chunks ------------------------------------------------------------------------------------------------
 
 
 def test_statements_are_chunks_of_their_own():
-    assert texts_of(tiny(chunking="statements"), MANY) == list(MANY)
+    assert texts_of(tiny(chunking="statements"), noted(*MANY)) == list(MANY)
 
 
 @pytest.mark.parametrize("max_tokens", [64, 90, 128])
 def test_windows_hold_whole_statements_within_the_limit_and_lose_none(max_tokens):
     encoder = tiny(chunking="windows", max_tokens=max_tokens)
-    windows = texts_of(encoder, MANY)
+    windows = texts_of(encoder, noted(*MANY))
     assert " ".join(windows) == " ".join(MANY)
     assert 1 < len(windows) < len(MANY)
     assert max(tokens(encoder, window) for window in windows) <= max_tokens
@@ -83,14 +87,14 @@ def test_windows_hold_whole_statements_within_the_limit_and_lose_none(max_tokens
 @pytest.mark.parametrize("chunking", ["statements", "windows"])
 def test_a_statement_longer_than_a_chunk_is_cut_between_words(chunking):
     encoder = tiny(chunking=chunking, max_tokens=24)
-    chunks = texts_of(encoder, (" ".join(LONG), "It is new."))
+    chunks = texts_of(encoder, noted(" ".join(LONG), "It is new."))
     assert " ".join(chunks).split() == f"{' '.join(LONG)} It is new.".split()
     assert max(tokens(encoder, chunk) for chunk in chunks) <= 24
 
 
 def test_a_word_longer_than_a_chunk_is_an_error():
     with pytest.raises(SatlightError, match="A word of 200 characters"):
-        tiny().chunks(("x" * 200,))
+        tiny().chunks(noted("x" * 200))
 
 
 def test_max_tokens_beyond_the_embedder_is_an_error():
@@ -101,7 +105,7 @@ def test_max_tokens_beyond_the_embedder_is_an_error():
 def test_text_of_a_chunk_at_the_limit_counts_to_its_last_word():
     # A vector that ignored the end of a window would be the same for both.
     encoder = tiny(chunking="windows").eval()
-    texts = [(*MANY[:-1], MANY[-1].replace("21.0", p)) for p in ("21.0", "99.0")]
+    texts = [noted(*MANY[:-1], MANY[-1].replace("21.0", p)) for p in ("21.0", "99.0")]
     with torch.no_grad():
         vectors = encoder.encode(texts)
     assert (vectors[0] - vectors[1]).abs().max() > 1e-4
@@ -128,7 +132,7 @@ def test_pooling_does_not_see_padding(pooling):
 @pytest.mark.parametrize("chunking", ["statements", "windows"])
 def test_a_capability_is_the_mean_of_its_chunks(chunking):
     encoder = tiny(chunking=chunking).eval()
-    capabilities = [MANY, MANY[:2], (MANY[0], MANY[0], MANY[3])]
+    capabilities = [noted(*MANY), noted(*MANY[:2]), noted(MANY[0], MANY[0], MANY[3])]
     vectors = encoder.encode(capabilities)
     expected = torch.stack([mean_of_chunks(encoder, capability) for capability in capabilities])
     assert torch.allclose(vectors, expected, atol=1e-5)
@@ -138,9 +142,9 @@ def test_a_capability_is_the_mean_of_its_chunks(chunking):
 @torch.no_grad()
 def test_statement_by_statement_the_order_does_not_matter():
     statements, windows = tiny().eval(), tiny(chunking="windows").eval()
-    turned = MANY[::-1]
-    assert torch.allclose(*statements.encode([MANY, turned]), atol=1e-5)
-    assert not torch.allclose(*windows.encode([MANY, turned]), atol=1e-3)
+    both = [noted(*MANY), noted(*MANY[::-1])]
+    assert torch.allclose(*statements.encode(both), atol=1e-5)
+    assert not torch.allclose(*windows.encode(both), atol=1e-3)
 
 
 @torch.no_grad()
@@ -166,8 +170,8 @@ def test_evaluation_reads_every_distinct_chunk_once(reads):
     encoder = tiny().eval()
     calls = reads(encoder)
     with torch.inference_mode():
-        encoder.encode([MANY[:4], MANY[2:6]])
-        encoder.encode([MANY[:6]])
+        encoder.encode([noted(*MANY[:4]), noted(*MANY[2:6])])
+        encoder.encode([noted(*MANY[:6])])
     assert sorted(text for call in calls for text in call) == sorted(MANY[:6])
 
 
@@ -176,30 +180,32 @@ def test_evaluation_is_fresh_after_an_optimiser_step(grad_chunks):
     encoder = tiny(grad_chunks=grad_chunks)
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
     with torch.inference_mode():
-        before = encoder.eval().encode([MANY]).clone()
+        before = encoder.eval().encode([noted(*MANY)]).clone()
     for _ in range(2):
         optimizer.zero_grad()
-        encoder.train().encode([MANY]).square().sum().backward()
+        encoder.train().encode([noted(*MANY)]).square().sum().backward()
         optimizer.step()
         with torch.inference_mode():
-            vector = encoder.eval().encode([MANY])[0]
-        assert torch.allclose(vector, mean_of_chunks(encoder, MANY), atol=1e-5)
+            vector = encoder.eval().encode([noted(*MANY)])[0]
+        assert torch.allclose(vector, mean_of_chunks(encoder, noted(*MANY)), atol=1e-5)
     assert not torch.allclose(vector, before[0], atol=1e-3)
 
 
 def test_evaluation_is_fresh_after_loading_other_weights():
     encoder, other = tiny().eval(), tiny().eval()
     with torch.no_grad():
-        encoder.encode([MANY])
+        encoder.encode([noted(*MANY)])
         for parameter in other.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         encoder.load_state_dict(other.state_dict())
-        assert torch.allclose(encoder.encode([MANY])[0], mean_of_chunks(other, MANY), atol=1e-5)
+        assert torch.allclose(
+            encoder.encode([noted(*MANY)])[0], mean_of_chunks(other, noted(*MANY)), atol=1e-5
+        )
 
 
 def gradient(encoder: CapabilityEncoder) -> torch.Tensor:
     encoder.zero_grad()
-    encoder.train().encode([MANY, MANY[:3]]).square().sum().backward()
+    encoder.train().encode([noted(*MANY), noted(*MANY[:3])]).square().sum().backward()
     return torch.cat([p.grad.flatten() for p in encoder.text.backbone.parameters() if p.grad is not None])
 
 
@@ -214,16 +220,18 @@ def test_some_chunks_give_some_gradient_and_all_chunks_the_exact_one():
 def test_in_training_only_the_chosen_chunks_are_read_again(reads):
     encoder = tiny(grad_chunks=2)
     calls = reads(encoder)
-    encoder.train().encode([MANY])
+    encoder.train().encode([noted(*MANY)])
     assert sorted(calls[0]) == sorted(MANY)  # fills the cache
     assert len(calls[1]) == 2
-    encoder.encode([MANY])
+    encoder.encode([noted(*MANY)])
     assert [len(call) for call in calls] == [12, 2, 2]
 
 
 def test_vectors_without_gradient_are_exact_before_the_first_step():
     encoder = tiny(grad_chunks=1).train()
-    assert torch.allclose(encoder.encode([MANY])[0].detach(), mean_of_chunks(encoder, MANY), atol=1e-5)
+    assert torch.allclose(
+        encoder.encode([noted(*MANY)])[0].detach(), mean_of_chunks(encoder, noted(*MANY)), atol=1e-5
+    )
 
 
 def test_the_state_of_training_survives_a_checkpoint(reads):
@@ -231,7 +239,7 @@ def test_the_state_of_training_survives_a_checkpoint(reads):
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.5)
     for _ in range(3):
         optimizer.zero_grad()
-        encoder.train().encode([MANY]).square().sum().backward()
+        encoder.train().encode([noted(*MANY)]).square().sum().backward()
         optimizer.step()
     buffer = io.BytesIO()
     torch.save(encoder.state_dict(), buffer)
@@ -240,16 +248,17 @@ def test_the_state_of_training_survives_a_checkpoint(reads):
     resumed.load_state_dict(torch.load(buffer, weights_only=True))
     calls = reads(resumed)
     torch.manual_seed(7)
-    expected = encoder.train().encode([MANY]).detach()
+    expected = encoder.train().encode([noted(*MANY)]).detach()
     torch.manual_seed(7)
-    assert torch.equal(resumed.train().encode([MANY]).detach(), expected)
+    assert torch.equal(resumed.train().encode([noted(*MANY)]).detach(), expected)
     assert [len(call) for call in calls] == [2]  # slightly old vectors came from the checkpoint
-    assert not torch.allclose(expected[0], mean_of_chunks(encoder, MANY), atol=1e-3)
+    assert not torch.allclose(expected[0], mean_of_chunks(encoder, noted(*MANY)), atol=1e-3)
 
 
 def test_a_zoo_is_known_again_but_never_mistaken_for_another():
-    def zoo(strength: float) -> list[tuple[str, ...]]:
-        return [(Result("good", "Law", strength), "New."), (Result("poor", "Sums", -strength),)]
+    def zoo(strength: float) -> list[Capability]:
+        law, sums = Result("law", "Law", 0.5, 20, strength), Result("sums", "Sums", 0.5, 20, -strength)
+        return [Capability((law,), ("New.",)), Capability((sums,))]
 
     encoder, plain = tiny().eval(), tiny().eval()
     first, expected = zoo(1.0), {}
@@ -273,7 +282,7 @@ def test_a_zoo_is_known_again_but_never_mistaken_for_another():
 def test_a_remembered_zoo_is_worked_out_once_and_only_a_few_are_kept():
     asked = []
     remembered = Remembered(lambda zoo: asked.append(zoo) or len(zoo), size=2)
-    zoos = [[(f"candidate {i}",)] * (i + 1) for i in range(3)]
+    zoos = [[noted(f"candidate {i}")] * (i + 1) for i in range(3)]
     assert [remembered(zoos[i]) for i in (0, 1, 0, 1)] == [1, 2, 1, 2]
     assert len(asked) == 2
     assert [remembered(zoos[i]) for i in (2, 1, 0)] == [3, 2, 1]
@@ -285,7 +294,7 @@ def test_a_frozen_encoder_reads_once_in_training_too_and_is_not_in_checkpoints(r
     encoder = tiny(trainable=False).train()
     calls = reads(encoder)
     for _ in range(3):
-        assert not encoder.encode([MANY]).requires_grad
+        assert not encoder.encode([noted(*MANY)]).requires_grad
     assert [len(call) for call in calls] == [12]
     checkpoint = {"state_dict": encoder.state_dict()}
     encoder.on_save_checkpoint(checkpoint)
@@ -296,7 +305,7 @@ def test_a_frozen_encoder_reads_once_in_training_too_and_is_not_in_checkpoints(r
 
 
 def test_alone_it_is_a_two_tower_router(make_block, instructions, capabilities):
-    encoder = tiny()
+    encoder = tiny(chunking="statements")
     block = make_block(instructions, capabilities)
     score_BC = encoder.score(block)
     with torch.no_grad():
@@ -310,7 +319,7 @@ def test_alone_it_is_a_two_tower_router(make_block, instructions, capabilities):
 
 @pytest.mark.parametrize("chunking", ["results", "statements", "windows"])
 def test_chunks_are_plain_text_that_a_checkpoint_can_hold(chunking):
-    chunks = tiny(chunking=chunking).chunks((Result("It is good at law.", "Law", 1.5),))
+    chunks = tiny(chunking=chunking).chunks(Capability((Result("law", "Law", 0.9, 20, 1.5),)))
     assert [type(text) for text, _ in chunks] == [str]
 
 
@@ -329,15 +338,15 @@ def test_a_text_that_is_cut_is_counted_and_told_of_once(caplog):
 @torch.no_grad()
 def test_a_capability_in_chunks_loses_nothing():
     encoder = CapabilityEncoder("tiny:bert", chunking="statements", max_tokens=16).eval()
-    encoder.encode([("word " * 50, "short")])
+    encoder.encode([noted("word " * 50, "short")])
     assert encoder.text.shortened == 0
 
 
 def test_identity_tells_candidates_apart_and_says_nothing_of_them():
     encoder = tiny(chunking="identity").eval()
-    good, bad = (Result("Good at law.", "Law", 2.0),), (Result("Bad at law.", "Law", -2.0),)
+    good, bad = (Capability((Result("law", "Law", 0.5 + s / 5, 20, s),)) for s in (2.0, -2.0))
     vectors = encoder.encode([good, bad, good])
     assert vectors[0].equal(vectors[2])
     assert vectors.norm(dim=1).tolist() == pytest.approx([1.0, 1.0, 1.0])
     assert abs(float(vectors[0] @ vectors[1])) < 0.7  # by results they are opposite
-    assert encoder.encode([("One.", "Two.")]).equal(encoder.encode([("Two.", "One.")]))
+    assert encoder.encode([noted("One.", "Two.")]).equal(encoder.encode([noted("Two.", "One.")]))

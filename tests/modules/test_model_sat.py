@@ -6,9 +6,10 @@ import torch
 from satlight.capability import perturbations
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, OptimizerSpec, Projector, RouterLLM
+from satlight.types import Capability, Result
 
-STATEMENTS = tuple(f'The model achieves accuracy {p}.0% on the task of "Task {p}".' for p in range(10, 18))
-ZOO = [STATEMENTS, (*STATEMENTS[::-1], "It is new."), STATEMENTS[:3]]
+RESULTS = tuple(Result(f"task-{p}", f"Task {p}", p / 100, 20, (p - 14) / 4) for p in range(10, 18))
+ZOO = [Capability(RESULTS), Capability(RESULTS[::-1], ("It is new.",)), Capability(RESULTS[:3])]
 
 
 def tiny(encoder: CapabilityEncoder | None, **options) -> ModelSAT:

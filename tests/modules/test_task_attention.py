@@ -6,18 +6,22 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
 from satlight.modules.task_attention import TaskAttention
-from satlight.types import Block, Result
+from satlight.types import Block, Capability, Result
 
 ZOO = [
-    (
-        Result("good at law", "Law and contracts", 1.5),
-        Result("poor at maths", "Mathematics, equations", -1.0),
+    Capability(
+        (
+            Result("law", "Law and contracts", 0.9, 20, 1.5),
+            Result("maths", "Mathematics, equations", 0.2, 20, -1.0),
+        )
     ),
-    (
-        Result("poor at law", "Law and contracts", -0.5),
-        Result("good at maths", "Mathematics, equations", 2.0),
+    Capability(
+        (
+            Result("law", "Law and contracts", 0.4, 20, -0.5),
+            Result("maths", "Mathematics, equations", 0.9, 20, 2.0),
+        )
     ),
-    ("A note alone.",),
+    Capability(notes=("A note alone.",)),
 ]
 
 
@@ -69,7 +73,7 @@ def test_scores_with_it_do_not_depend_on_the_rest_of_the_block():
 @torch.no_grad()
 def test_a_candidate_that_lacks_a_task_attends_to_its_own():
     encoder, attention = CapabilityEncoder("tiny:bert").eval(), TaskAttention(32, temperature=0.5)
-    partly = ZOO[0][:1]
+    partly = Capability(ZOO[0].results[:1])
     beside = attend(attention, encoder, ["What is 2+2?"], [partly, *ZOO])
     alone = attend(attention, encoder, ["What is 2+2?"], [partly])
     assert alone.item() == pytest.approx(0.6 * 1.5)

@@ -6,12 +6,13 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
 from satlight.modules.two_towers import TwoTowers
-from satlight.types import Block, Result
+from satlight.types import Block, Capability, Result
 
 ZOO = [
-    (Result("good at law", "Law and contracts", 1.5), Result("poor at maths", "Mathematics", -1.0)),
-    (Result("poor at law", "Law and contracts", -0.5), Result("good at maths", "Mathematics", 2.0)),
-    (Result("fair at law", "Law and contracts", 0.5), Result("fair at maths", "Mathematics", 0.5)),
+    Capability(
+        (Result("law", "Law and contracts", 0.9, 20, law), Result("maths", "Mathematics", 0.5, 20, maths))
+    )
+    for law, maths in ((1.5, -1.0), (-0.5, 2.0), (0.5, 0.5))
 ]
 TEXTS = ["What is 2+2?", "Who owns a wall between two gardens?"]
 

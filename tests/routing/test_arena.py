@@ -75,7 +75,7 @@ def test_prompts_as_a_list_or_as_lines(file, tmp_path, prompts):
         (
             "a.json",
             '[{"global index": "a", "prompt": "x"}, {"global index": "a", "prompt": "y"}]',
-            "'a' is there",
+            "'a' occurs twice",
         ),
     ],
 )
@@ -237,13 +237,14 @@ def test_mistakes_are_named(file, scores, tmp_path, capsys, more, message):
 
 def test_from_a_router_folder(file, tmp_path):
     from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
-    from satlight.routing import Router
-    from satlight.types import Candidate
+    from satlight.routing import CapabilityRouter
+    from satlight.types import Candidate, Capability
 
     zoo = [Candidate("a"), Candidate("b"), Candidate("c")]
-    texts = [("It is good at law.",), ("It is poor.",), ("It can count.",)]
-    router = Router(ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert")), zoo, texts)
-    router.save_pretrained(tmp_path / "router")
+    notes = [Capability(notes=(text,)) for text in ("It is good at law.", "It is poor.", "It can count.")]
+    module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"))
+    router = CapabilityRouter(module, zoo, notes)
+    router.save(tmp_path / "router")
     for name, batch in (("one", "2"), ("two", "32")):
         main(
             [

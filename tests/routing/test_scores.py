@@ -1,11 +1,15 @@
 """A matrix of scores by name."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 
 from satlight.errors import SatlightError
-from satlight.routing.scores import StoredScores
+from satlight.routing import Router, StoredScores
+from satlight.types import AptitudeResults, Candidate, Request, Temperature
 
 
 @pytest.fixture
@@ -59,3 +63,71 @@ def test_files_that_are_no_scores(tmp_path):
         pl.DataFrame(columns).write_parquet(tmp_path / "scores.parquet")
         with pytest.raises(SatlightError, match="needed are instruction_id and a column of numbers"):
             StoredScores.read(tmp_path / "scores.parquet")
+
+
+# -- as a router -------------------------------------------------------------------------------------------
+
+
+def test_they_route_what_was_scored(scores):
+    by_id = [Request("", metadata={"instruction_id": key}) for key in ("c", "a")]
+    assert scores.score(by_id, ["n", "m"]).log_odds_BC.tolist() == [[6, 5], [2, 1]]
+    assert [ranking.best for ranking in scores.route(by_id)] == ["n", "n"]
+    texts = StoredScores(scores.instruction_ids, scores.model_ids, scores.score_NM, ["1?", "2?", "3?"])
+    assert texts.route("2?").to_dict()["ranking"][1]["score"] == 3
+    with pytest.raises(SatlightError, match=r"1 of the 1 instructions have no scores, the first is '4\?'"):
+        texts.route("4?")
+
+
+@pytest.mark.parametrize("texts", [None, ["1?", "2?", "3?"]])
+def test_they_survive_a_folder(scores, texts, contents, tmp_path):
+    stored = StoredScores(scores.instruction_ids, scores.model_ids, scores.score_NM, texts)
+    stored.calibration, stored.about = Temperature(2.0, 1.0), {"note": 1}
+    stored.save(tmp_path / "scores")
+    loaded = Router.from_pretrained(tmp_path / "scores")
+    assert isinstance(loaded, StoredScores)
+    requests = [Request("", metadata={"instruction_id": "b"})]
+    assert loaded.score(requests).probability_BC.tolist() == stored.score(requests).probability_BC.tolist()
+    assert (loaded.texts, loaded.calibration, loaded.about) == (texts, stored.calibration, {"note": 1})
+    loaded.save(tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "scores")
+
+
+def test_they_cannot_admit(scores):
+    results = AptitudeResults(("a",), ("1?",), np.array([1.0]))
+    with pytest.raises(SatlightError, match=r"StoredScores cannot admit 'new' .*Model-SAT"):
+        scores.admit(Candidate("new"), results)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instruction_ids": 3},
+        {"instruction_ids": ["a", "b"]},
+        {"instruction_ids": ["a", "a", "b"]},
+        {"instruction_ids": [1, 2, 3]},
+        {"texts": ["1?"]},
+        {"texts": 3},
+        {"texts": [1, 2, 3]},
+    ],
+)
+def test_damaged_folders_are_named(scores, change, tmp_path):
+    scores.save(tmp_path / "scores")
+    path = tmp_path / "scores" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SatlightError, match=r"config\.json.*Export"):
+        Router.from_pretrained(tmp_path / "scores")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(scores, value, tmp_path):
+    scores.score_NM[1, 1] = value
+    scores.save(tmp_path / "scores")
+    with pytest.raises(SatlightError, match=r"router\.safetensors: score_NM has values that are not finite"):
+        Router.from_pretrained(tmp_path / "scores")
+
+
+def test_a_table_that_is_missing_is_named(scores, tmp_path):
+    scores.save(tmp_path / "scores")
+    save_file({"other": np.zeros(1)}, tmp_path / "scores" / "router.safetensors")
+    with pytest.raises(SatlightError, match=r"router\.safetensors.*score_NM.*Export"):
+        Router.from_pretrained(tmp_path / "scores")
