@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # records and the command line need Candidate, but must not w
     import torch
     from torch import Tensor
 
+SPLITS = ("train", "validation", "test", "dropped")
+"""Allowed values of an instruction's ``split``; "dropped" rows duplicate another split and are never used."""
+
 Capability = tuple[str, ...]
 """A capability representation: a statement per core task, then notes; joined by spaces it is the text c_m."""
 
@@ -46,6 +49,16 @@ class Result(str):
 
     def __getnewargs__(self) -> tuple[str, str, float]:  # type: ignore[override]
         return str(self), self.about, self.strength
+
+
+def task_key(dataset: str, task: str) -> str:
+    """Return the unique name of a task: two datasets may each have a task called "algebra".
+
+    Example:
+        >>> task_key("math", "algebra")
+        'math/algebra'
+    """
+    return f"{dataset}/{task}"
 
 
 @dataclass(frozen=True, slots=True)

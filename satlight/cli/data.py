@@ -114,6 +114,7 @@ def run_import(args: argparse.Namespace) -> None:
     """Read ``args.path``, check it, write the folder ``args.to`` and say what came of it."""
     from rich.console import Console
 
+    from satlight.records.dense import build_records
     from satlight.records.folder import save_tables
     from satlight.records.sources import source
 
@@ -131,7 +132,7 @@ def run_import(args: argparse.Namespace) -> None:
     _require_free(args)
     tables = source(args.format).tables(args.path, **options)
     tables.name = args.name or tables.name
-    records = tables.to_records()  # checks every cell before anything is written
+    records = build_records(tables)  # checks every cell before anything is written
     save_tables(tables, args.to)
     console = Console()
     _print_records(console, records)
@@ -194,11 +195,12 @@ def run_rotate(args: argparse.Namespace) -> None:
     """Write ``args.records`` with the rotations of its hard instructions, which await their outcomes."""
     from rich.console import Console
 
+    from satlight.records import save_records
     from satlight.records.rotation import rotate_records
 
     _require_free(args)
     rotated, notes = rotate_records(_open(args), args.circle_share, args.group_column)
-    rotated.save(args.to)
+    save_records(rotated, args.to)
     console = Console()
     for note in notes:
         console.print(f"- {note}", markup=False)
@@ -214,8 +216,8 @@ def run_refine(args: argparse.Namespace) -> None:
     import numpy as np
     from rich.console import Console
 
+    from satlight.records import save_records, split_records
     from satlight.records.refine import Refinement
-    from satlight.records.split import split_records
 
     _require_free(args)
     refinement = Refinement(args.circle_share, args.near_duplicates, args.max_per_dataset)
@@ -228,7 +230,7 @@ def run_refine(args: argparse.Namespace) -> None:
     records = records.with_splits(split)
     refined, keep = refinement.apply(records, split == "train", seed=args.seed)
     refined = refined.rows(keep | np.isin(split, ["validation", "test"]))
-    refined.save(args.to)
+    save_records(refined, args.to)
     console = Console()
     _print_records(console, refined)
     console.print(f"Written to {args.to}", markup=False)

@@ -14,6 +14,7 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import (
@@ -31,8 +32,19 @@ INSTRUCTIONS, MODELS, RECORDS, ABOUT = "instructions.parquet", "models.json", "r
 
 
 def open_folder(path: Path | str, score_column: str = "score") -> PerformanceRecords:
-    """Read and check a records folder; see :meth:`PerformanceRecords.open`."""
-    return read_tables(path).to_records(score_column)
+    """Read and check a records folder (docs/data_format.md).
+
+    Args:
+        path: Folder with ``instructions.parquet``, ``models.json`` and ``records.parquet``.
+        score_column: Numeric column of ``records.parquet`` to take outcomes from, in [0, 1].
+
+    Returns:
+        The records, N × M; memory-mapped from the cache where N·M is large.
+
+    Raises:
+        SatlightError: The first mistake found, with file, row, column and what is allowed.
+    """
+    return build_records(read_tables(path), score_column)
 
 
 def read_tables(path: Path | str) -> RecordTables:
@@ -77,7 +89,17 @@ def read_tables(path: Path | str) -> RecordTables:
 
 
 def save_records(records: PerformanceRecords, path: Path | str) -> None:
-    """Write records as a folder; see :meth:`PerformanceRecords.save`."""
+    """Write records as a folder that :func:`open_folder` reads; an interrupted write leaves no folder.
+
+    The outcomes become the column ``score``; costs and expected outcomes are kept if known.
+
+    Args:
+        records: N × M.
+        path: Folder to create; an existing records folder is replaced.
+
+    Raises:
+        SatlightError: ``path`` contains other files, or cannot be written.
+    """
     about = {"name": records.name, "simulated": records.simulated, "notes": []}
     if records.score_column != "score":
         about["notes"] = [f"score is the column '{records.score_column}' of the source."]
@@ -88,7 +110,7 @@ def save_tables(tables: RecordTables, path: Path | str) -> None:
     """Write tables as a folder, with all their score columns, whole or not at all.
 
     Args:
-        tables: What a source holds; check it first (:meth:`RecordTables.to_records`).
+        tables: What a source holds; check it first with :func:`~satlight.records.dense.build_records`.
         path: Folder to make; an older records folder there is replaced.
 
     Raises:

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,7 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.records.names import listed, select_names
-from satlight.types import Candidate
-
-SPLITS = ("train", "validation", "test", "dropped")
-"""What the ``split`` of an instruction may be; "dropped" rows duplicate another split and serve none."""
+from satlight.types import SPLITS, Candidate, task_key
 
 CHUNK_CELLS = 1 << 24
 """Cells of the matrix that are copied at once while it is hashed or written."""
@@ -127,6 +123,11 @@ class PerformanceRecords:
         """str (N,), split of each instruction; "" where the source gives none."""
         return self._strings("split")
 
+    @cached_property
+    def task_keys(self) -> np.ndarray:
+        """str (N,), :func:`~satlight.types.task_key` of each instruction."""
+        return np.array([task_key(*pair) for pair in zip(self.datasets, self.tasks, strict=True)])
+
     def _strings(self, column: str) -> np.ndarray:
         if column not in self.instructions.columns:
             return np.full(self.shape[0], "", dtype=np.str_)
@@ -153,39 +154,6 @@ class PerformanceRecords:
         step = max(1, cells // self.shape[1])
         return (slice(start, start + step) for start in range(0, self.shape[0], step))
 
-    @classmethod
-    def open(cls, path: Path | str, score_column: str = "score") -> PerformanceRecords:
-        """Read and check a records folder (docs/data_format.md).
-
-        Args:
-            path: Folder with ``instructions.parquet``, ``models.json`` and ``records.parquet``.
-            score_column: Numeric column of ``records.parquet`` to take outcomes from, in [0, 1].
-
-        Returns:
-            The records, N × M; memory-mapped from the cache where N·M is large.
-
-        Raises:
-            SatlightError: Names file, row and column of the first mistake and says what is allowed.
-        """
-        from satlight.records.folder import open_folder
-
-        return open_folder(path, score_column)
-
-    def save(self, path: Path | str) -> None:
-        """Write the records as a folder that :meth:`open` reads, whole or not at all.
-
-        The outcomes become the column ``score``; costs and expected outcomes are kept where there are any.
-
-        Args:
-            path: Folder to make; an older records folder there is replaced.
-
-        Raises:
-            SatlightError: ``path`` holds something else than records, or cannot be written.
-        """
-        from satlight.records.folder import save_records
-
-        save_records(self, path)
-
     def filter(
         self,
         *,
@@ -200,7 +168,7 @@ class PerformanceRecords:
             datasets: Dataset names; like all the others a name, several, or patterns such as ``"arc_*"``.
             tasks: Task names.
             candidates: Candidate names, e.g. ``["gpt-4*", "gemma-7b"]`` (capitals count).
-            splits: Some of :data:`SPLITS`.
+            splits: Some of :data:`satlight.types.SPLITS`.
 
         Returns:
             New records, n × m; copies, so the original may be thrown away.
@@ -253,7 +221,8 @@ class PerformanceRecords:
         """The same records with another ``split`` column.
 
         Args:
-            split: str (N,), each one of :data:`SPLITS`, e.g. from :func:`satlight.records.split_records`.
+            split: str (N,), each one of :data:`satlight.types.SPLITS`, e.g. from
+                :func:`satlight.records.split_records`.
 
         Returns:
             New records that share the matrices.

@@ -15,9 +15,8 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
-from satlight.records.matrix import SPLITS, PerformanceRecords
 from satlight.records.names import listed
-from satlight.types import Candidate
+from satlight.types import SPLITS, Candidate
 
 BATCH_ROWS = 1 << 22
 """Records that are in memory at once while a source is walked."""
@@ -69,12 +68,6 @@ class RecordTables:
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise SatlightError(f"{self.file} cannot be read: {reason}. Fetch or write it again.") from error
-
-    def to_records(self, score_column: str = "score") -> PerformanceRecords:
-        """The matrix of one score column, checked cell by cell."""
-        from satlight.records.dense import build_records
-
-        return build_records(self, score_column)
 
 
 def require_columns(frame: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], file: str) -> None:

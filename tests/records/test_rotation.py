@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import PerformanceRecords, open_records, split_records
 from satlight.records.rotation import find_options, is_hard, refers_to_others, rotate_records, rotate_text
 from satlight.types import Candidate
 
@@ -233,7 +233,7 @@ def test_what_cannot_be_rotated_is_counted():
 
 
 def test_real_questions_rotate_back_to_themselves(real_data):
-    records = PerformanceRecords.open(real_data("mmlu_pro")).rows(np.arange(100))
+    records = open_records(real_data("mmlu_pro")).rows(np.arange(100))
     rotated, _ = rotate_records(records)
     by_id = {row["instruction_id"]: row for row in rotated.instructions.iter_rows(named=True)}
     rotations = [row for row in by_id.values() if row["rotation_of"]]

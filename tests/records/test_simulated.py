@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import PerformanceRecords, open_records, save_records, split_records
 from satlight.records.simulated import FAMILIES, SKILLS, Neutral, Numbers, SimulatedZoo, bayes_optimal
 from satlight.records.simulated.candidates import Examinee, make_examinees
 from satlight.records.simulated.families import _slot
@@ -259,7 +259,7 @@ def test_numbers_out_of_range_are_refused(wrong, message):
 
 def test_survives_the_records_folder(zoo, tmp_path):
     small = SimulatedZoo(num_instructions=60, num_candidates=3).generate()
-    small.save(tmp_path / "zoo")
-    again = PerformanceRecords.open(tmp_path / "zoo")
+    save_records(small, tmp_path / "zoo")
+    again = open_records(tmp_path / "zoo")
     assert again.fingerprint == small.fingerprint
     assert again.instructions["keywords"].to_list() == small.instructions["keywords"].to_list()

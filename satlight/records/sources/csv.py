@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.tables import (
     RecordTables,
@@ -49,7 +50,7 @@ def read(
         >>> read(file).outcomes.tolist()
         [[0.5]]
     """
-    return tables(path, models).to_records(score_column)
+    return build_records(tables(path, models), score_column)
 
 
 def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:

@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import RecordTables, check_instructions, named_candidates, read_json
@@ -77,7 +78,7 @@ def read(
     Raises:
         SatlightError: No log, a broken line, a field or metric that a task lacks.
     """
-    return tables(path, models, metrics, text_fields).to_records(score_column)
+    return build_records(tables(path, models, metrics, text_fields), score_column)
 
 
 def tables(

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import RecordTables, check_instructions, named_candidates
@@ -46,7 +47,7 @@ def read(
     Raises:
         SatlightError: No such file, or one with other content.
     """
-    return tables(path, models).to_records(score_column)
+    return build_records(tables(path, models), score_column)
 
 
 def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:

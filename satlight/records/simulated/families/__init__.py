@@ -8,7 +8,7 @@ A file maps the name of each family to the arguments of :class:`~satlight.record
       keywords: Percentages, Discounts, Ratios
       skills: {mathematics: 0.8}  # loading on each latent skill
       difficulty: -0.4            # optional, like guess
-      templates:                  # slots in braces; {shop1} and {shop2} are different words of the slot "shop"
+      templates:                  # slots in braces; {shop1} and {shop2} draw different words of "shop"
         - A {good} costs {price} dollars in {shop}. What does it cost after a rise of {percent} percent?
       slots:
         good: [coat, car]                  # words in order of difficulty, easiest first
