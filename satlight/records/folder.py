@@ -1,4 +1,4 @@
-"""The open folder format: instructions.parquet, models.json, records.parquet (docs/data_format.md)."""
+"""The records folder: instructions.parquet, models.json, records.parquet (docs/data_format.md)."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ def open_folder(path: Path | str, score_column: str = "score") -> PerformanceRec
 
 
 def read_tables(path: Path | str) -> RecordTables:
-    """The tables of a records folder; instructions and candidates are checked, records only for columns.
+    """Read the tables of a records folder; check instructions, candidates and the columns of the records.
 
     Args:
         path: The folder.
 
     Raises:
-        SatlightError: A file or column is missing or broken, or an instruction or candidate is wrong.
+        SatlightError: A file or column is missing or corrupt, or an instruction or candidate is invalid.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise SatlightError(
-            f"The records folder {folder} {found}. Give a folder with {INSTRUCTIONS} and so on."
+            f"The records folder {folder} {found}. Give a folder with {INSTRUCTIONS}, {MODELS} and {RECORDS}."
         )
     missing = [name for name in (INSTRUCTIONS, MODELS, RECORDS) if not (folder / name).is_file()]
     if missing:
         raise SatlightError(
-            f"The records folder {folder} lacks {listed(missing)}. Files in another format become such a "
-            "folder with `satlight data import --from FORMAT PATH --to DIR`; see docs/data_format.md."
+            f"The records folder {folder} lacks {listed(missing)}. Convert files of another format "
+            "with `satlight data import --from FORMAT PATH --to DIR`; see docs/data_format.md."
         )
     with _readable(folder / INSTRUCTIONS):
         instructions = pl.read_parquet(folder / INSTRUCTIONS)
@@ -107,14 +107,14 @@ def save_records(records: PerformanceRecords, path: Path | str) -> None:
 
 
 def save_tables(tables: RecordTables, path: Path | str) -> None:
-    """Write tables as a folder, with all their score columns, whole or not at all.
+    """Write tables as a folder with all score columns; an interrupted write leaves no folder.
 
     Args:
-        tables: What a source holds; check it first with :func:`~satlight.records.dense.build_records`.
-        path: Folder to make; an older records folder there is replaced.
+        tables: Content of a source; check it first with :func:`~satlight.records.dense.build_records`.
+        path: Folder to create; an existing records folder is replaced.
 
     Raises:
-        SatlightError: ``path`` holds something else than records, or cannot be written.
+        SatlightError: ``path`` contains other files, or cannot be written.
     """
     about = {"name": tables.name, "simulated": tables.simulated, "notes": list(tables.notes)}
     columns = ["instruction_id", "model_id", *tables.score_columns()]
@@ -142,13 +142,13 @@ def _write(
             write_frames(frames, folder / RECORDS)
     except OSError as error:
         raise SatlightError(
-            f"Cannot write the records to {target}: {error}. Nothing half-written remains; free some space "
-            "or choose another folder."
+            f"Cannot write the records to {target}: {error}. No partial data remains; free some space or "
+            "choose another folder."
         ) from error
 
 
 def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
-    """Append frames of one schema to one parquet file, so that they need not be in memory together."""
+    """Write frames of one schema to a Parquet file one by one, to limit memory."""
     import pyarrow.parquet
 
     writer = None
@@ -185,7 +185,7 @@ def _frames_of_matrix(records: PerformanceRecords) -> Iterator[pl.DataFrame]:
 
 
 def _refuse_foreign(target: Path) -> None:
-    """Saving replaces the folder as a whole, so it must not hold anything that is not ours."""
+    """Raise a SatlightError if replacing the folder would delete other files."""
     if not target.exists():
         return
     ours = {INSTRUCTIONS, MODELS, RECORDS, ABOUT}
@@ -213,5 +213,5 @@ def _readable(path: Path) -> Iterator[None]:
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SatlightError(
-            f"{path} cannot be read as parquet: {reason}. Fetch or write it again."
+            f"{path} cannot be read as parquet: {reason}. Download or write it again."
         ) from error

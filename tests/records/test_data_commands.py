@@ -55,7 +55,7 @@ def test_import_of_mistakes_writes_nothing(tmp_path):
 
 
 def test_options_of_another_format_are_refused(log, tmp_path):
-    with pytest.raises(SatlightError, match="--metric belongs to --from lm-eval; csv has no such choice"):
+    with pytest.raises(SatlightError, match="--metric belongs to --from lm-eval; csv has no such option"):
         data("import", log, "--from", "csv", "--to", tmp_path / "out", "--metric", "acc")
 
 
@@ -112,7 +112,7 @@ def test_validate(write_folder, capsys):
     data("validate", write_folder(instructions={"split": ["train"] * 3}))
     printed = capsys.readouterr().out
     assert "3 instructions × 2 candidates) is valid." in printed
-    assert "There is no test row" in printed
+    assert "There are no test rows" in printed
 
 
 def test_validate_counts_repeats(write_folder, capsys):

@@ -75,7 +75,7 @@ MODEL_MISTAKES = [
     ([{"model_id": "tiny-1b"}, {"name": "x"}], "entry 1 .*got model_id None"),
     ([{"model_id": "tiny-1b"}, {"model_id": "tiny-1b"}], "entry 1 .*'tiny-1b' appears twice"),
     ([{"model_id": "x", "params_b": "7B"}], "entry 0 .*got params_b '7B'"),
-    ([{"model_id": "x", "price_in": 0}], "got price_in 0; a number above 0 is needed, null = unknown"),
+    ([{"model_id": "x", "price_in": 0}], "got price_in 0; it must be above 0, null = unknown"),
     ([{"model_id": "x", "release_date": "May 2024"}], "got release_date 'May 2024'; write YYYY-MM"),
     ([{"model_id": "x", "open_weights": "yes"}], "got open_weights 'yes'"),
     ([{"model_id": "x", "notes": "It supports Chinese."}], "got notes .*a list of sentences"),
@@ -116,7 +116,7 @@ def test_missing_folder_file_and_column(write_folder, tmp_path):
 def test_broken_files(write_folder, file):
     path = write_folder()
     (path / file).write_bytes(b"{ no such thing")
-    with pytest.raises(SatlightError, match=f"{file} (cannot be read as parquet|is no valid JSON)"):
+    with pytest.raises(SatlightError, match=f"{file} (cannot be read as parquet|is not valid JSON)"):
         open_folder(path)
 
 

@@ -103,7 +103,7 @@ def test_lm_eval_takes_one_folder_and_the_latest_log(log_samples):
     tables = lm_eval.tables(folder / "m")
     records = build_records(tables)
     assert (records.texts, records.outcomes.tolist()) == (["new"], [[1.0]])
-    assert "1 older logs of the same candidate and task were left aside." in tables.notes
+    assert "1 older logs of the same candidate and task were ignored." in tables.notes
 
 
 def test_lm_eval_drops_questions_that_differ(log_samples):
@@ -142,9 +142,9 @@ def test_mistakes_in_lm_eval(log_samples, tmp_path):
     (tmp_path / "logs").mkdir()
     with pytest.raises(SatlightError, match=r"holds no samples_\*\.jsonl\. Run lm_eval with --log_samples"):
         lm_eval.read(tmp_path / "logs")
-    with pytest.raises(SatlightError, match=r"line 2: is no sample of the harness \(JSONDecodeError"):
+    with pytest.raises(SatlightError, match=r"line 2: is not a sample of the harness \(JSONDecodeError"):
         lm_eval.read(log_samples("a", "t", [sample(0, "p", acc=1), "{broken"]))
-    with pytest.raises(SatlightError, match=r"line 1: is no sample of the harness \(KeyError: 'doc_id'"):
+    with pytest.raises(SatlightError, match=r"line 1: is not a sample of the harness \(KeyError: 'doc_id'"):
         lm_eval.read(log_samples("a", "t", ['{"doc": 1}']))
     with pytest.raises(SatlightError, match="line 2: doc_id 0 was logged before"):
         lm_eval.read(log_samples("a", "t", [sample(0, "p", acc=1), sample(0, "p", acc=1)]))

@@ -57,7 +57,7 @@ def test_records_with_outputs_open_as_ever(folder, records_folder):
     [
         ({"instruction_id": "gone"}, r"row 1 .*column 'instruction_id': got 'gone'.*instructions\.parquet"),
         ({"model_id": "gone"}, r"row 1 .*column 'model_id': got 'gone'.*models\.json"),
-        ({"output": None}, r"row 1 .*column 'output': got None.*leave out the row"),
+        ({"output": None}, r"row 1 .*column 'output': got None.*remove rows"),
         (ROWS[0], r"row 1 .*got 'alpha-0'.*one output"),
     ],
 )

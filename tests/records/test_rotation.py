@@ -124,7 +124,7 @@ def test_rotations_follow_their_original_and_can_be_traced():
     assert rotated.known.any(axis=1).tolist() == [True, False, False, True]
     assert rotated.outcomes.sum(axis=1).tolist() == [1.0, 0.0, 0.0, 1.0]
     assert notes == [
-        "1 hard instructions have 2 rotations, which await their outcomes.",
+        "1 hard instructions have 2 rotations, which have no outcomes yet.",
         "1 hard instructions are not rotated: they have no choices.",
     ]
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_rotated_is_counted():
     choices = [["Yes", "No"], ["red", "none of the above"], ["both (A) and (B)", "red"]]
     with pytest.raises(
         SatlightError,
-        match=r"3 are training .* 1 of them do not show .* 2 of them have an option that speaks",
+        match=r"3 are training .* 1 of them do not show .* 2 of them have an option that refers",
     ):
         rotate_records(make(texts, choices))
 

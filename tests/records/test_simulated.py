@@ -247,7 +247,7 @@ def test_bayes_optimal_needs_simulated_records(zoo):
     ("wrong", "message"),
     [
         ({"num_instructions": 0}, "num_instructions=0"),
-        ({"num_candidates": 1}, "num_candidates=1; allowed: whole numbers from 2"),
+        ({"num_candidates": 1}, "num_candidates=1; allowed: integers from 2"),
         ({"seed": -1}, "seed=-1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0"),
     ],

@@ -140,7 +140,7 @@ def test_mistakes_in_routerdc(write, tmp_path):
         routerdc.read(write("x_test.json", [{"question": "q"}]))
     with pytest.raises(SatlightError, match="must be a non-empty list"):
         routerdc.read(write("y_test.json", {}))
-    with pytest.raises(SatlightError, match="a score that is no number"):
+    with pytest.raises(SatlightError, match="a score that is not a number"):
         routerdc.read(write("z_test.json", [{"question": "q", "scores": {"m": "high"}}]))
 
 
@@ -224,7 +224,7 @@ def test_mmlu_pro(zip_up):
         "category": "law",
     }
     assert "1 questions whose text, options or answer differ between files were dropped." in tables.notes
-    assert "1 elements that are no answers were ignored." in tables.notes
+    assert "1 elements that are not answers were ignored." in tables.notes
 
 
 def test_white_space_is_no_difference_between_files(zip_up):

@@ -131,7 +131,7 @@ def test_a_large_group_does_not_swallow_training(make_records):
     [
         ({"validation_fraction": 1.0}, r"Got validation_fraction 1\.0; it must be in \[0, 1\)"),
         ({"test_fraction": 0.0}, r"Got test_fraction 0\.0; it must be in \(0, 1\)"),
-        ({"test_fraction": 0.2}, r"Got test_fraction 0\.2, but 'records' marks 1 test rows itself"),
+        ({"test_fraction": 0.2}, r"Got test_fraction 0\.2, but 'records' already marks 1 test rows"),
         ({"group_column": "family"}, r"no column 'family' to group by\. Available: 'instruction_id'"),
         ({"group_column": "same"}, r"No training rows are left in 'records'.*2 rows dropped"),
     ],
