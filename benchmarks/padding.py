@@ -9,7 +9,7 @@ from common import parsed, parser, show
 
 from satlight.data import CapabilityInstructionDataModule, RandomBlocks, SimulatedSpec, TaskBlocks
 from satlight.data.blocks import BlockSpace
-from satlight.data.stream import codes, lengths, task_keys
+from satlight.data.stream import codes, lengths
 from satlight.modules import RouterLLM
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     around = len(llm.embed_instructions([""])[1][0])
     tokens_R = np.array(llm.count_tokens(view.records.texts)) + around
     keys = {"bytes": lengths(view.records), "tokens": tokens_R}
-    task_R = codes(task_keys(view.records))
+    task_R = codes(view.records.task_keys)
     rows = []
     for name, sampler in (
         ("RandomBlocks(16)", RandomBlocks(16)),

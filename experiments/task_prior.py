@@ -14,8 +14,7 @@ import argparse
 
 import numpy as np
 
-from satlight.data.stream import task_keys
-from satlight.data.targets import group_means
+from satlight.data.targets import shrunk_means
 from satlight.metrics.seeds import seed_interval
 from satlight.records.sources import open_records
 
@@ -30,8 +29,8 @@ def routed(
     choice = np.empty(len(outcomes), dtype=np.int64)
     for held in range(5):
         train = known & (fold != held)[:, None]
-        dataset = group_means(outcomes, train, groups["dataset"], np.zeros_like(outcomes), 0.0)
-        task = group_means(outcomes, train, groups["task"], dataset, prior)
+        dataset = shrunk_means(outcomes, train, groups["dataset"], np.zeros_like(outcomes), 0.0)
+        task = shrunk_means(outcomes, train, groups["task"], dataset, prior)
         choice[fold == held] = task[fold == held].argmax(axis=1)
     rows = np.arange(len(outcomes))
     hit, seen = outcomes[rows, choice], known[rows, choice]
@@ -51,7 +50,7 @@ def main() -> None:
     records = open_records(
         args.records, score_column=args.score_column, candidates=args.candidates, datasets=args.datasets
     ).filter(splits="train")
-    groups = {"dataset": records.datasets, "task": task_keys(records)}
+    groups = {"dataset": records.datasets, "task": records.task_keys}
     outcomes = np.asarray(records.outcomes, dtype=np.float64)
     for prior in PRIORS:
         values = [routed(outcomes, np.asarray(records.known), groups, prior, seed) for seed in range(5)]

@@ -1,10 +1,11 @@
-"""Files that are whole or absent, and the one reader of JSON files."""
+"""Files that are whole or absent, locks between processes, and the one reader of JSON files."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from satlight.errors import SatlightError
 
 
 def cache_dir() -> Path:
-    """Where satlight keeps weights and matrices: ``$SATLIGHT_CACHE``, or the platform's user cache."""
+    """Return the folder of cached weights and matrices: ``$SATLIGHT_CACHE``, or the platform's user cache."""
     if configured := os.environ.get("SATLIGHT_CACHE"):
         return Path(configured).expanduser()
     from platformdirs import user_cache_dir
@@ -25,7 +26,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on failure.
+    """Yield a temporary path next to ``path``; rename it to ``path`` on success, remove it on failure.
 
     Works for files and for folders (the body creates either one). An existing file is replaced;
     an existing folder is replaced too, and stays as it was until the new one is complete.
@@ -52,7 +53,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    """Write ``text`` to ``path`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -71,3 +72,33 @@ def read_json(path: Path | str, advice: str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise SatlightError(f"{path} cannot be read ({error}); {advice}") from error
+
+
+@contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Hold the lock file ``path``; other processes wait until it is released.
+
+    The operating system releases the lock when the process ends, also if it is killed.
+
+    Args:
+        path: Lock file; created if missing.
+
+    Example:
+        >>> import tempfile
+        >>> with locked(Path(tempfile.mkdtemp()) / "a.lock"):
+        ...     pass
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Waiting for another process that holds {path}.", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

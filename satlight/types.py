@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # records and the command line need Candidate, but must not w
 
 Score = TypeVar("Score", "float", "np.ndarray", "Tensor")
 
-SPLITS = ("train", "validation", "test")
-"""The splits of performance records."""
+SPLITS = ("train", "validation", "test", "dropped")
+"""Allowed values of an instruction's ``split``; "dropped" rows duplicate another split and are never used."""
 
 Style = Literal["plain", "graded"]
 """Wording of a result, see :func:`satlight.capability.text.statement`."""
@@ -76,6 +76,16 @@ class Capability:
     results: tuple[Result, ...] = ()
     notes: tuple[str, ...] = ()
     style: Style = "plain"
+
+
+def task_key(dataset: str, task: str) -> str:
+    """Return the unique name of a task: two datasets may each have a task called "algebra".
+
+    Example:
+        >>> task_key("math", "algebra")
+        'math/algebra'
+    """
+    return f"{dataset}/{task}"
 
 
 @dataclass(frozen=True, slots=True)

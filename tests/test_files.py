@@ -1,15 +1,18 @@
 """Files are whole or absent; runs get folders of their own; blocks move as one."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
 
 from satlight.cli import runs
 from satlight.errors import SatlightError
-from satlight.files import atomic_path, cache_dir, write_text
+from satlight.files import atomic_path, cache_dir, locked, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -56,6 +59,24 @@ def test_a_body_that_makes_nothing_is_an_error(tmp_path):
 def test_text_is_utf8(tmp_path):
     write_text(tmp_path / "a", "é → ψ")
     assert (tmp_path / "a").read_bytes().decode("utf-8") == "é → ψ"
+
+
+def test_a_lock_is_waited_for_and_released_when_its_holder_is_killed(tmp_path, capsys):
+    path = tmp_path / "locks" / "a.lock"
+    hold = "import sys, time; from satlight.files import locked\n"
+    hold += "with locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        Timer(0.3, holder.kill).start()
+        with locked(path):
+            assert holder.wait(5) != 0
+    assert capsys.readouterr().err == f"Waiting for another process that holds {path}.\n"
+    with locked(path):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):

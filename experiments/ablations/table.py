@@ -27,7 +27,7 @@ from satlight.evaluation.controls import matrices
 from satlight.evaluation.plots import CONTROL_COLOUR, INK, PALETTE
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 
 BATCH = 256
 
@@ -35,7 +35,7 @@ BATCH = 256
 def validation_outcomes(cell: Cell, output: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the outcomes of a router's choices on the validation rows, and the datasets of the rows."""
     run = sorted((output / "runs" / cell.key).glob("*/router"))[-1].parent
-    records = PerformanceRecords.open(output / "problems" / cell.problem.key)
+    records = open_records(output / "problems" / cell.problem.key)
     learning, _ = split_up(records, cell.problem.train_datasets)
     rows = learning.rows(learning.splits == "validation")
     kept = run / "validation.npy"

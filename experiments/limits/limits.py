@@ -23,11 +23,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from satlight.backbones.embedding import Embedder
-from satlight.data.stream import codes, task_keys
-from satlight.data.targets import group_means
+from satlight.data.stream import codes
+from satlight.data.targets import shrunk_means
 from satlight.metrics.seeds import seed_interval
-from satlight.records import PerformanceRecords, split_records
-from satlight.records.sources import open_records
+from satlight.records import PerformanceRecords, open_records, split_records
 
 SHRINKAGE = 0.9
 PENALTIES = (30, 100, 300)
@@ -40,10 +39,10 @@ def routers(
     """Yield name and scores (N, M) on all rows of each router, fitted on the rows ``learn`` only."""
     outcomes = np.asarray(records.outcomes, dtype=np.float64)
     known = np.asarray(records.known) & learn[:, None]
-    tasks = task_keys(records)
+    tasks = records.task_keys
 
     def means(groups: np.ndarray, base: np.ndarray, strength: float) -> np.ndarray:
-        return group_means(outcomes, known, groups, base, strength)
+        return shrunk_means(outcomes, known, groups, base, strength)
 
     dataset = means(records.datasets, np.zeros_like(outcomes), 0.0)
     task = means(tasks, dataset, prior)

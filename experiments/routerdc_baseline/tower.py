@@ -17,7 +17,7 @@ import numpy as np
 from satlight.backbones.embedding import Embedder
 from satlight.baselines import build
 from satlight.baselines.tuning import macro_accuracy
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import PerformanceRecords, open_records, split_records
 
 IN_DOMAIN = ["mmlu", "gsm8k", "cmmlu", "arc_challenge", "humaneval"]
 OUT_OF_DOMAIN = ["math_prealgebra", "mbpp", "ceval"]
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("records", help="records folder of RouterDC's data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
-    records = PerformanceRecords.open(given.records, "correct").filter(datasets=IN_DOMAIN + OUT_OF_DOMAIN)
+    records = open_records(given.records, "correct").filter(datasets=IN_DOMAIN + OUT_OF_DOMAIN)
     inside = records.filter(datasets=IN_DOMAIN)
     print("tower", "seed", *IN_DOMAIN, "in domain", *OUT_OF_DOMAIN, "out of domain", "chosen", sep=" | ")
     for seed in given.seeds:

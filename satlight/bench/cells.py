@@ -222,15 +222,13 @@ def _needs_embeddings(method: MethodSpec) -> bool:
 
 def open_data(data: DataSpec) -> PerformanceRecords:
     """The records of a bench's data, with all candidates."""
-    if data.records == "simulated":
-        from satlight.records.simulated import SimulatedZoo
-
-        return SimulatedZoo(**data.simulated).generate().filter(datasets=data.datasets)
     import polars as pl
 
-    from satlight.records import open_records
+    from satlight.records import SimulatedSpec, open_records
 
-    records = open_records(data.records, score_column=data.score_column, datasets=data.datasets)
+    records = open_records(
+        data.records, data.score_column, datasets=data.datasets, simulated=SimulatedSpec(**data.simulated)
+    )
     if data.text_column not in records.instructions.columns:
         raise SatlightError(
             f"data '{data.name}': its instructions have no text_column '{data.text_column}'; they have "
@@ -241,6 +239,8 @@ def open_data(data: DataSpec) -> PerformanceRecords:
 
 
 def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
+    from satlight.records import save_records
+
     records = open_data(data)
     problems = []
     for setting in data.settings:
@@ -249,7 +249,7 @@ def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
             split = _split(selected, data, seed)
             problem = _problem(split, data, setting, seed)
             if not (folder := Path(config.output) / "problems" / problem.key).is_dir():
-                split.save(folder)
+                save_records(split, folder)
             problems.append(problem)
     return problems
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from satlight.backbones.store import locked
+from satlight.files import locked
 
 _SIGNED_SECONDS = 10.0
 """A lock file without its content is older than this only if its process died in between."""

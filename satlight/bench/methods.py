@@ -174,12 +174,14 @@ def _config(task: _Task) -> Prediction:
 
 def _words(task: _Task) -> list[str]:
     """What `fit` and `predict` share: the method's config on the problem's records, with its splits."""
+    from satlight.records import save_records
+
     cell, problem = task.cell, task.cell.problem
     records = task.output / "problems" / problem.key
     if task.fold is not None and not task.unseen:  # rows are missing, not candidates
         records = task.output / "problems" / task.run
         if not records.is_dir():
-            _rejoined(task).save(records)
+            save_records(_rejoined(task), records)
     settings: dict[str, Any] = {
         "runs": str(task.output / "runs"),
         "name": task.run,
@@ -205,9 +207,9 @@ def _words(task: _Task) -> list[str]:
 
 def _rejoined(task: _Task) -> PerformanceRecords:
     """The problem's records without the rows that neither train nor test has."""
-    from satlight.records import PerformanceRecords
+    from satlight.records import open_records
 
-    records = PerformanceRecords.open(task.output / "problems" / task.cell.problem.key)
+    records = open_records(task.output / "problems" / task.cell.problem.key)
     kept = [part.instructions["instruction_id"] for part in (task.train, task.test)]
     return records.rows(np.isin(records.instructions["instruction_id"], np.concatenate(kept)))
 

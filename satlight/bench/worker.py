@@ -74,9 +74,9 @@ def run_cell(cell: Cell, folder: Path, output: Path) -> dict[str, Any]:
     Returns:
         What goes into result.json.
     """
-    from satlight.records import PerformanceRecords
+    from satlight.records import open_records
 
-    records = PerformanceRecords.open(output / "problems" / cell.problem.key)
+    records = open_records(output / "problems" / cell.problem.key)
     if cell.kind == EMBEDDING:
         return _embed(records, cell.spec["backbone"])
     if cell.protocol == "release":

@@ -1,4 +1,4 @@
-"""``satlight data import | describe | validate | rotate | refine``: records on the command line."""
+"""``satlight data import | describe | validate | rotate | refine``: manage performance records."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the verb ``data`` to the ``satlight`` command.
 
     Args:
-        subparsers: What ``ArgumentParser.add_subparsers()`` returned.
+        subparsers: Result of ``ArgumentParser.add_subparsers()``.
 
     Returns:
-        The parser; a parsed namespace has ``run``, a function of that namespace.
+        The parser; a parsed namespace has the function to call as ``run``.
 
     Example:
         >>> parser = argparse.ArgumentParser()
@@ -36,8 +36,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("import", help="turn published or logged results into a records folder")
     verb.add_argument("path", type=Path, help="file or folder to read")
-    verb.add_argument("--from", dest="format", required=True, choices=sorted(SOURCES), help="what PATH holds")
-    verb.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to make")
+    verb.add_argument("--from", dest="format", required=True, choices=sorted(SOURCES), help="format of PATH")
+    verb.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to create")
     verb.add_argument("--name", help="name of the records in tables (default: the source's)")
     verb.add_argument(
         "--models", type=Path, metavar="JSON", help="details of the candidates (models.json format)"
@@ -52,12 +52,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
     verb.set_defaults(run=run_describe)
 
-    verb = verbs.add_parser("validate", help="check a records folder and say what a split would do with it")
+    verb = verbs.add_parser("validate", help="check a records folder and show its splits")
     _add_choice(verb)
-    verb.add_argument("--group-column", help="column of the instructions that must not straddle splits")
+    verb.add_argument("--group-column", help="column of groups that stay in one split")
     verb.set_defaults(run=run_validate)
 
-    verb = verbs.add_parser("rotate", help="add hard multiple-choice instructions with their options rotated")
+    verb = verbs.add_parser("rotate", help="add rotations of hard multiple-choice instructions")
     _add_choice(verb)
     _add_target(verb)
     verb.add_argument(
@@ -65,19 +65,19 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         type=float,
         default=0.3,
         metavar="SHARE",
-        help="largest mean outcome of the candidates on a hard instruction (default: 0.3)",
+        help="maximum mean outcome of the candidates on a hard instruction (default: 0.3)",
     )
     verb.set_defaults(run=run_rotate)
 
-    verb = verbs.add_parser("refine", help="write records whose training rows are cleaned")
+    verb = verbs.add_parser("refine", help="write records with refined training rows")
     _add_choice(verb)
     _add_target(verb)
     verb.add_argument(
         "--circle-share", type=float, metavar="SHARE", help="circle test up to this mean outcome"
     )
-    verb.add_argument("--near-duplicates", type=float, metavar="SIMILARITY", help="1 = the same text only")
-    verb.add_argument("--max-per-dataset", type=int, metavar="N", help="training rows of a dataset, at most")
-    verb.add_argument("--seed", type=int, default=0, help="of validation rows and of the cap (default: 0)")
+    verb.add_argument("--near-duplicates", type=float, metavar="SIMILARITY", help="1 = equal texts only")
+    verb.add_argument("--max-per-dataset", type=int, metavar="N", help="maximum training rows per dataset")
+    verb.add_argument("--seed", type=int, default=0, help="seed of validation draw and cap (default: 0)")
     verb.set_defaults(run=run_refine)
     return parser
 
@@ -90,8 +90,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to make")
-    parser.add_argument("--group-column", help="column of the instructions that must not straddle splits")
+    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to create")
+    parser.add_argument("--group-column", help="column of groups that stay in one split")
     parser.add_argument("--force", action="store_true", help="replace a records folder at DIR")
 
 
@@ -111,9 +111,10 @@ def _open(args: argparse.Namespace) -> PerformanceRecords:
 
 
 def run_import(args: argparse.Namespace) -> None:
-    """Read ``args.path``, check it, write the folder ``args.to`` and say what came of it."""
+    """Read and check ``args.path``, write the folder ``args.to`` and print a summary."""
     from rich.console import Console
 
+    from satlight.records.dense import build_records
     from satlight.records.folder import save_tables
     from satlight.records.sources import source
 
@@ -124,14 +125,14 @@ def run_import(args: argparse.Namespace) -> None:
     ):
         if value and args.format != "lm-eval":
             raise SatlightError(
-                f"{flag} belongs to --from lm-eval; {args.format} has no such choice. Leave it out."
+                f"{flag} belongs to --from lm-eval; {args.format} has no such option. Remove it."
             )
         if value:
             options[key] = value
     _require_free(args)
     tables = source(args.format).tables(args.path, **options)
     tables.name = args.name or tables.name
-    records = tables.to_records()  # checks every cell before anything is written
+    records = build_records(tables)  # check every cell before writing
     save_tables(tables, args.to)
     console = Console()
     _print_records(console, records)
@@ -144,7 +145,7 @@ def run_import(args: argparse.Namespace) -> None:
 
 
 def run_describe(args: argparse.Namespace) -> None:
-    """Print what ``args.records`` holds, per dataset and per candidate."""
+    """Print a summary of ``args.records`` per dataset and per candidate."""
     records = _open(args)
     if args.json:
         about = {
@@ -167,7 +168,7 @@ def run_describe(args: argparse.Namespace) -> None:
 
 
 def run_validate(args: argparse.Namespace) -> None:
-    """Check ``args.records`` down to the last cell, its images and its splits."""
+    """Check all cells, images and splits of ``args.records``."""
     from collections import Counter
 
     from rich.console import Console
@@ -184,21 +185,22 @@ def run_validate(args: argparse.Namespace) -> None:
     if counts["dropped"]:
         console.print(
             f"{counts['dropped']} rows repeat a text or group of another split, or are rotations of another "
-            "row, and will be left out."
+            "row, and will be ignored."
         )
     if not counts["test"]:
-        console.print("There is no test row; set data.test_fraction to draw some.")
+        console.print("There are no test rows; set data.test_fraction to draw some.")
 
 
 def run_rotate(args: argparse.Namespace) -> None:
-    """Write ``args.records`` with the rotations of its hard instructions, which await their outcomes."""
+    """Write ``args.records`` with rotations of its hard instructions, without outcomes for these."""
     from rich.console import Console
 
+    from satlight.records import save_records
     from satlight.records.rotation import rotate_records
 
     _require_free(args)
     rotated, notes = rotate_records(_open(args), args.circle_share, args.group_column)
-    rotated.save(args.to)
+    save_records(rotated, args.to)
     console = Console()
     for note in notes:
         console.print(f"- {note}", markup=False)
@@ -210,25 +212,23 @@ def run_rotate(args: argparse.Namespace) -> None:
 
 
 def run_refine(args: argparse.Namespace) -> None:
-    """Write ``args.records`` with splits and cleaned training rows; validation and test rows stay."""
+    """Write ``args.records`` with splits and refined training rows."""
     import numpy as np
     from rich.console import Console
 
+    from satlight.records import save_records, split_records
     from satlight.records.refine import Refinement
-    from satlight.records.split import split_records
 
     _require_free(args)
     refinement = Refinement(args.circle_share, args.near_duplicates, args.max_per_dataset)
     if refinement == Refinement():
-        raise SatlightError(
-            "Nothing to refine: give --circle-share, --near-duplicates or --max-per-dataset, or several."
-        )
+        raise SatlightError("Nothing to refine: give --circle-share, --near-duplicates or --max-per-dataset.")
     records = _open(args)
     split = split_records(records, group_column=args.group_column, seed=args.seed)
     records = records.with_splits(split)
     refined, keep = refinement.apply(records, split == "train", seed=args.seed)
     refined = refined.rows(keep | np.isin(split, ["validation", "test"]))
-    refined.save(args.to)
+    save_records(refined, args.to)
     console = Console()
     _print_records(console, refined)
     console.print(f"Written to {args.to}", markup=False)
@@ -266,7 +266,7 @@ def _candidate_lines(records: PerformanceRecords) -> list[dict[str, Any]]:
 
 
 def _without_nan(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """NaN is no JSON; unknown becomes null."""
+    """Replace NaN, which JSON lacks, by null."""
     return [{key: None if value != value else value for key, value in line.items()} for line in lines]
 
 
@@ -274,7 +274,7 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     lines = records.describe()
     empty = [name for name in ("validation", "test", "dropped") if not any(line[name] for line in lines)]
     lines = [{key: value for key, value in line.items() if key not in empty} for line in lines]
-    for line in lines:  # the widest column last, and without the institute: 80 characters must do
+    for line in lines:  # widest column last, without institute, to fit 80 characters
         line["best_single"] = (line.pop("best_single") or "–").rpartition("/")[2]
     label = " (simulated)" if records.simulated and records.name != "simulated" else ""
     size = f"{records.shape[0]} instructions × {records.shape[1]} candidates"
@@ -298,7 +298,7 @@ def _print_table(console: Any, title: str, lines: list[dict[str, Any]]) -> None:
     table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for key, value in lines[0].items():
         text = isinstance(value, str)
-        fold = key in ("candidate", "best_single")  # long names fold, numbers stay whole
+        fold = key in ("candidate", "best_single")  # fold long names, never numbers
         heading = HEADINGS.get(key, key.replace("_", " "))
         table.add_column(heading, justify="left" if text else "right", no_wrap=not fold, overflow="fold")
     for line in lines:

@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader
 
 from satlight.data.blocks import BlockSampler, BlockSpace, RandomBlocks, disagreement_weights, rank_weights
 from satlight.data.mixtures import Mixtures
-from satlight.data.stream import BlockDataset, PlanSampler, View, codes, lengths, task_key, task_keys
+from satlight.data.stream import BlockDataset, PlanSampler, View, codes, lengths
 from satlight.data.targets import TargetSpec, shrink
 from satlight.errors import SatlightError
-from satlight.types import Capability
+from satlight.records.sources import SimulatedSpec
+from satlight.types import Capability, task_key
 
 if TYPE_CHECKING:
     from satlight.capability import AptitudeTest
@@ -46,15 +47,6 @@ class AptitudeSpec:
     style: Literal["plain", "graded"] = "plain"
     resample: bool = False
     mixtures: float = 0.0
-
-
-@dataclass
-class SimulatedSpec:
-    """Size of the simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`."""
-
-    num_instructions: int = 4000
-    num_candidates: int = 30
-    seed: int = 0
 
 
 class CapabilityInstructionDataModule(L.LightningDataModule):
@@ -147,27 +139,18 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     # -- reading -------------------------------------------------------------------------------------------
 
-    def _open(self) -> PerformanceRecords:
-        if self.source == "simulated":
-            from satlight.records.simulated import SimulatedZoo
-
-            spec = self.simulated
-            zoo = SimulatedZoo(
-                num_instructions=spec.num_instructions, num_candidates=spec.num_candidates, seed=spec.seed
-            )
-            return zoo.generate().filter(candidates=self.candidates, datasets=self.datasets)
-        from satlight.records import open_records
-
-        return open_records(
-            self.source, score_column=self.score_column, candidates=self.candidates, datasets=self.datasets
-        )
-
     def setup(self, stage: str) -> None:
         if self._records is not None and (stage == "fit" or not self._without_test):
             return
-        from satlight.records import split_records
+        from satlight.records import open_records, split_records
 
-        records = self._open()
+        records = open_records(
+            self.source,
+            self.score_column,
+            candidates=self.candidates,
+            datasets=self.datasets,
+            simulated=self.simulated,
+        )
         if self.zoo_preset is not None:
             from satlight.records.zoo import load_setting
 
@@ -273,7 +256,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
     def train_view(self) -> View:
         records = self._training.filter(candidates=self.seen)
         spec = self.target_spec
-        targets = shrink(records.outcomes, records.known, task_keys(records), records.datasets, spec)
+        targets = shrink(records.outcomes, records.known, records.task_keys, records.datasets, spec)
         weights = None
         if spec.rank_weight or spec.disagreement_weight:
             weights = np.outer(
@@ -294,7 +277,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
                 "or set data.aptitude.mixtures to 0"
             )
         keywords = {task_key(task.dataset, task.name): task.keywords for task in self.aptitude.tasks}
-        kind_R = np.array([keywords.get(key, key) for key in task_keys(view.records)])
+        kind_R = np.array([keywords.get(key, key) for key in view.records.task_keys])
         return Mixtures(kind_R, view.records.shape[1], share)
 
     def eval_view(self, split: str) -> View:
@@ -325,7 +308,7 @@ class CapabilityInstructionDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         view = self.train_view()
-        tasks_R = task_keys(view.records)
+        tasks_R = view.records.task_keys
         in_domain_R = np.isin(tasks_R, [task_key(task.dataset, task.name) for task in self.aptitude.tasks])
         space = BlockSpace(view.targets, view.records.known, self._lengths(view.records), codes(tasks_R))
         self._plans = PlanSampler(self, space, in_domain_R)

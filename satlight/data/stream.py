@@ -152,16 +152,6 @@ def lengths(records: PerformanceRecords) -> np.ndarray:
     return np.array([len(text.encode()) for text in records.texts])
 
 
-def task_keys(records: PerformanceRecords) -> np.ndarray:
-    """One text per dataset and task, str (N,): two datasets may each have a task of the same name."""
-    return np.array([task_key(*pair) for pair in zip(records.datasets, records.tasks, strict=True)])
-
-
-def task_key(dataset: str, task: str) -> str:
-    """What :func:`task_keys` gives an instruction of this dataset and task."""
-    return f"{dataset}\0{task}"
-
-
 def codes(names: np.ndarray) -> np.ndarray:
     """Numbers of the names in alphabetical order, int64 (N,)."""
     return np.unique(names, return_inverse=True)[1].astype(np.int64)

@@ -65,15 +65,15 @@ def shrink(
     """
     if spec.shrinkage == 0:
         return outcome_RC.astype(np.float32)
-    dataset_mean = group_means(
+    dataset_mean = shrunk_means(
         outcome_RC, known_RC, dataset_R, np.zeros(outcome_RC.shape, dtype=np.float32), 0.0
     )
-    task_mean = group_means(outcome_RC, known_RC, task_R, dataset_mean, spec.task_prior)
+    task_mean = shrunk_means(outcome_RC, known_RC, task_R, dataset_mean, spec.task_prior)
     target = (1 - spec.shrinkage) * outcome_RC + spec.shrinkage * task_mean
     return np.where(known_RC, target, 0).astype(np.float32)
 
 
-def group_means(
+def shrunk_means(
     outcome_RC: np.ndarray, known_RC: np.ndarray, group_R: np.ndarray, prior_RC: np.ndarray, strength: float
 ) -> np.ndarray:
     """Mean outcome of every candidate in each row's group, with ``strength`` rows of ``prior_RC``: (R, C)."""

@@ -137,7 +137,7 @@ def unseen_tasks(
         SatlightError: Too many folds, or one that leaves no train rows.
     """
     train, test, _ = _sides(records, None, None)
-    train_N, test_N = _task_names(train, level), _task_names(test, level)
+    train_N, test_N = (part.task_keys if level == "task" else part.datasets for part in (train, test))
     names = np.unique(test_N)
     _require(folds, "folds", 2, len(names), f"{len(names)} {level}s with test rows")
     order = np.random.default_rng(seed).permutation(len(names))
@@ -316,13 +316,6 @@ def _standing(records: PerformanceRecords) -> dict[str, tuple[int, float]]:
     lacking_M, mean_M = mean_GM.isnan().sum(0).tolist(), mean_GM.nanmean(0).tolist()
     pairs = zip(records.model_ids, lacking_M, mean_M, strict=True)
     return {name: (lacking, -mean if mean == mean else 0.0) for name, lacking, mean in pairs}
-
-
-def _task_names(records: PerformanceRecords, level: str) -> np.ndarray:
-    """Tasks under their dataset's name, since two datasets may each have an "algebra"."""
-    if level == "dataset":
-        return records.datasets
-    return np.char.add(np.char.add(records.datasets, "/"), records.tasks)
 
 
 def _require(value: int, name: str, low: int, high: int | None, what: str) -> None:

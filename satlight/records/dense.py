@@ -1,6 +1,6 @@
-"""From tables to the dense matrix: vectorised, in batches, memory-mapped where it is large.
+"""Convert record tables to a dense matrix: vectorized, in batches, memory-mapped if large.
 
-Nothing here makes a Python object per record; 200 million records pass through in batches.
+No Python object is created per record; 200 million records are processed in batches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from satlight.records.names import listed
 from satlight.records.tables import RecordTables, require_columns
 
 LARGE_CELLS = 4_000_000
-"""From so many cells on, matrices are memory-mapped files in the cache."""
+"""Minimum number of cells for which matrices are memory-mapped files in the cache."""
 
 MATRICES = ("outcomes", "known", "costs", "expected")
 
@@ -29,18 +29,18 @@ Allocate = Callable[[str, type], np.ndarray]
 
 
 def build_records(tables: RecordTables, score_column: str = "score") -> PerformanceRecords:
-    """Check the records and lay them out as an N × M matrix.
+    """Check the records and convert them to an N × M matrix.
 
     Args:
         tables: Checked instructions and candidates, unchecked records.
-        score_column: Numeric column to take outcomes from.
+        score_column: Numeric column to use as the outcome.
 
     Returns:
         The records; memory-mapped if they have at least :data:`LARGE_CELLS` cells and an identity.
 
     Raises:
-        SatlightError: Unknown column or id, a score that is NaN, null or outside [0, 1], a pair that appears
-            twice, a candidate without any record, a full disk.
+        SatlightError: Unknown column or id, a score that is NaN, null or outside [0, 1], a repeated pair, a
+            candidate without records, or a full disk.
     """
     require_columns(tables.records, ("instruction_id", "model_id"), tables.file)
     choices = tables.score_columns()
@@ -70,14 +70,14 @@ def build_records(tables: RecordTables, score_column: str = "score") -> Performa
 
 
 def require_records(records: PerformanceRecords, where: str) -> None:
-    """Raise a SatlightError if a candidate has not a single record."""
+    """Raise a SatlightError if a candidate has no records."""
     count = np.zeros(records.shape[1], dtype=np.int64)
     for rows in records.row_chunks():
         count += records.known[rows].sum(0)
     silent = [model_id for model_id, n in zip(records.model_ids, count, strict=True) if n == 0]
     if silent:
         raise SatlightError(
-            f"{where} has no record for the candidate {listed(silent)}, so nothing can be said about it. "
+            f"{where} has no record for the candidate {listed(silent)}, which cannot be evaluated. "
             "Add its records, or leave it out (candidates: a list of the others)."
         )
 
@@ -109,28 +109,28 @@ def _fill(tables: RecordTables, score_column: str, allocate: Allocate) -> dict[s
         for matrix, column in extra.items():
             values = batch[column].cast(pl.Float32)
             if matrix == "costs":
-                _complain(tables, batch, column, start, values < 0, "A cost in US dollars is at least 0.")
+                _require(tables, batch, column, start, values < 0, "A cost in US dollars is at least 0.")
             matrices[matrix].reshape(-1)[cells.to_numpy()] = values.fill_null(float("nan")).to_numpy()
         total += len(at)
     if int(np.count_nonzero(matrices["known"])) != total:
-        _complain_of_duplicate(tables, score_column)
+        _raise_duplicate(tables, score_column)
     return matrices
 
 
 def _cells(tables: RecordTables, batch: pl.DataFrame, start: int) -> pl.Series:
-    """Flat matrix index (row · M + column) of each record of a batch."""
+    """Return the flat matrix index (row · M + column) of each record of a batch."""
     row = _codes(batch["instruction_id"], tables.instructions["instruction_id"])
-    problem = "No instruction has this id; add the instruction or drop the record."
-    _complain(tables, batch, "instruction_id", start, row.is_null(), problem)
+    problem = "No instruction has this id; add the instruction or remove the record."
+    _require(tables, batch, "instruction_id", start, row.is_null(), problem)
     names = pl.Series([candidate.model_id for candidate in tables.candidates], dtype=pl.String)
     column = _codes(batch["model_id"], names)
-    problem = f"No candidate has this id; add it or drop the record. Known: {listed(names.to_list())}."
-    _complain(tables, batch, "model_id", start, column.is_null(), problem)
+    problem = f"No candidate has this id; add it or remove the record. Known: {listed(names.to_list())}."
+    _require(tables, batch, "model_id", start, column.is_null(), problem)
     return row * len(names) + column
 
 
 def _codes(values: pl.Series, names: pl.Series) -> pl.Series:
-    """Position of each value in ``names``, null where it is not there."""
+    """Return the index of each value in ``names``, null if missing."""
     table = pl.DataFrame({"name": names, "code": pl.arange(0, len(names), eager=True)})
     asked = pl.DataFrame({"name": values.cast(pl.String)})
     return asked.join(table, on="name", how="left", maintain_order="left")["code"]
@@ -138,18 +138,18 @@ def _codes(values: pl.Series, names: pl.Series) -> pl.Series:
 
 def _scores(tables: RecordTables, batch: pl.DataFrame, column: str, start: int) -> pl.Series:
     scores = batch[column].cast(pl.Float32)
-    if column == "score":  # other score columns may exist for some of the records only
-        problem = "Every record needs a score; drop the row if the pair was not measured."
-        _complain(tables, batch, column, start, scores.is_null(), problem)
-    problem = "A score is a number from 0 to 1; drop the row if the pair was not measured."
-    _complain(tables, batch, column, start, scores.is_nan().fill_null(False), problem)
+    if column == "score":  # other score columns may be null
+        problem = "Every record needs a score; remove the row if the pair was not measured."
+        _require(tables, batch, column, start, scores.is_null(), problem)
+    problem = "A score is a number from 0 to 1; remove the row if the pair was not measured."
+    _require(tables, batch, column, start, scores.is_nan().fill_null(False), problem)
     outside = ((scores < 0) | (scores > 1)).fill_null(False)
     problem = "A score lies in [0, 1]; rescale the column (percentages: divide by 100)."
-    _complain(tables, batch, column, start, outside, problem)
+    _require(tables, batch, column, start, outside, problem)
     return scores
 
 
-def _complain(
+def _require(
     tables: RecordTables, batch: pl.DataFrame, column: str, start: int, offends: pl.Series, problem: str
 ) -> None:
     rows = offends.arg_true()
@@ -163,14 +163,14 @@ def _complain(
     )
 
 
-def _complain_of_duplicate(tables: RecordTables, score_column: str) -> None:
+def _raise_duplicate(tables: RecordTables, score_column: str) -> None:
     seen = np.zeros(tables.instructions.height * len(tables.candidates), dtype=bool)
     for start, batch in tables.batches(["instruction_id", "model_id", score_column]):
         batch = batch.filter(pl.col(score_column).is_not_null()) if score_column != "score" else batch
         cells = _cells(tables, batch, start)
         again = pl.Series(seen[cells.to_numpy()]) | cells.is_first_distinct().not_()
         problem = "An earlier row has the same pair; keep one of them (or their mean)."
-        _complain(tables, batch, "model_id", start, again, problem)
+        _require(tables, batch, "model_id", start, again, problem)
         seen[cells.to_numpy()] = True
 
 
@@ -194,10 +194,10 @@ def _mapped(tables: RecordTables, score_column: str, cells: int) -> dict[str, np
                 matrix.flush()
     except OSError as error:
         raise SatlightError(
-            f"Cannot keep the score matrix of {tables.file} ({cells * 5 / 1e9:.2f} GB or more) in "
-            f"{folder.parent}: {error}. Free some space there, or let SATLIGHT_CACHE name another folder."
+            f"Cannot cache the score matrix of {tables.file} ({cells * 5 / 1e9:.2f} GB or more) in "
+            f"{folder.parent}: {error}. Free some space, or set SATLIGHT_CACHE to another folder."
         ) from error
-    for older in folder.parent.glob(f"{place}-*"):  # of this very file before it changed
+    for older in folder.parent.glob(f"{place}-*"):  # earlier states of the same file
         if older != folder:
             shutil.rmtree(older, ignore_errors=True)
     return _load(folder)
@@ -207,7 +207,7 @@ def _map(folder: Path, name: str, kind: type, shape: tuple[int, int]) -> np.ndar
     path = folder / f"{name}.npy"
     matrix = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        # A mapped file is sparse; a disk that fills up while it is written would kill the process (SIGBUS).
+        # Mapped files are sparse; running out of disk space while writing would kill the process (SIGBUS).
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return matrix

@@ -1,6 +1,6 @@
-"""Instructions that say the same thing twice, by the text alone.
+"""Find duplicate and near-duplicate instructions by their text.
 
-Shape legend: N instructions, U different texts, P pairs of them.
+Shape legend: N instructions, U distinct texts, P pairs of them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from satlight.records.split import text_keys
 def repeats(
     records: PerformanceRecords, rows_N: np.ndarray, fixed_N: np.ndarray, similarity: float
 ) -> np.ndarray:
-    """Which of the given rows repeat a fixed row, or an earlier given row that is no repeat itself.
+    """Return which of the given rows repeat a fixed row or an earlier given row that is itself kept.
 
-    The similarity of two texts is the Jaccard index of their pieces of five characters (within words,
-    capitals aside); 1 asks for the same text, white space aside. Instructions with an image are compared by
-    the whole text and the image only.
+    The similarity of two texts is the Jaccard index of their character 5-grams (within words,
+    case-insensitive); 1 requires equal texts up to white space. Instructions with an image are duplicates
+    only if both text and image are equal.
 
     Args:
         records: N instructions.
-        rows_N: bool (N,), rows that may be repeats.
-        fixed_N: bool (N,), rows that stay whatever they repeat.
+        rows_N: bool (N,), rows that may be duplicates.
+        fixed_N: bool (N,), rows that are always kept.
         similarity: In (0, 1].
 
     Returns:
-        bool (N,), True for repeats.
+        bool (N,), True for duplicates.
 
     Example:
         >>> import polars as pl
@@ -40,7 +40,7 @@ def repeats(
     """
     keys = text_keys(records)
     rows = np.flatnonzero(rows_N | fixed_N)
-    # Fixed rows first, so that everything is compared with what came before it.
+    # Fixed rows first, so that every row is compared with the rows before it.
     rows = rows[np.argsort(~fixed_N[rows], kind="stable")]
     first: dict[str, int] = {}
     repeat_N = np.zeros(len(keys), dtype=bool)
@@ -51,7 +51,7 @@ def repeats(
     plain = {key.partition("\0")[0]: row for key, row in first.items() if not key.partition("\0")[2]}
     unique = list(plain.values())
     for earlier, later in similar_pairs(list(plain), similarity):
-        # Pairs come in the order of the later one, so what it is compared with is settled.
+        # Pairs are sorted by the later row, so the state of the earlier row is final.
         one, other = unique[earlier], unique[later]
         if not fixed_N[other] and not repeat_N[one]:
             repeat_N[other] = True
@@ -59,17 +59,17 @@ def repeats(
 
 
 def similar_pairs(texts: list[str], similarity: float) -> list[tuple[int, int]]:
-    """All pairs of texts with a Jaccard index of at least ``similarity``, smaller number first.
+    """Return all pairs of texts with a Jaccard index of at least ``similarity``, smaller index first.
 
-    Exact, and without comparing all with all: two sets of size a and b with a Jaccard index of at least s
-    share one of the a - ceil(s·a) + 1 rarest members of the first, and likewise of the second.
+    The result is exact without comparing all pairs: two sets of sizes a and b with a Jaccard index of at
+    least s share one of the a - ceil(s·a) + 1 rarest elements of the first, and likewise of the second.
 
     Args:
         texts: U texts.
         similarity: In (0, 1).
 
     Returns:
-        P pairs, sorted by the larger number, then by the smaller one.
+        P pairs, sorted by the larger index, then by the smaller one.
 
     Reference: prefix filtering, Bayardo, Ma, Srikant 2007, "Scaling Up All Pairs Similarity Search", WWW.
 

@@ -1,4 +1,4 @@
-"""The open folder format: instructions.parquet, models.json, records.parquet (docs/data_format.md)."""
+"""The records folder: instructions.parquet, models.json, records.parquet (docs/data_format.md)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import (
@@ -31,30 +32,41 @@ INSTRUCTIONS, MODELS, RECORDS, ABOUT = "instructions.parquet", "models.json", "r
 
 
 def open_folder(path: Path | str, score_column: str = "score") -> PerformanceRecords:
-    """Read and check a records folder; see :meth:`PerformanceRecords.open`."""
-    return read_tables(path).to_records(score_column)
+    """Read and check a records folder (docs/data_format.md).
+
+    Args:
+        path: Folder with ``instructions.parquet``, ``models.json`` and ``records.parquet``.
+        score_column: Numeric column of ``records.parquet`` to take outcomes from, in [0, 1].
+
+    Returns:
+        The records, N × M; memory-mapped from the cache where N·M is large.
+
+    Raises:
+        SatlightError: The first mistake found, with file, row, column and what is allowed.
+    """
+    return build_records(read_tables(path), score_column)
 
 
 def read_tables(path: Path | str) -> RecordTables:
-    """The tables of a records folder; instructions and candidates are checked, records only for columns.
+    """Read the tables of a records folder; check instructions, candidates and the columns of the records.
 
     Args:
         path: The folder.
 
     Raises:
-        SatlightError: A file or column is missing or broken, or an instruction or candidate is wrong.
+        SatlightError: A file or column is missing or corrupt, or an instruction or candidate is invalid.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise SatlightError(
-            f"The records folder {folder} {found}. Give a folder with {INSTRUCTIONS} and so on."
+            f"The records folder {folder} {found}. Give a folder with {INSTRUCTIONS}, {MODELS} and {RECORDS}."
         )
     missing = [name for name in (INSTRUCTIONS, MODELS, RECORDS) if not (folder / name).is_file()]
     if missing:
         raise SatlightError(
-            f"The records folder {folder} lacks {listed(missing)}. Files in another format become such a "
-            "folder with `satlight data import --from FORMAT PATH --to DIR`; see docs/data_format.md."
+            f"The records folder {folder} lacks {listed(missing)}. Convert files of another format "
+            "with `satlight data import --from FORMAT PATH --to DIR`; see docs/data_format.md."
         )
     with _readable(folder / INSTRUCTIONS):
         instructions = pl.read_parquet(folder / INSTRUCTIONS)
@@ -77,7 +89,17 @@ def read_tables(path: Path | str) -> RecordTables:
 
 
 def save_records(records: PerformanceRecords, path: Path | str) -> None:
-    """Write records as a folder; see :meth:`PerformanceRecords.save`."""
+    """Write records as a folder that :func:`open_folder` reads; an interrupted write leaves no folder.
+
+    The outcomes become the column ``score``; costs and expected outcomes are kept if known.
+
+    Args:
+        records: N × M.
+        path: Folder to create; an existing records folder is replaced.
+
+    Raises:
+        SatlightError: ``path`` contains other files, or cannot be written.
+    """
     about = {"name": records.name, "simulated": records.simulated, "notes": []}
     if records.score_column != "score":
         about["notes"] = [f"score is the column '{records.score_column}' of the source."]
@@ -85,14 +107,14 @@ def save_records(records: PerformanceRecords, path: Path | str) -> None:
 
 
 def save_tables(tables: RecordTables, path: Path | str) -> None:
-    """Write tables as a folder, with all their score columns, whole or not at all.
+    """Write tables as a folder with all score columns; an interrupted write leaves no folder.
 
     Args:
-        tables: What a source holds; check it first (:meth:`RecordTables.to_records`).
-        path: Folder to make; an older records folder there is replaced.
+        tables: Content of a source; check it first with :func:`~satlight.records.dense.build_records`.
+        path: Folder to create; an existing records folder is replaced.
 
     Raises:
-        SatlightError: ``path`` holds something else than records, or cannot be written.
+        SatlightError: ``path`` contains other files, or cannot be written.
     """
     about = {"name": tables.name, "simulated": tables.simulated, "notes": list(tables.notes)}
     columns = ["instruction_id", "model_id", *tables.score_columns()]
@@ -120,13 +142,13 @@ def _write(
             write_frames(frames, folder / RECORDS)
     except OSError as error:
         raise SatlightError(
-            f"Cannot write the records to {target}: {error}. Nothing half-written remains; free some space "
-            "or choose another folder."
+            f"Cannot write the records to {target}: {error}. No partial data remains; free some space or "
+            "choose another folder."
         ) from error
 
 
 def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
-    """Append frames of one schema to one parquet file, so that they need not be in memory together."""
+    """Write frames of one schema to a Parquet file one by one, to limit memory."""
     import pyarrow.parquet
 
     writer = None
@@ -163,7 +185,7 @@ def _frames_of_matrix(records: PerformanceRecords) -> Iterator[pl.DataFrame]:
 
 
 def _refuse_foreign(target: Path) -> None:
-    """Saving replaces the folder as a whole, so it must not hold anything that is not ours."""
+    """Raise a SatlightError if replacing the folder would delete other files."""
     if not target.exists():
         return
     ours = {INSTRUCTIONS, MODELS, RECORDS, ABOUT}
@@ -191,5 +213,5 @@ def _readable(path: Path) -> Iterator[None]:
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise SatlightError(
-            f"{path} cannot be read as parquet: {reason}. Fetch or write it again."
+            f"{path} cannot be read as parquet: {reason}. Download or write it again."
         ) from error

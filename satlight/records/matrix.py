@@ -1,4 +1,4 @@
-"""Performance records in memory: which candidate got which instruction right, as one dense N × M matrix.
+"""Performance records in memory: a dense N × M matrix of outcomes.
 
 Shape legend: N instructions (rows), M candidates (columns).
 """
@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,33 +16,30 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.records.names import listed, select_names
-from satlight.types import Candidate
-
-SPLITS = ("train", "validation", "test", "dropped")
-"""What the ``split`` of an instruction may be; "dropped" rows duplicate another split and serve none."""
+from satlight.types import SPLITS, Candidate, task_key
 
 CHUNK_CELLS = 1 << 24
-"""Cells of the matrix that are copied at once while it is hashed or written."""
+"""Number of cells to process at once while a matrix is hashed."""
 
 
 @dataclass(eq=False)
 class PerformanceRecords:
-    """The records of N instructions and M candidates; treat it as read-only.
+    """Outcomes of M candidates on N instructions; treat it as read-only.
 
     Args:
         instructions: N rows with columns ``instruction_id``, ``dataset``, ``task``, ``split`` (may be null),
-            ``instruction`` and any others the source had.
-        candidates: M candidates, in the order of the columns.
+            ``instruction`` and any further columns of the source.
+        candidates: M candidates, in column order.
         outcomes: float32 (N, M) in [0, 1], 0 where unknown.
-        known: bool (N, M), False where no record exists. Such cells never count, not even as wrong.
-        costs: float32 (N, M) US dollars of the call, NaN = unknown; None = the source has no costs.
+        known: bool (N, M), False where no record exists. Such cells are ignored, not counted as wrong.
+        costs: float32 (N, M) cost of the call in US dollars, NaN = unknown; None = no costs.
         expected: float32 (N, M) true success probabilities; None unless simulated.
         name: Short name for tables and logs.
-        score_column: Column of ``records.parquet`` that the outcomes come from.
-        simulated: Whether the outcomes were drawn from a model instead of measured.
+        score_column: Column of the source that the outcomes come from.
+        simulated: True if the outcomes were drawn from a model instead of measured.
 
     Raises:
-        SatlightError: Nothing in it (no instruction or no candidate), or a repeated id.
+        SatlightError: No instruction, no candidate, or a repeated id.
 
     Example:
         >>> records = PerformanceRecords(
@@ -78,7 +74,7 @@ class PerformanceRecords:
         if 0 in shape:
             raise SatlightError(
                 f"The records '{self.name}' have {shape[0]} instructions and {shape[1]} candidates; "
-                "at least one of each is needed. Loosen the filter or check the source."
+                "at least one of each is needed. Relax the filter or check the source."
             )
         repeated = self.instructions["instruction_id"].is_first_distinct().not_().arg_true()
         if len(repeated):
@@ -104,7 +100,7 @@ class PerformanceRecords:
 
     @property
     def model_ids(self) -> list[str]:
-        """M candidate names, in the order of the columns."""
+        """M candidate names, in column order."""
         return [candidate.model_id for candidate in self.candidates]
 
     @cached_property
@@ -124,8 +120,13 @@ class PerformanceRecords:
 
     @cached_property
     def splits(self) -> np.ndarray:
-        """str (N,), split of each instruction; "" where the source gives none."""
+        """str (N,), split of each instruction; "" if the source has none."""
         return self._strings("split")
+
+    @cached_property
+    def task_keys(self) -> np.ndarray:
+        """str (N,), :func:`~satlight.types.task_key` of each instruction."""
+        return np.array([task_key(*pair) for pair in zip(self.datasets, self.tasks, strict=True)])
 
     def _strings(self, column: str) -> np.ndarray:
         if column not in self.instructions.columns:
@@ -134,7 +135,7 @@ class PerformanceRecords:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over ids, texts, splits, outcomes and known; the same on any machine."""
+        """Hash of ids, texts, splits, outcomes and known: 16 hex digits, equal on all machines."""
         digest = hashlib.blake2b(digest_size=8)
         ids = self.instructions["instruction_id"].to_list()
         for strings in (self.model_ids, ids, self.texts, self.splits.tolist()):
@@ -149,42 +150,9 @@ class PerformanceRecords:
         return digest.hexdigest()
 
     def row_chunks(self, cells: int = CHUNK_CELLS) -> Iterable[slice]:
-        """Slices of rows that hold about ``cells`` cells each, to walk a matrix larger than memory."""
+        """Return slices of rows of about ``cells`` cells each, to process a matrix larger than memory."""
         step = max(1, cells // self.shape[1])
         return (slice(start, start + step) for start in range(0, self.shape[0], step))
-
-    @classmethod
-    def open(cls, path: Path | str, score_column: str = "score") -> PerformanceRecords:
-        """Read and check a records folder (docs/data_format.md).
-
-        Args:
-            path: Folder with ``instructions.parquet``, ``models.json`` and ``records.parquet``.
-            score_column: Numeric column of ``records.parquet`` to take outcomes from, in [0, 1].
-
-        Returns:
-            The records, N × M; memory-mapped from the cache where N·M is large.
-
-        Raises:
-            SatlightError: Names file, row and column of the first mistake and says what is allowed.
-        """
-        from satlight.records.folder import open_folder
-
-        return open_folder(path, score_column)
-
-    def save(self, path: Path | str) -> None:
-        """Write the records as a folder that :meth:`open` reads, whole or not at all.
-
-        The outcomes become the column ``score``; costs and expected outcomes are kept where there are any.
-
-        Args:
-            path: Folder to make; an older records folder there is replaced.
-
-        Raises:
-            SatlightError: ``path`` holds something else than records, or cannot be written.
-        """
-        from satlight.records.folder import save_records
-
-        save_records(self, path)
 
     def filter(
         self,
@@ -194,19 +162,19 @@ class PerformanceRecords:
         candidates: str | Sequence[str] | None = None,
         splits: str | Sequence[str] | None = None,
     ) -> PerformanceRecords:
-        """Keep what matches every given choice; the order of rows and columns stays.
+        """Select rows and columns that match every given condition; their order is kept.
 
         Args:
-            datasets: Dataset names; like all the others a name, several, or patterns such as ``"arc_*"``.
+            datasets: One or several names or patterns such as ``"arc_*"``, like the other arguments.
             tasks: Task names.
-            candidates: Candidate names, e.g. ``["gpt-4*", "gemma-7b"]`` (capitals count).
-            splits: Some of :data:`SPLITS`.
+            candidates: Candidate names, e.g. ``["gpt-4*", "gemma-7b"]`` (case-sensitive).
+            splits: Some of :data:`satlight.types.SPLITS`.
 
         Returns:
-            New records, n × m; copies, so the original may be thrown away.
+            New records, n × m; copies that do not keep the original in memory.
 
         Raises:
-            SatlightError: A name or pattern that matches nothing, or no instruction is left.
+            SatlightError: A name or pattern matches nothing, or no instruction is left.
         """
         mask = np.ones(self.shape[0], dtype=bool)
         for kind, wanted, column in (
@@ -223,21 +191,21 @@ class PerformanceRecords:
         if not mask.any():
             raise SatlightError(
                 f"No instruction of '{self.name}' is in datasets={datasets}, tasks={tasks} and "
-                f"splits={splits} at once. Each name exists, but not together: drop one of the conditions."
+                f"splits={splits} at once. Each name exists, but no row matches all conditions; remove one."
             )
         return self._subset(np.flatnonzero(mask), columns)
 
     def rows(self, mask_or_indices: np.ndarray | Sequence[int] | Sequence[bool]) -> PerformanceRecords:
-        """The given instructions only.
+        """Select instructions.
 
         Args:
-            mask_or_indices: bool (N,), or int (n,) row numbers in the wanted order.
+            mask_or_indices: bool (N,), or int (n,) row indices in the desired order.
 
         Returns:
             New records, n × M.
 
         Raises:
-            SatlightError: It selects nothing.
+            SatlightError: No row is selected.
         """
         selected = np.asarray(mask_or_indices)
         if selected.dtype == bool:
@@ -245,21 +213,22 @@ class PerformanceRecords:
             selected = np.flatnonzero(selected)
         if not selected.size:
             raise SatlightError(
-                f"The selection leaves none of the {self.shape[0]} instructions of '{self.name}'. Loosen it."
+                f"The selection leaves none of the {self.shape[0]} instructions of '{self.name}'. Relax it."
             )
         return self._subset(selected, np.arange(self.shape[1]))
 
     def with_splits(self, split: np.ndarray | Sequence[str]) -> PerformanceRecords:
-        """The same records with another ``split`` column.
+        """Replace the ``split`` column.
 
         Args:
-            split: str (N,), each one of :data:`SPLITS`, e.g. from :func:`satlight.records.split_records`.
+            split: str (N,), each one of :data:`satlight.types.SPLITS`, e.g. from
+                :func:`satlight.records.split_records`.
 
         Returns:
             New records that share the matrices.
 
         Raises:
-            SatlightError: A value that is no split.
+            SatlightError: Not an allowed split.
         """
         values = np.asarray(split, dtype=np.str_)
         assert values.shape == (self.shape[0],), f"{values.shape} splits for {self.shape[0]} rows"
@@ -269,11 +238,11 @@ class PerformanceRecords:
         return replace(self, instructions=self.instructions.with_columns(column))
 
     def describe(self) -> list[dict[str, Any]]:
-        """One line per dataset (and one for all, if there are several), ready for a table.
+        """Summarize each dataset and, if there are several, all of them.
 
         Returns:
-            Dictionaries with ``dataset``, ``instructions``, one count per split, ``filled`` (share of known
-            cells), ``random`` (mean over candidates), ``best_single`` (highest mean on these very rows),
+            Dictionaries with ``dataset``, ``instructions``, one count per split, ``filled`` (fraction of
+            known cells), ``random`` (mean over candidates), ``best_single`` (highest mean on these rows),
             ``best_single_mean`` and ``oracle`` (mean over instructions of the best known outcome).
         """
         names = list(dict.fromkeys(self.datasets.tolist()))

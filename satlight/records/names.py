@@ -1,4 +1,4 @@
-"""Choosing among names by exact name or pattern, and listing them in messages."""
+"""Select names by exact name or pattern, and format lists of names for messages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from satlight.errors import SatlightError
 def select_names(
     wanted: str | Sequence[str], available: Sequence[str], kind: str, where: str = ""
 ) -> list[str]:
-    """The available names that are asked for, by exact name or else by pattern, in the available order.
+    """Return the available names that match exactly or by pattern, in the available order.
 
     Args:
-        wanted: One name or pattern (``*``, ``?``, ``[…]``; capitals count), or several.
-        available: The names there are.
-        kind: What they name, for the error.
-        where: Which records they belong to, for the error.
+        wanted: One name or pattern (``*``, ``?``, ``[…]``; case-sensitive), or several.
+        available: Names to select from.
+        kind: Kind of thing that the names refer to, for the error.
+        where: Name of the records, for the error.
 
     Returns:
-        Matching names, each once.
+        Matching names without repetition.
 
     Raises:
-        SatlightError: A name or pattern that matches nothing; lists what is available.
+        SatlightError: A name or pattern matches nothing; the message lists the available names.
 
     Example:
         >>> select_names(["*7b*", "phi"], ["gemma-7b", "phi", "phi-7b-it"], "candidate")
@@ -48,6 +48,6 @@ def select_names(
 
 
 def listed(names: Sequence[str], limit: int = 30) -> str:
-    """Quoted names for a message, cut after ``limit``."""
+    """Format quoted names for a message, at most ``limit`` of them."""
     shown = ", ".join(f"'{name}'" for name in names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,4 +1,4 @@
-"""What candidates answered, where a records folder keeps it: outputs.parquet (docs/data_format.md).
+"""Outputs of the candidates: the optional outputs.parquet of a records folder (docs/data_format.md).
 
 Shape legend: N instructions, M candidates.
 """
@@ -20,11 +20,11 @@ COLUMNS = ("instruction_id", "model_id", "output")
 
 
 class CandidateOutputs:
-    """The outputs of candidates, found by the text of the instruction.
+    """Outputs of candidates, looked up by the text of the instruction.
 
     Args:
-        frame: Columns ``instruction``, ``model_id`` and ``output``, all text. Of several outputs for the same
-            text and candidate the first counts.
+        frame: Columns ``instruction``, ``model_id`` and ``output``, all text. The first of several outputs
+            for the same text and candidate is used.
 
     Example:
         >>> outputs = CandidateOutputs(pl.DataFrame({"instruction": ["1+1?", "1+1?"],
@@ -45,29 +45,28 @@ class CandidateOutputs:
             folder: A records folder with ``outputs.parquet``.
 
         Raises:
-            SatlightError: There are none, or a row is wrong: names the first one and says what is allowed.
+            SatlightError: The file is missing, or a row is invalid; the message shows the first one.
         """
         tables = read_tables(folder)
         path = Path(folder).expanduser() / OUTPUTS
         if not path.is_file():
             raise SatlightError(
-                f"The records folder {folder} has no {OUTPUTS}, so nobody knows what its candidates answered "
-                f"and they cannot be re-ranked. It holds one row per answer with {listed(COLUMNS)}; see "
-                "docs/data_format.md."
+                f"The records folder {folder} has no {OUTPUTS}, which re-ranking needs. It contains one row "
+                f"per answer with the columns {listed(COLUMNS)}; see docs/data_format.md."
             )
         try:
             frame = pl.read_parquet(path)
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise SatlightError(
-                f"{path} cannot be read as parquet: {reason}. Fetch or write it again."
+                f"{path} cannot be read as parquet: {reason}. Download or write it again."
             ) from error
         require_columns(frame, COLUMNS, str(path))
         frame = frame.select(pl.col(name).cast(pl.String) for name in COLUMNS)
         models = [candidate.model_id for candidate in tables.candidates]
         ids = tables.instructions["instruction_id"]
         for column, wrong, problem in (
-            ("output", frame["output"].is_null(), "An output is a text; leave out the row of a missing one."),
+            ("output", frame["output"].is_null(), "An output is text; remove rows of missing outputs."),
             (
                 "instruction_id",
                 ~frame["instruction_id"].is_in(ids.implode()),
@@ -77,13 +76,13 @@ class CandidateOutputs:
         ):
             require_first(wrong, frame, column, str(path), problem)
         again = frame.select(~pl.struct("instruction_id", "model_id").is_first_distinct()).to_series()
-        require_first(again, frame, "instruction_id", str(path), "A pair with model_id has one output.")
+        require_first(again, frame, "instruction_id", str(path), "Each pair with model_id has one output.")
         return cls(
             frame.join(tables.instructions.select("instruction_id", "instruction"), on="instruction_id")
         )
 
     def look_up(self, instructions: Sequence[str], candidates: Sequence[str]) -> list[list[str]]:
-        """What each candidate answered to each instruction.
+        """Return the output of each candidate for each instruction.
 
         Args:
             instructions: N texts.
@@ -93,7 +92,7 @@ class CandidateOutputs:
             N lists of M outputs.
 
         Raises:
-            SatlightError: A pair without an output.
+            SatlightError: A pair has no output.
         """
         wanted = pl.DataFrame({"instruction": list(instructions)}, schema={"instruction": pl.String}).join(
             pl.DataFrame({"model_id": list(candidates)}, schema={"model_id": pl.String}), how="cross"
@@ -104,7 +103,7 @@ class CandidateOutputs:
             text, model_id, _ = missing.row(0)
             raise SatlightError(
                 f"{len(missing)} of {len(found)} outputs are missing, the first of '{model_id}' for the "
-                f"instruction {text[:80]!r}. Every candidate that is compared needs one; leave out "
+                f"instruction {text[:80]!r}. Every compared candidate needs one; remove "
                 "candidates or instructions, or add the rows."
             )
         outputs = found["output"].to_list()

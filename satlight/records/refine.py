@@ -1,4 +1,4 @@
-"""Cleaner training records: the circle test, duplicates, caps. Nothing but training rows ever changes.
+"""Refine training rows: circle test, duplicates, caps. Validation and test rows never change.
 
 Shape legend: N instructions, M candidates, K rotations.
 """
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Refinement:
-    """What is done to training rows before a router sees them, in this order.
+    """Settings of the refinement of training rows, applied in this order.
 
     Args:
         circle_share: Apply the circle test to instructions on which the mean outcome of the candidates is
             at most this, in (0, 1]; see :func:`circle_test`. None = no circle test.
-        near_duplicates: Leave out training rows at least so similar to a validation or test row, or to an
-            earlier training row, in (0, 1]; see :func:`satlight.records.duplicates.repeats`. 1 = the same
-            text. None = keep them.
-        max_per_dataset: Keep at most so many training rows of a dataset, drawn by a hash of their ids; None =
+        near_duplicates: Drop training rows whose similarity to a validation row, a test row or an earlier
+            training row is at least this, in (0, 1]; 1 = equal texts, None = keep them. See
+            :func:`satlight.records.duplicates.repeats`.
+        max_per_dataset: Maximum number of training rows per dataset, drawn by a hash of the ids; None =
             all.
 
     Raises:
@@ -63,14 +63,14 @@ class Refinement:
         Args:
             records: N instructions with their splits, rotations included where there are any.
             train_N: bool (N,), the rows to refine.
-            candidates: Names of the candidates that say what is hard; None = all.
-            seed: Changes which rows a cap keeps.
+            candidates: Names of the candidates that define which instructions are hard; None = all.
+            seed: Seed of the cap.
 
         Returns:
-            The N instructions, their outcomes refined, and bool (N,): the rows of ``train_N`` to keep.
+            The N instructions with refined outcomes, and bool (N,): the rows of ``train_N`` to keep.
 
         Raises:
-            SatlightError: A circle test without rotations, or a ``rotation_of`` that leads nowhere.
+            SatlightError: A circle test without rotations, or an unknown ``rotation_of``.
         """
         if self.circle_share is not None:
             records = circle_test(records, train_N, self.circle_share, candidates)
@@ -100,24 +100,24 @@ class Refinement:
 def circle_test(
     records: PerformanceRecords, rows_N: np.ndarray, hard_share: float, candidates: list[str] | None = None
 ) -> PerformanceRecords:
-    """Let a candidate's success on a hard instruction stand only if it survives every rotation.
+    """Keep a candidate's success on a hard instruction only if it holds in every rotation.
 
-    The refined outcome is the lowest over the instruction and its rotations (rows whose ``rotation_of`` is
-    its id). Where a candidate has outcomes on some of the rotations only, the lowest is certain if it is 0;
-    otherwise the cell becomes unknown. A candidate without any outcome on the rotations was not tested
-    again and keeps its outcome; the log counts such successes.
+    The refined outcome is the minimum over the instruction and its rotations (rows whose ``rotation_of`` is
+    its id). If some outcomes on the rotations are unknown, a minimum of 0 is certain; otherwise the cell
+    becomes unknown. A candidate without outcomes on the rotations keeps its outcome; the log counts such
+    successes.
 
     Args:
         records: N instructions, rotations among them.
-        rows_N: bool (N,), rows that may be refined; others stay as they are.
-        hard_share: Largest mean outcome of the candidates on an instruction that counts as hard, in (0, 1].
-        candidates: Names of the candidates that this mean is over; None = all.
+        rows_N: bool (N,), rows that may be refined.
+        hard_share: Maximum mean outcome of the candidates on a hard instruction, in (0, 1].
+        candidates: Names of the candidates to average over; None = all.
 
     Returns:
         New records, N × M.
 
     Raises:
-        SatlightError: There are no rotations, or one of an instruction that is not there.
+        SatlightError: There are no rotations, or a rotation of an unknown instruction.
     """
     original_K, rotation_K = _pairs(records)
     columns = None if candidates is None else np.flatnonzero(np.isin(records.model_ids, candidates))
@@ -146,12 +146,12 @@ def circle_test(
 
 
 def _pairs(records: PerformanceRecords) -> tuple[np.ndarray, np.ndarray]:
-    """Row of the original and row of the rotation, int64 (K,) each."""
+    """Return the rows of the originals and of the rotations, int64 (K,) each."""
     rotation_K = np.flatnonzero(rotations(records))
     if not len(rotation_K):
         raise SatlightError(
             f"The circle test needs instructions with rotated options, and '{records.name}' has none; make "
-            "them with `satlight data rotate`, let the candidates answer them, or leave circle_share out"
+            "them with `satlight data rotate`, let the candidates answer them, or remove circle_share"
         )
     ids = records.instructions["instruction_id"].to_list()
     row_of = {instruction_id: row for row, instruction_id in enumerate(ids)}
@@ -163,22 +163,21 @@ def _pairs(records: PerformanceRecords) -> tuple[np.ndarray, np.ndarray]:
             what = "which is not in the records" if original is None else "which is a rotation itself"
             raise SatlightError(
                 f"The instruction '{ids[row]}' of '{records.name}' is a rotation of '{names[row]}', {what}; "
-                "correct its rotation_of or drop the row"
+                "correct its rotation_of or remove the row"
             )
     return np.array([row_of[str(names[row])] for row in rotation_K.tolist()]), rotation_K
 
 
 def cap_per_dataset(records: PerformanceRecords, rows_N: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
-    """At most ``limit`` of the given rows of every dataset: bool (N,).
+    """Select at most ``limit`` of the given rows of every dataset: bool (N,).
 
-    Which ones follows from seed and id alone: other rows, datasets and candidates do not matter, and a
-    larger limit keeps what a smaller one does.
+    The selection depends on seed and ids only, and a larger limit selects a superset.
 
     Args:
         records: N instructions.
         rows_N: bool (N,), rows to choose from.
         limit: At least 1.
-        seed: Changes the choice.
+        seed: Seed of the selection.
     """
     keep_N = np.zeros(len(rows_N), dtype=bool)
     ids = records.instructions["instruction_id"]

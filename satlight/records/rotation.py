@@ -1,4 +1,4 @@
-"""Multiple-choice instructions with their options rotated, to tell knowledge from lucky guesses.
+"""Rotate the options of multiple-choice instructions, to distinguish knowledge from lucky guesses.
 
 Shape legend: N instructions, M candidates, K rotations.
 """
@@ -20,12 +20,12 @@ from satlight.records.matrix import PerformanceRecords
 from satlight.records.split import rotations, split_records
 
 LABELS = (ascii_uppercase, ascii_lowercase, "123456789")
-"""How options may be numbered."""
+"""Supported labels of options."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where the options of an instruction stand in its text.
+    """Positions of the options in the text of an instruction.
 
     Args:
         spans: Start and end of each option's text, without its label.
@@ -37,12 +37,12 @@ class Options:
 
 
 def find_options(text: str, choices: Sequence[str]) -> Options | None:
-    """Find the labelled options ("A. red", "(b) red", "1: red") in a text, the last time they all occur.
+    """Find the last occurrence of all labeled options ("A. red", "(b) red", "1: red") in a text.
 
-    The last time, because worked examples may stand before the question.
+    The last one, because worked examples may precede the question.
 
     Returns:
-        None where the options are not numbered, or not in this order, one behind the other.
+        None if the options are not labeled, not in this order or not contiguous.
 
     Example:
         >>> find_options("Which? A) red B) blue", ["red", "blue"]).labels
@@ -54,7 +54,7 @@ def find_options(text: str, choices: Sequence[str]) -> Options | None:
     found: list[tuple[int, Options]] = []
     for labels in LABELS:
         marks = [rf"(?<!\w)[(\[]?{label}[.):\]．、：]+\s*" for label in labels[: len(choices)]]
-        # Few texts have all kinds of labels; to compile the whole pattern costs more than to look for them.
+        # Few texts contain all kinds of labels; compiling the whole pattern costs more than this check.
         if len(marks) < len(choices) or not all(re.search(mark, text) for mark in (marks[0], marks[-1])):
             continue
         parts = [f"{mark}({option})" + r"(?!\w)" for mark, option in zip(marks, words, strict=True)]
@@ -65,7 +65,7 @@ def find_options(text: str, choices: Sequence[str]) -> Options | None:
 
 
 def refers_to_others(choices: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether an option speaks of others by place or label, so that moving it would change what it says.
+    """Return True if an option refers to others by position or label, so that moving it changes its meaning.
 
     Example:
         >>> refers_to_others(["red", "Both A and C"], "AB"), refers_to_others(["red", "a reddish blue"], "ab")
@@ -79,7 +79,7 @@ def refers_to_others(choices: Sequence[str], labels: Sequence[str]) -> bool:
 
 
 def rotate_text(text: str, options: Options, shift: int) -> str:
-    """The text with every option moved ``shift`` places down, the last ones to the top; labels stay.
+    """Move every option ``shift`` places down, the last ones to the top; labels stay in place.
 
     Example:
         >>> rotate_text("Which? A) red B) blue C) green", find_options(
@@ -97,33 +97,33 @@ def rotate_text(text: str, options: Options, shift: int) -> str:
 def rotate_records(
     records: PerformanceRecords, hard_share: float = 0.3, group_column: str | None = None
 ) -> tuple[PerformanceRecords, list[str]]:
-    """Add the rotations of hard multiple-choice instructions, still to be answered, to records.
+    """Add rotations of hard multiple-choice instructions, without outcomes.
 
-    An instruction with n options gets n - 1 rotations: in the s-th, every option stands s places further
-    down. They follow the original's row, have the id ``ID-rotation-s``, the original's id in the column
-    ``rotation_of`` and no outcomes. ``choices`` and ``answer`` follow; other columns are copied.
+    An instruction with n options gets n - 1 rotations; rotation s moves every option s places down. Rotations
+    follow the original row and have the id ``ID-rotation-s``, the original id in the column ``rotation_of``
+    and no outcomes. ``choices`` and ``answer`` are adapted, other columns are copied.
 
-    Only instructions are rotated that may be trained on and that some, but few candidates get right.
+    Only training instructions that some, but few candidates answer correctly are rotated.
 
     Args:
-        records: N instructions with a column ``choices`` (lists of texts) and perhaps ``answer``: the label
-            of an option, or its text.
-        hard_share: Largest mean outcome of the candidates on an instruction that counts as hard, in (0, 1].
+        records: N instructions with a column ``choices`` (lists of texts) and optionally ``answer``: label or
+            text of an option.
+        hard_share: Maximum mean outcome of the candidates on a hard instruction, in (0, 1].
         group_column: As in :func:`satlight.records.split_records`.
 
     Returns:
-        N + K instructions, and a sentence for each thing to know about them.
+        N + K instructions, and notes, one sentence each.
 
     Raises:
-        SatlightError: No choices, an answer that is no option, nothing to rotate, or there are rotations.
+        SatlightError: No choices, an answer that is not an option, nothing to rotate, or rotations exist.
     """
     if not 0 < hard_share <= 1:
         raise SatlightError(f"The share of a hard instruction is {hard_share}; it must lie in (0, 1]")
     table = records.instructions
     if "choices" not in table.columns or not isinstance(table["choices"].dtype, pl.List):
         raise SatlightError(
-            f"The instructions of '{records.name}' have no column 'choices' with lists of texts; without "
-            "their options they cannot be rotated. See docs/data_format.md."
+            f"The instructions of '{records.name}' have no column 'choices' with lists of texts, "
+            "which rotation needs. See docs/data_format.md."
         )
     if rotations(records).any():
         raise SatlightError(f"'{records.name}' holds rotations already (column 'rotation_of').")
@@ -141,18 +141,18 @@ def rotate_records(
             + "".join(f", {count} of them {reason}" for reason, count in skipped.items())
             + ". Raise the share, or see docs/refinement.md for what can be rotated."
         )
-    notes = [f"{len(set(source))} hard instructions have {len(rows)} rotations, which await their outcomes."]
+    notes = [f"{len(set(source))} hard instructions have {len(rows)} rotations, which have no outcomes yet."]
     notes += [f"{count} hard instructions are not rotated: they {what}." for what, count in skipped.items()]
     return _with_rows(records, rows, np.array(source)), notes
 
 
 def is_hard(records: PerformanceRecords, share: float, columns: np.ndarray | None = None) -> np.ndarray:
-    """bool (N,): some candidate gets it right, but the mean of the known outcomes is at most ``share``.
+    """Return which instructions have a mean outcome above 0 and at most ``share``: bool (N,).
 
     Args:
         records: N instructions.
         share: In (0, 1].
-        columns: Candidates that count; None = all.
+        columns: Candidates to average over; None = all.
     """
     outcomes = records.outcomes if columns is None else records.outcomes[:, columns]
     known = records.known if columns is None else records.known[:, columns]
@@ -162,7 +162,7 @@ def is_hard(records: PerformanceRecords, share: float, columns: np.ndarray | Non
 
 
 def _rotations_of(row: dict[str, Any], skipped: Counter[str]) -> list[dict[str, Any]]:
-    """The rotated rows of one instruction; none, and a count of the reason, where it cannot be rotated."""
+    """Return the rotated rows of one instruction; if it cannot be rotated, none, and count the reason."""
     choices = row["choices"]
     if choices is None:
         skipped["have no choices"] += 1
@@ -171,10 +171,10 @@ def _rotations_of(row: dict[str, Any], skipped: Counter[str]) -> list[dict[str, 
         any(choice is None for choice in choices)
         or (options := find_options(row["instruction"], choices)) is None
     ):
-        skipped["do not show their choices, labelled and in order, in the text"] += 1
+        skipped["do not show their choices, labeled and in order, in the text"] += 1
         return []
     if refers_to_others(choices, options.labels):
-        skipped["have an option that speaks of others (such as 'none of the above')"] += 1
+        skipped["have an option that refers to others (such as 'none of the above')"] += 1
         return []
     return [
         {
@@ -194,17 +194,17 @@ def _answer(row: dict[str, Any], options: Options, shift: int) -> str | None:
     if answer in options.labels:
         return options.labels[(options.labels.index(answer) + shift) % len(options.labels)]
     if answer is None or answer in row["choices"]:
-        return answer  # the text of an option stays right wherever it stands
+        return answer  # the text of an option stays correct in every position
     raise SatlightError(
         f"The instruction '{row['instruction_id']}' has the answer {answer!r}, which is neither a label of "
-        f"its options ({', '.join(options.labels)}) nor one of its choices; correct it, or leave it empty"
+        f"its options ({', '.join(options.labels)}) nor one of its choices; correct it, or make it null"
     )
 
 
 def _with_rows(
     records: PerformanceRecords, rows: list[dict[str, Any]], source: np.ndarray
 ) -> PerformanceRecords:
-    """The records with rows added, each behind the row it comes from; nobody has answered them."""
+    """Insert rows without outcomes, each after its source row."""
     table = records.instructions.with_columns(pl.lit(None, pl.String).alias("rotation_of"))
     if "answer" not in table.columns:
         rows = [{key: value for key, value in row.items() if key != "answer"} for row in rows]

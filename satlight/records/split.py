@@ -1,4 +1,4 @@
-"""Train, validation and test rows, with no text and no group on both sides of a border."""
+"""Assign rows to train, validation and test so that no text and no group is in two splits."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def split_records(
     group_column: str | None = None,
     test_fraction: float | None = None,
 ) -> np.ndarray:
-    """Say for every instruction which split it belongs to.
+    """Return the split of every instruction.
 
-    *Test* rows are those of the ``split`` column. Where the records have no split, or ``test_fraction`` is
-    given and no row is a test row yet, they are drawn by a hash of the group (or id), which no seed changes.
-    A text (white space aside; the image counts as part of it) or group that stands in test leaves training:
-    its row becomes *dropped*, the test row stays. Rotations of other rows (:func:`rotations`) are dropped.
+    *Test* rows are those of the ``split`` column. If the records have no split, or if ``test_fraction`` is
+    given and there are no test rows, they are drawn by a hash of the group (or id), independent of the seed.
+    Training and validation rows whose text (ignoring white space, including the image) or group also occurs
+    in the test split are marked *dropped*. Rotations of other rows (:func:`rotations`) are dropped as well.
 
-    *Validation* rows are drawn from what is left, dataset by dataset, and share no text and no group with
-    training rows. The draw in a dataset does not depend on which other candidates or (unless a group ties
-    them) datasets are there. Rows that are validation rows already stay so, and then no more are drawn:
+    *Validation* rows are drawn from the remaining rows of each dataset and share no text and no group with
+    training rows. The draw within a dataset does not depend on the candidates or on other datasets (unless a
+    group spans datasets). If there are validation rows already, they are kept and no more are drawn, so
     splitting twice changes nothing.
 
     Args:
         records: N instructions.
-        validation_fraction: Share of the rows that are neither test nor dropped, in [0, 1).
-        seed: Changes which rows are validation, never which are test.
-        group_column: Column of the instructions whose equal values stay together, e.g. "cluster_id"; a null
-            belongs to no group.
-        test_fraction: Share of test rows to draw, in (0, 1); None = 0.3 where there is no split at all.
+        validation_fraction: Fraction of the rows that are neither test nor dropped, in [0, 1).
+        seed: Seed of the validation draw; test rows do not depend on it.
+        group_column: Instructions with equal values in this column stay in one split, e.g. "cluster_id"; null
+            = no group.
+        test_fraction: Fraction of test rows to draw, in (0, 1); None = 0.3 if the records have no split.
 
     Returns:
         str (N,): "train", "validation", "test" or "dropped".
 
     Raises:
-        SatlightError: A fraction out of range, an unknown group column, a test fraction although the test
-            rows are given, or a split that comes out empty.
+        SatlightError: A fraction out of range, an unknown group column, a test fraction for records that mark
+            their own test rows, or an empty split.
 
     Example:
         >>> import polars as pl
@@ -83,7 +83,7 @@ def split_records(
 
 
 def rotations(records: PerformanceRecords) -> np.ndarray:
-    """bool (N,): rows that are another row with its options rotated, by the column ``rotation_of``."""
+    """Return which rows are another row with its options rotated (column ``rotation_of``): bool (N,)."""
     if "rotation_of" not in records.instructions.columns:
         return np.zeros(records.shape[0], dtype=bool)
     return records.instructions["rotation_of"].is_not_null().to_numpy()
@@ -105,7 +105,7 @@ def _report_dropped(records: PerformanceRecords, split: np.ndarray) -> None:
 
 @lru_cache(maxsize=100)
 def _say_once(message: str) -> None:
-    """A bench splits the same records for every seed and zoo setting; its log need not say so each time."""
+    """Log a message once; a bench splits the same records for every seed and zoo setting."""
     log.info(message)
 
 
@@ -117,7 +117,7 @@ def _check_fractions(validation_fraction: float, test_fraction: float | None) ->
 
 
 def text_keys(records: PerformanceRecords) -> list[str]:
-    """What makes two instructions the same question: the text without its white space, and the image."""
+    """Return keys that are equal for equal questions: the text with normalized white space, and the image."""
     keys = [" ".join(text.split()) for text in records.texts]
     if "image" in records.instructions.columns:
         images = records.instructions["image"].to_list()
@@ -126,7 +126,7 @@ def text_keys(records: PerformanceRecords) -> list[str]:
 
 
 def _codes(keys: list[str]) -> np.ndarray:
-    """int64 (N,), equal for equal keys, numbered by first appearance."""
+    """Return codes that are equal for equal keys, numbered by first occurrence: int64 (N,)."""
     number: dict[str, int] = {}
     return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
 
@@ -150,13 +150,13 @@ def _group_codes(records: PerformanceRecords, column: str | None) -> np.ndarray 
 
 
 def _with_test(records: PerformanceRecords, group_column: str | None, fraction: float | None) -> np.ndarray:
-    """The split column, or where test rows are to be drawn, train and test."""
+    """Return the split column, with test rows drawn if necessary."""
     split = records.splits.astype("<U10")
     absent = bool((split == "").all())
     if not absent and fraction is not None and (split == "test").any():
         raise SatlightError(
-            f"Got test_fraction {fraction}, but '{records.name}' marks {(split == 'test').sum()} test rows "
-            "itself. Leave test_fraction out."
+            f"Got test_fraction {fraction}, but '{records.name}' already marks {(split == 'test').sum()} "
+            "test rows. Remove test_fraction."
         )
     if not absent and fraction is None:
         return split
@@ -181,27 +181,27 @@ def _with_test(records: PerformanceRecords, group_column: str | None, fraction: 
 
 
 def unit_hash(key: str) -> float:
-    """A number in [0, 1) that depends on nothing but ``key``."""
+    """Return a pseudo-random number in [0, 1) that depends only on ``key``."""
     return int(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8], 16) / 2**32
 
 
 def _drop_shared(
     split: np.ndarray, keep: str, leave: tuple[str, ...], texts: np.ndarray, groups: np.ndarray | None
 ) -> None:
-    """Mark rows of the splits ``leave`` as dropped that share a text or group with the split ``keep``."""
+    """Mark rows of the splits ``leave`` that share a text or group with the split ``keep`` as dropped."""
     for codes in (texts, groups):
         if codes is not None:
             split[np.isin(split, leave) & np.isin(codes, codes[split == keep])] = "dropped"
 
 
 def _components(texts: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """int (N,): equal for rows that are tied by a text or group, directly or over other rows."""
+    """Return components connected by equal texts or groups, directly or through other rows: int (N,)."""
     if groups is None:
         return texts
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    # A graph with one node per text and one per group; every row is an edge between its two.
+    # Graph with one node per text and one per group; every row is an edge between its text and its group.
     offset = int(texts.max()) + 1
     size = offset + int(groups.max()) + 1
     edges = coo_matrix((np.ones(len(texts), dtype=bool), (texts, groups + offset)), shape=(size, size))
@@ -211,19 +211,19 @@ def _components(texts: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 def _draw_validation(
     records: PerformanceRecords, split: np.ndarray, components: np.ndarray, fraction: float, seed: int
 ) -> None:
-    """Make about ``fraction`` of each dataset's training rows validation rows, by whole components."""
+    """Turn about ``fraction`` of each dataset's training rows into validation rows, in whole components."""
     members: dict[int, list[int]] = {}
     for row in np.flatnonzero(split == "train").tolist():
         members.setdefault(int(components[row]), []).append(row)
     keys = text_keys(records)
     strata: dict[str, list[tuple[float, list[int]]]] = {}
     for rows in members.values():
-        # The place in the draw hangs on the texts alone: other datasets and the row order do not matter.
+        # The place in the draw depends on the texts only, not on other datasets or the row order.
         place = min(unit_hash(f"{seed}\0{keys[row]}") for row in rows)
         strata.setdefault(min(str(records.datasets[row]) for row in rows), []).append((place, rows))
     for stratum in strata.values():
         if len(stratum) < 2:
-            continue  # its only text or group is needed for training
+            continue  # the only text or group is needed for training
         stratum.sort(key=lambda item: (item[0], item[1]))
         wanted = max(1, round(fraction * sum(len(rows) for _, rows in stratum)))
         taken = 0
@@ -231,5 +231,5 @@ def _draw_validation(
             if taken + len(rows) <= wanted:
                 split[rows] = "validation"
                 taken += len(rows)
-        if not taken:  # every component is larger than wanted; the smallest comes closest
+        if not taken:  # every component is too large; take the smallest
             split[min((rows for _, rows in stratum), key=len)] = "validation"

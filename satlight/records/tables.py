@@ -1,7 +1,7 @@
-"""Performance records as tables, and the checks that every source passes through.
+"""Performance records as tables, and the checks that apply to every source.
 
-A source (records folder, CSV, benchmark files) is read into :class:`RecordTables`; ``dense.py`` turns the
-tables into the matrix. Row numbers in messages count from 0 and leave out a header line.
+A source (records folder, CSV, benchmark files) is read into :class:`RecordTables`; ``dense.py`` converts the
+tables to a matrix. Row numbers in messages count from 0, without a header line.
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
-from satlight.records.matrix import SPLITS, PerformanceRecords
 from satlight.records.names import listed
-from satlight.types import Candidate
+from satlight.types import SPLITS, Candidate
 
 BATCH_ROWS = 1 << 22
-"""Records that are in memory at once while a source is walked."""
+"""Number of records to read at once."""
 
 KEY_COLUMNS = ("instruction_id", "model_id", "cost_usd", "expected")
-"""Columns of the records that are no scores."""
+"""Columns of the records that are not scores."""
 
 
 @dataclass
 class RecordTables:
-    """What a source holds, before it becomes a matrix.
+    """Content of a source before conversion to a matrix.
 
     Args:
         instructions: N rows, as :func:`check_instructions` returns them.
         candidates: M candidates.
         records: One row per outcome: ``instruction_id``, ``model_id``, ``score``, optionally ``cost_usd``
-            and further score columns. Lazy, so that it may be larger than memory.
+            and further score columns. Lazy, because it may exceed memory.
         name: Short name for tables and logs.
-        file: Where the records come from, for messages.
-        simulated: Whether the outcomes were drawn from a model.
-        notes: What the importer left out or decided, one sentence each.
-        identity: Changes whenever the content does; None = not worth a cached matrix.
+        file: Source of the records, for messages.
+        simulated: True if the outcomes were drawn from a model.
+        notes: One sentence on each thing that the importer dropped or decided.
+        identity: Text that changes with the content; None = do not cache the matrix.
     """
 
     instructions: pl.DataFrame
@@ -52,7 +51,7 @@ class RecordTables:
     identity: str | None = None
 
     def score_columns(self) -> list[str]:
-        """Numeric columns of the records that can be chosen as the score."""
+        """Return the numeric columns of the records that can be used as the score."""
         schema = self.records.collect_schema()
         return [
             name
@@ -61,20 +60,16 @@ class RecordTables:
         ]
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Walk the records: (number of the first row, that many rows of ``columns``)."""
+        """Yield the records in batches: (index of the first row, rows of ``columns``)."""
         try:
             rows = self.records.select(pl.len()).collect().item()
             for start in range(0, rows, BATCH_ROWS):
                 yield start, self.records.select(columns).slice(start, BATCH_ROWS).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise SatlightError(f"{self.file} cannot be read: {reason}. Fetch or write it again.") from error
-
-    def to_records(self, score_column: str = "score") -> PerformanceRecords:
-        """The matrix of one score column, checked cell by cell."""
-        from satlight.records.dense import build_records
-
-        return build_records(self, score_column)
+            raise SatlightError(
+                f"{self.file} cannot be read: {reason}. Download or write it again."
+            ) from error
 
 
 def require_columns(frame: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], file: str) -> None:
@@ -96,34 +91,34 @@ def require_first(
     problem: str,
     row_numbers: pl.Series | None = None,
 ) -> None:
-    """Raise a SatlightError that shows the first row where ``offends`` is true.
+    """Raise a SatlightError showing the first row where ``offends`` is true.
 
     Args:
         offends: bool, one per row of ``frame``.
         frame: The rows.
-        column: Which value to show.
-        file: Where the rows come from.
-        problem: What is allowed and what to do.
-        row_numbers: Number of each row in the file; None = its place in ``frame``.
+        column: Column of the value to show.
+        file: Source of the rows.
+        problem: Allowed values and remedy.
+        row_numbers: Index of each row in the file; None = its index in ``frame``.
     """
     rows = offends.arg_true()
     if len(rows):
         value = frame[column][rows[0]]
         number = rows[0] if row_numbers is None else row_numbers[rows[0]]
-        more = f" ({len(rows)} rows in all)" if len(rows) > 1 else ""
+        more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
         raise SatlightError(
             f"{file}, row {number} (counting from 0), column '{column}': got {value!r}{more}. {problem}"
         )
 
 
 def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | None = None) -> pl.DataFrame:
-    """Check the instructions of a source and give them the standard columns first.
+    """Check the instructions of a source and put the standard columns first.
 
     Args:
         frame: N rows with at least ``instruction_id``, ``dataset`` and ``instruction``; ``task`` defaults to
             the dataset, ``split`` to null (then :func:`satlight.records.split_records` draws one).
-        file: Where it comes from, for messages.
-        row_numbers: Number of each row in that file; None = its place in ``frame``.
+        file: Source, for messages.
+        row_numbers: Index of each row in that file; None = its index in ``frame``.
 
     Returns:
         N rows: instruction_id, dataset, task, split, instruction (all strings) and the other columns.
@@ -150,20 +145,20 @@ def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | 
 
     for column in ("instruction_id", "dataset", "instruction"):
         empty = (frame[column].str.strip_chars() == "").fill_null(True)
-        require(empty, column, "Every row needs a text here; fill it in or drop the row.")
+        require(empty, column, "Every row needs a text here; fill it in or remove the row.")
     repeated = frame["instruction_id"].is_first_distinct().not_()
     require(repeated, "instruction_id", "An earlier row has this id; ids must be unique.")
     unknown = frame["split"].is_in(SPLITS).not_().fill_null(False)
     require(unknown, "split", f"Allowed: {', '.join(SPLITS)}, or null everywhere.")
     if 0 < frame["split"].null_count() < frame.height:
         require(
-            frame["split"].is_null(), "split", "Give the split of every row, or of none (it is drawn then)."
+            frame["split"].is_null(), "split", "Give the split of every row, or of none (then it is drawn)."
         )
     return frame.select(*first, pl.exclude(first)).with_columns(pl.col("task").fill_null(pl.col("dataset")))
 
 
 def with_absolute_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Image paths relative to the folder become absolute, so that they survive filtering and saving."""
+    """Make image paths absolute, so that they stay valid after filtering and saving."""
     if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
         return instructions
     base = str(folder.resolve())
@@ -173,16 +168,16 @@ def with_absolute_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFra
 
 
 def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
-    """Turn the content of ``models.json`` into candidates.
+    """Convert the content of ``models.json`` to candidates.
 
     Args:
         entries: A list of objects with ``model_id`` and optionally the other fields of
-            :class:`~satlight.types.Candidate`; further keys are left aside.
-        file: Where it comes from, for messages.
+            :class:`~satlight.types.Candidate`; further keys are ignored.
+        file: Source, for messages.
 
     Raises:
-        SatlightError: Not such a list, a missing or repeated ``model_id``, a size, price or date that
-            cannot be.
+        SatlightError: Not such a list, a missing or repeated ``model_id``, or an invalid size, price or
+            date.
 
     Example:
         >>> check_candidates([{"model_id": "tiny-7b", "params_b": 7}], "models.json")[0].params_b
@@ -196,7 +191,7 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
         where = f"{file}, entry {number} (counting from 0)"
         model_id = entry.get("model_id")
         if not isinstance(model_id, str) or not model_id.strip():
-            raise SatlightError(f"{where}: got model_id {model_id!r}; a text is needed.")
+            raise SatlightError(f"{where}: got model_id {model_id!r}; text is required.")
         if model_id in seen:
             raise SatlightError(f"{where}: model_id '{model_id}' appears twice; ids must be unique.")
         seen.add(model_id)
@@ -213,7 +208,7 @@ def _candidate(entry: dict[str, Any], where: str) -> Candidate:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise SatlightError(f"{where}: got {key} {value!r}; a number above 0 is needed, null = unknown.")
+            raise SatlightError(f"{where}: got {key} {value!r}; it must be above 0, null = unknown.")
         values[key] = float(value)
     date = values.get("release_date")
     if date is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", str(date)):
@@ -222,13 +217,13 @@ def _candidate(entry: dict[str, Any], where: str) -> Candidate:
         raise SatlightError(f"{where}: got open_weights {values['open_weights']!r}; true, false or null.")
     notes = values.get("notes", ())
     if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
-        raise SatlightError(f"{where}: got notes {notes!r}; a list of sentences is needed.")
+        raise SatlightError(f"{where}: got notes {notes!r}; a list of sentences is required.")
     values["notes"] = tuple(notes)
     return Candidate(**values)
 
 
 def named_candidates(model_ids: Sequence[str], models: Path | str | None) -> tuple[Candidate, ...]:
-    """Candidates for these names, with the details that the file ``models`` knows about them."""
+    """Return candidates with these names, with details from the file ``models``."""
     details: dict[str, Candidate] = {}
     if models is not None:
         details = {one.model_id: one for one in check_candidates(read_json(Path(models)), str(models))}
@@ -236,7 +231,7 @@ def named_candidates(model_ids: Sequence[str], models: Path | str | None) -> tup
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a SatlightError if it is absent or broken."""
+    """Read a JSON file; raise a SatlightError if it is missing or invalid."""
     import json
 
     try:
@@ -244,4 +239,4 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise SatlightError(f"{path} does not exist. Check the path.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SatlightError(f"{path} is no valid JSON: {error}. Repair it or fetch it again.") from None
+        raise SatlightError(f"{path} is not valid JSON: {error}. Repair it or download it again.") from None

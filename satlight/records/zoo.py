@@ -1,6 +1,6 @@
-"""Zoo settings: which candidates a router chooses between, by name or by size, date, weights and price.
+"""Zoo settings: select the candidates of a router by name, size, date, open weights and price.
 
-A setting is a YAML file, see ``configs/zoo``; training (``--data.zoo_preset``) and the arena read the same.
+A setting is a YAML file, see ``configs/zoo``; training (``--data.zoo_preset``) and the arena read it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from satlight.records.matrix import PerformanceRecords
 
 PRESETS = Path("configs") / "zoo"
-"""Where named settings lie: under the working directory, or beside the installed source."""
+"""Folder of named settings, below the working directory or the source checkout."""
 
 Member = tuple[str, ...]
-"""Names of one member; more than one where sources name it differently."""
+"""Alternative names of one member in different sources."""
 
 _NUMBERS = ("min_params_b", "max_params_b", "max_price_in", "max_price_out")
 _MONTHS = ("released_after", "released_before")
@@ -32,23 +32,22 @@ _MONTHS = ("released_after", "released_before")
 
 @dataclass(frozen=True)
 class ZooSetting:
-    """A choice of candidates: members by name, limits on what is known of them, or both.
+    """A selection of candidates: members by name, limits on their properties, or both.
 
-    A name without institute ("Qwen2-7B-Instruct") stands for the candidate of that name of any institute;
-    capitals do not count, everything else must agree. A pattern (``*``, ``?``, ``[…]``) stands for all that
-    match. Limits are inclusive. A candidate that meets all limits is in and one that breaks a limit is out;
-    where an unknown size, date or price would decide, that is an error.
+    A name without institute ("Qwen2-7B-Instruct") matches the candidate of any institute, ignoring case. A
+    pattern (``*``, ``?``, ``[…]``) matches any number of candidates. Limits are inclusive. A candidate is
+    selected if it meets all limits; if that depends on an unknown size, date or price, an error is raised.
 
     Args:
         name: For tables and logs.
-        members: Each a name or pattern, or several names for one member; None = all candidates.
-        min_params_b: Fewest parameters in billions.
-        max_params_b: Most parameters in billions.
+        members: Names or patterns, or several alternative names per member; None = all candidates.
+        min_params_b: Minimum number of parameters in billions.
+        max_params_b: Maximum number of parameters in billions.
         released_after: First month ``"YYYY-MM"`` of release.
         released_before: Last month ``"YYYY-MM"`` of release.
-        open_weights: Only candidates whose weights are (True) or are not (False) public.
-        max_price_in: Most US dollars per million prompt tokens.
-        max_price_out: Most US dollars per million generated tokens.
+        open_weights: Keep only candidates whose weights are (True) or are not (False) public.
+        max_price_in: Maximum price in US dollars per million prompt tokens.
+        max_price_out: Maximum price in US dollars per million generated tokens.
 
     Example:
         >>> zoo = [Candidate("Qwen/Qwen2-7B-Instruct", params_b=7.6), Candidate("gpt-4", open_weights=False)]
@@ -72,14 +71,14 @@ class ZooSetting:
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> ZooSetting:
-        """A setting from the content of its YAML file.
+        """Create a setting from the content of its YAML file.
 
         Args:
             content: Keys as the arguments above, with ``candidates`` for the members.
-            where: Where it comes from, for messages.
+            where: Source, for messages.
 
         Raises:
-            SatlightError: An unknown key, a missing name, or a value that cannot be.
+            SatlightError: An unknown key, a missing name, or an invalid value.
         """
         allowed = ["candidates" if field.name == "members" else field.name for field in fields(cls)]
         if not isinstance(content, dict):
@@ -92,24 +91,24 @@ class ZooSetting:
             raise SatlightError(f"{where}: unknown key '{unknown[0]}'.{hint} Allowed: {listed(allowed)}.")
         values: dict[str, Any] = {key: value for key, value in content.items() if value is not None}
         if not isinstance(values.get("name"), str):
-            raise SatlightError(f"{where}: got name {values.get('name')!r}; a text is needed.")
+            raise SatlightError(f"{where}: got name {values.get('name')!r}; text is required.")
         if "candidates" in values:
             values["members"] = _members(values.pop("candidates"), where)
         for key, value in values.items():
             _check(key, value, where)
-        values |= {key: str(values[key]) for key in _MONTHS if key in values}  # YAML reads a day as a date
+        values |= {key: str(values[key]) for key in _MONTHS if key in values}  # YAML parses a full date
         return cls(**values)
 
     def names(self, candidates: Sequence[Candidate], where: str = "the records") -> list[str]:
-        """Names of the candidates that are in, in the given order.
+        """Return the names of the selected candidates, in the given order.
 
         Args:
-            candidates: M candidates there are.
-            where: What they belong to, for messages.
+            candidates: M available candidates.
+            where: Description of their source, for messages.
 
         Raises:
-            SatlightError: Members that are missing (all of them are listed) or ambiguous, a limit on what is
-                unknown of a candidate, or nobody left.
+            SatlightError: Missing or ambiguous members, a limit on an unknown property of a candidate, or no
+                candidate left.
         """
         chosen = set(self._named([candidate.model_id for candidate in candidates], where))
         left = [one for one in candidates if one.model_id in chosen and self._allows(one) is not False]
@@ -123,21 +122,21 @@ class ZooSetting:
         if not left:
             raise SatlightError(
                 f"The zoo setting '{self.name}' leaves none of the {len(candidates)} candidates of {where}. "
-                f"Loosen it, or take other records. There are: {listed([c.model_id for c in candidates])}."
+                f"Relax it, or use other records. There are: {listed([c.model_id for c in candidates])}."
             )
         return [one.model_id for one in left]
 
     def select(self, records: PerformanceRecords) -> PerformanceRecords:
-        """The records of this zoo alone.
+        """Select the candidates of this zoo from records.
 
         Args:
-            records: N × M, with all members.
+            records: N × M, including all members.
 
         Returns:
             N × m; the order of rows and columns stays.
 
         Raises:
-            SatlightError: As :meth:`names`, or a member without a single outcome.
+            SatlightError: As :meth:`names`, or a member without outcomes.
         """
         from satlight.records.dense import require_records
 
@@ -156,7 +155,7 @@ class ZooSetting:
             if len(matches) > 1 and not any(_is_pattern(one) for one in member):
                 raise SatlightError(
                     f"The zoo setting '{self.name}' has one member '{' or '.join(member)}', but {where} have "
-                    f"{listed(matches)}. Write the full name of the one that is meant."
+                    f"{listed(matches)}. Write the full name of one of them."
                 )
             found += matches
             missing += [] if matches else [" or ".join(member)]
@@ -164,12 +163,12 @@ class ZooSetting:
             raise SatlightError(
                 f"{len(missing)} of the {len(self.members)} members of the zoo setting '{self.name}' are "
                 f"missing in {where}: {listed(missing)}. There are: {listed(available)}. Add records of the "
-                "missing ones, or write a setting of your own without them."
+                "missing ones, or write a setting without them."
             )
         return found
 
     def _allows(self, candidate: Candidate) -> bool | None:
-        """Whether it meets every limit; False as soon as it breaks one, None where unknowns decide."""
+        """Return True if every limit is met, False if one is not, None if that depends on unknown values."""
         verdicts = [self._meets(limit, of(candidate)) for limit, of in _LIMITS.items()]
         return False if False in verdicts else None if None in verdicts else True
 
@@ -181,7 +180,7 @@ class ZooSetting:
             return None
         if limit == "open_weights":
             return bool(value == bound)
-        if limit in _MONTHS:  # a day of release, where there is one, does not count
+        if limit in _MONTHS:  # ignore the day
             value, bound = value[:7], bound[:7]
         return bool(value >= bound if limit in ("min_params_b", "released_after") else value <= bound)
 
@@ -195,7 +194,7 @@ _LIMITS: dict[str, Callable[[Candidate], Any]] = {
     "max_price_in": lambda candidate: candidate.price_in,
     "max_price_out": lambda candidate: candidate.price_out,
 }
-"""What each limit looks at."""
+"""Property of a candidate that each limit applies to."""
 
 
 def load_setting(path_or_name: str | Path) -> ZooSetting:
@@ -205,7 +204,7 @@ def load_setting(path_or_name: str | Path) -> ZooSetting:
         path_or_name: A YAML file, or the name of one in ``configs/zoo`` ("smaller-scale").
 
     Raises:
-        SatlightError: There is no such file or name, or its content is wrong.
+        SatlightError: No such file or name, or invalid content.
     """
     import yaml
 
@@ -217,7 +216,7 @@ def load_setting(path_or_name: str | Path) -> ZooSetting:
     except OSError as error:
         raise SatlightError(f"The zoo setting {path} cannot be read: {error}. Check the path.") from error
     except yaml.YAMLError as error:
-        raise SatlightError(f"The zoo setting {path} is no valid YAML: {error}") from error
+        raise SatlightError(f"The zoo setting {path} is not valid YAML: {error}") from error
     return ZooSetting.from_dict(content, str(path))
 
 
@@ -239,15 +238,15 @@ def _members(value: Any, where: str) -> tuple[Member, ...]:
         isinstance(one, list) and one and all(isinstance(name, str) for name in one) for one in members
     ):
         raise SatlightError(
-            f"{where}: got candidates {value!r}; a list of names or patterns is needed, where several names "
-            "of one member are a list themselves. Leave it out for all candidates."
+            f"{where}: got candidates {value!r}; a list of names or patterns is required; write alternative "
+            "names of one member as a nested list. Omit the key to select all candidates."
         )
     return tuple(tuple(one) for one in members)
 
 
 def _check(key: str, value: Any, where: str) -> None:
     if key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise SatlightError(f"{where}: got {key} {value!r}; a number above 0 is needed.")
+        raise SatlightError(f"{where}: got {key} {value!r}; a number above 0 is required.")
     if key in _MONTHS and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", str(value)):
         raise SatlightError(f"{where}: got {key} {value!r}; write YYYY-MM.")
     if key == "open_weights" and not isinstance(value, bool):
@@ -259,7 +258,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _matches(wanted: str, available: Sequence[str]) -> list[str]:
-    """The available names that ``wanted`` stands for."""
+    """Return the available names that match ``wanted``."""
     if wanted in available:
         return [wanted]
     lower = wanted.casefold()
@@ -269,6 +268,6 @@ def _matches(wanted: str, available: Sequence[str]) -> list[str]:
 
 
 def _comparable(name: str, other: str) -> str:
-    """``name`` in small letters, without institute unless the other has one too."""
+    """Return ``name`` in lower case, without institute unless the other name has one too."""
     name = name.casefold()
     return name if "/" in other else name.rpartition("/")[2]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import errno
 import json
-import os
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -333,33 +331,6 @@ print(weights.resolve(NAME))
     assert [process.returncode for process in started] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
     assert (tmp_path / "calls").read_text() == "call\n"
-
-
-@pytest.mark.parametrize("left_behind", [False, True])
-def test_locks_without_fcntl(left_behind: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    lock = tmp_path / "a.exclusive"
-    if left_behind:
-        lock.touch()
-        long_ago = time.time() - 7200
-        os.utime(lock, (long_ago, long_ago))
-    with weights_store.locked(tmp_path / "a.lock"):
-        assert lock.exists()
-    assert not lock.exists()
-
-
-def test_locks_without_fcntl_wait_for_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = tmp_path / "a.exclusive"
-    lock.touch()
-    waited: list[float] = []
-
-    def released(seconds: float) -> None:
-        waited.append(seconds)
-        lock.unlink()
-
-    monkeypatch.setattr(weights_store.time, "sleep", released)
-    with weights_store._exclusive_file(lock):
-        assert len(waited) == 1
 
 
 # Local folders and hub names

@@ -13,7 +13,7 @@ from rich.console import Console
 from satlight.bench import tables
 from satlight.bench.board import UPPER_BOUNDS
 from satlight.evaluation import measure_controls
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import open_records, split_records
 
 
 def entry(board, name, role="method"):
@@ -74,7 +74,7 @@ def test_the_best_control_does_not_know_the_test_outcomes(compute, bench_file):
 
 def test_every_table_has_every_control(compute, bench_file, toy_records):
     (board,) = compute(bench_file(["toys.Toy", "toys.Crash"], seeds=[0]))
-    records = PerformanceRecords.open(toy_records)
+    records = open_records(toy_records)
     records = records.with_splits(split_records(records))
     controls = measure_controls(records.filter(splits="test"), records.filter(splits=["train", "validation"]))
     assert {"random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle"} <= set(controls)
@@ -112,7 +112,7 @@ def test_a_method_that_failed_for_one_seed_says_so(compute, bench_file, tmp_path
 
 
 def test_existing_scores_are_judged(compute, bench_file, tmp_path, toy_records):
-    records = PerformanceRecords.open(toy_records)
+    records = open_records(toy_records)
     names = [m for m in reversed(records.model_ids)]
     table = records.instructions.select("instruction_id").reverse()
     right = records.outcomes[::-1, ::-1] * 2.0 - 1

@@ -83,14 +83,12 @@ def test_a_bench_that_cannot_run_stops_before_it_starts(bench_file, tmp_path, me
 
 
 def test_every_method_sees_the_same_rows_of_a_seed(bench_file, tmp_path):
-    from satlight.records import PerformanceRecords
+    from satlight.records import open_records
 
     cells = plan(load_config(bench_file(["toys.Toy", "toys.Crash"], data_train_datasets=["alpha"])))
     keys = {(cell.problem.seed, cell.problem.key) for cell in cells}
     assert len(keys) == 2
-    splits = [
-        PerformanceRecords.open(tmp_path / "out/problems" / key).splits.tolist() for _, key in sorted(keys)
-    ]
+    splits = [open_records(tmp_path / "out/problems" / key).splits.tolist() for _, key in sorted(keys)]
     assert splits[0] != splits[1]  # the validation draw
     assert all(split.count("validation") == 4 and split.count("test") == 20 for split in splits)
 

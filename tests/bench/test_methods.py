@@ -11,7 +11,7 @@ from satlight.bench.cells import plan
 from satlight.bench.config import load_config
 from satlight.cli import main
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = [
@@ -98,7 +98,7 @@ def test_a_re_ranker_is_named_by_its_cross_encoder(records_folder, tmp_path):
         "output": ["0", "Who knows"],
     }
     pl.DataFrame(rows).write_parquet(tmp_path / "outputs.parquet")
-    records = PerformanceRecords.open(tmp_path, "correct")
+    records = open_records(tmp_path, "correct")
     router = methods._build("rerank", {"score_pairs": "tiny:bert", "outputs": str(tmp_path)}, seed=3)
     router.fit(records.filter(splits="train"))
     text, names = records.texts[:1], rows["model_id"]

@@ -5,9 +5,8 @@ import pytest
 
 from satlight.data import AptitudeSpec, GroupBlocks, HardGroupBlocks, HardNegativeBlocks, RandomBlocks
 from satlight.data.mixtures import Mixtures
-from satlight.data.stream import task_key
 from satlight.errors import SatlightError
-from satlight.types import Capability, Result
+from satlight.types import Capability, Result, task_key
 
 KINDS = np.array(["law", "maths", "law", "other"])
 
@@ -90,7 +89,7 @@ def test_targets_of_training_blocks_are_those_of_the_candidate_whose_result_is_t
     data.setup("fit")
     view = data.train_view()
     kinds = {task_key(task.dataset, task.name): task.keywords for task in data.aptitude.tasks}
-    keys = [task_key(*pair) for pair in zip(view.records.datasets, view.records.tasks, strict=True)]
+    keys = view.records.task_keys.tolist()
     owners: dict[Result, list[int]] = {}
     for column, own in enumerate(view.capabilities):
         for result in own.results:

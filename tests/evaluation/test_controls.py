@@ -10,7 +10,7 @@ import pytest
 
 from satlight.evaluation import evaluate, measure_controls
 from satlight.evaluation.text_controls import TEXT_CONTROLS
-from satlight.records import PerformanceRecords
+from satlight.records import PerformanceRecords, open_records
 from satlight.types import Candidate
 
 ROUTERDC = Path(__file__).parents[3] / "shared" / "data" / "routerdc"
@@ -111,7 +111,7 @@ def test_bayes_optimal_only_where_the_truth_is_known():
 
 @pytest.mark.skipif(not ROUTERDC.is_dir(), reason="the RouterDC records are not beside this checkout")
 def test_published_rows_of_routerdc_come_out():
-    everything = PerformanceRecords.open(ROUTERDC, score_column="correct")
+    everything = open_records(ROUTERDC, score_column="correct")
     test = everything.filter(splits="test", datasets=IN_DOMAIN + OUT_OF_DOMAIN)
     train = everything.filter(splits="train", datasets=IN_DOMAIN)
     groups = {"in_domain": IN_DOMAIN, "out_of_domain": OUT_OF_DOMAIN}

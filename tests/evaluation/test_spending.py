@@ -16,7 +16,7 @@ from satlight.evaluation import evaluate, print_table
 from satlight.evaluation.spending import Spending, cost_state
 from satlight.metrics import curves
 from satlight.metrics.cost import single_points
-from satlight.records import PerformanceRecords
+from satlight.records import PerformanceRecords, open_records
 from satlight.types import Candidate
 
 ROUTERBENCH = Path(__file__).parents[3] / "shared" / "data" / "routerbench"
@@ -175,7 +175,7 @@ def test_costs_are_printed_and_saved(tmp_path):
 
 @pytest.mark.skipif(not ROUTERBENCH.is_dir(), reason="the RouterBench records are not beside this checkout")
 def test_routerbench_costs_and_the_oracle_above_the_zero_router():
-    whole = PerformanceRecords.open(ROUTERBENCH).filter(datasets="mbpp")
+    whole = open_records(ROUTERBENCH).filter(datasets="mbpp")
     train, test = whole.rows(np.arange(299) % 2 == 0), whole.rows(np.arange(299) % 2 == 1)
     oracle = np.where(test.outcomes > 0, 4.0, -4.0)
     entry = evaluate(oracle, test, train, resamples=10).groups["all"]

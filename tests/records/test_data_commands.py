@@ -9,7 +9,7 @@ import pytest
 
 from satlight.cli.data import add_parser
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 
 
 def data(*arguments):
@@ -33,7 +33,7 @@ def test_import(log, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "mine: 2 instructions × 2 candidates" in printed
     assert "Other score columns (--data.score_column): strict" in printed
-    records = PerformanceRecords.open(tmp_path / "out", score_column="strict")
+    records = open_records(tmp_path / "out", score_column="strict")
     assert (records.name, records.model_ids, records.outcomes.sum()) == ("mine", ["tiny", "large"], 1.0)
     assert records.texts[1] == "[b]Sort[/b]"
 
@@ -43,7 +43,7 @@ def test_import_does_not_replace_unasked(log, tmp_path):
     with pytest.raises(SatlightError, match=r"exists\. Choose another folder, or add --force"):
         data("import", log, "--from", "csv", "--to", tmp_path / "out")
     data("import", log, "--from", "csv", "--to", tmp_path / "out", "--force", "--name", "new")
-    assert PerformanceRecords.open(tmp_path / "out").name == "new"
+    assert open_records(tmp_path / "out").name == "new"
 
 
 def test_import_of_mistakes_writes_nothing(tmp_path):
@@ -55,7 +55,7 @@ def test_import_of_mistakes_writes_nothing(tmp_path):
 
 
 def test_options_of_another_format_are_refused(log, tmp_path):
-    with pytest.raises(SatlightError, match="--metric belongs to --from lm-eval; csv has no such choice"):
+    with pytest.raises(SatlightError, match="--metric belongs to --from lm-eval; csv has no such option"):
         data("import", log, "--from", "csv", "--to", tmp_path / "out", "--metric", "acc")
 
 
@@ -72,7 +72,7 @@ def test_lm_eval_options_arrive(tmp_path, capsys):
     (folder / "samples_t_2024.jsonl").write_text(json.dumps(sample))
     options = ("--metric", "acc_norm", "--text-field", "q", "--to", tmp_path / "out")
     data("import", folder.parent, "--from", "lm-eval", *options)
-    records = PerformanceRecords.open(tmp_path / "out")
+    records = open_records(tmp_path / "out")
     assert (records.texts, records.outcomes.tolist()) == (["Why?"], [[0.0]])
     assert "score is acc_norm for t." in capsys.readouterr().out
 
@@ -112,7 +112,7 @@ def test_validate(write_folder, capsys):
     data("validate", write_folder(instructions={"split": ["train"] * 3}))
     printed = capsys.readouterr().out
     assert "3 instructions × 2 candidates) is valid." in printed
-    assert "There is no test row" in printed
+    assert "There are no test rows" in printed
 
 
 def test_validate_counts_repeats(write_folder, capsys):

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, dense, folder, tables
+from satlight.records import dense, folder, save_records, tables
+from satlight.records.folder import open_folder
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def test_mistakes_in_records(write_folder, spoiled, monkeypatch, change, message
     monkeypatch.setattr(tables, "BATCH_ROWS", batch_rows)  # row numbers must count over the batches
     path = write_folder(records=spoiled(*change))
     with pytest.raises(SatlightError, match=message) as caught:
-        PerformanceRecords.open(path)
+        open_folder(path)
     assert str(path / "records.parquet") in str(caught.value)
 
 
@@ -64,7 +65,7 @@ INSTRUCTION_MISTAKES = [
 def test_mistakes_in_instructions(write_folder, change, message):
     path = write_folder(instructions=change)
     with pytest.raises(SatlightError, match=message) as caught:
-        PerformanceRecords.open(path)
+        open_folder(path)
     assert str(path / "instructions.parquet") in str(caught.value)
 
 
@@ -74,7 +75,7 @@ MODEL_MISTAKES = [
     ([{"model_id": "tiny-1b"}, {"name": "x"}], "entry 1 .*got model_id None"),
     ([{"model_id": "tiny-1b"}, {"model_id": "tiny-1b"}], "entry 1 .*'tiny-1b' appears twice"),
     ([{"model_id": "x", "params_b": "7B"}], "entry 0 .*got params_b '7B'"),
-    ([{"model_id": "x", "price_in": 0}], "got price_in 0; a number above 0 is needed, null = unknown"),
+    ([{"model_id": "x", "price_in": 0}], "got price_in 0; it must be above 0, null = unknown"),
     ([{"model_id": "x", "release_date": "May 2024"}], "got release_date 'May 2024'; write YYYY-MM"),
     ([{"model_id": "x", "open_weights": "yes"}], "got open_weights 'yes'"),
     ([{"model_id": "x", "notes": "It supports Chinese."}], "got notes .*a list of sentences"),
@@ -84,39 +85,39 @@ MODEL_MISTAKES = [
 @pytest.mark.parametrize(("models", "message"), MODEL_MISTAKES)
 def test_mistakes_in_models(write_folder, models, message):
     with pytest.raises(SatlightError, match=rf"models\.json.*{message}"):
-        PerformanceRecords.open(write_folder(models=models))
+        open_folder(write_folder(models=models))
 
 
 def test_a_candidate_without_records(write_folder):
     models = [{"model_id": "tiny-1b"}, {"model_id": "org/large-70b"}, {"model_id": "silent"}]
     with pytest.raises(SatlightError, match=r"has no record for the candidate 'silent'.*leave it out"):
-        PerformanceRecords.open(write_folder(models=models))
+        open_folder(write_folder(models=models))
 
 
 def test_unknown_score_column_lists_the_numeric_ones(write_folder):
     with pytest.raises(SatlightError, match=r"no numeric column 'correct'.*Available: 'score', 'strict'\."):
-        PerformanceRecords.open(write_folder(), score_column="correct")
+        open_folder(write_folder(), score_column="correct")
 
 
 def test_missing_folder_file_and_column(write_folder, tmp_path):
     with pytest.raises(SatlightError, match="nowhere does not exist"):
-        PerformanceRecords.open(tmp_path / "nowhere")
+        open_folder(tmp_path / "nowhere")
     path = write_folder(records={"score": None})
     with pytest.raises(SatlightError, match=r"records\.parquet lacks the column 'score'"):
-        PerformanceRecords.open(path)
+        open_folder(path)
     (path / "models.json").unlink()
     with pytest.raises(SatlightError, match=r"lacks 'models\.json'\..*satlight data import --from"):
-        PerformanceRecords.open(path)
+        open_folder(path)
     with pytest.raises(SatlightError, match=r"instructions\.parquet is a file"):
-        PerformanceRecords.open(path / "instructions.parquet")
+        open_folder(path / "instructions.parquet")
 
 
 @pytest.mark.parametrize("file", ["instructions.parquet", "records.parquet", "models.json"])
 def test_broken_files(write_folder, file):
     path = write_folder()
     (path / file).write_bytes(b"{ no such thing")
-    with pytest.raises(SatlightError, match=f"{file} (cannot be read as parquet|is no valid JSON)"):
-        PerformanceRecords.open(path)
+    with pytest.raises(SatlightError, match=f"{file} (cannot be read as parquet|is not valid JSON)"):
+        open_folder(path)
 
 
 def test_a_file_cut_off_in_the_middle(write_folder):
@@ -124,30 +125,30 @@ def test_a_file_cut_off_in_the_middle(write_folder):
     whole = (path / "records.parquet").read_bytes()
     (path / "records.parquet").write_bytes(b"\0" * 300 + whole[300:])  # footer fine, data gone
     with pytest.raises(SatlightError, match=r"records\.parquet"):
-        PerformanceRecords.open(path)
+        open_folder(path)
 
 
 def test_number_ids_are_text(write_folder):
     ids = {"instruction_id": [1, 1, 2, 3, 3]}
-    records = PerformanceRecords.open(write_folder(instructions={"instruction_id": [1, 2, 3]}, records=ids))
+    records = open_folder(write_folder(instructions={"instruction_id": [1, 2, 3]}, records=ids))
     assert records.instructions["instruction_id"].to_list() == ["1", "2", "3"]
     assert records.known.sum() == 5
 
 
 def test_image_paths_become_absolute(write_folder):
     path = write_folder(instructions={"image": ["images/a.png", None, "/b.png"]})
-    images = PerformanceRecords.open(path).instructions["image"].to_list()
+    images = open_folder(path).instructions["image"].to_list()
     assert images == [f"{path}/images/a.png", None, "/b.png"]
 
 
 def test_save_and_open_again(write_folder, tmp_path):
-    records = PerformanceRecords.open(write_folder(), score_column="strict")
+    records = open_folder(write_folder(), score_column="strict")
     records.candidates = (
         *records.candidates[:1],
         records.candidates[1].__class__("org/large-70b", notes=("It is big.",)),
     )
-    records.save(tmp_path / "saved")
-    again = PerformanceRecords.open(tmp_path / "saved")
+    save_records(records, tmp_path / "saved")
+    again = open_folder(tmp_path / "saved")
     assert again.fingerprint == records.fingerprint
     assert again.candidates == records.candidates
     assert again.instructions.equals(records.instructions)
@@ -159,10 +160,10 @@ def test_save_and_open_again(write_folder, tmp_path):
 
 
 def test_simulated_records_stay_labelled(write_folder, tmp_path):
-    records = PerformanceRecords.open(write_folder())
+    records = open_folder(write_folder())
     records.simulated, records.expected = True, np.full((3, 2), 0.75, dtype=np.float32)
-    records.save(tmp_path / "saved")
-    again = PerformanceRecords.open(tmp_path / "saved")
+    save_records(records, tmp_path / "saved")
+    again = open_folder(tmp_path / "saved")
     assert again.simulated
     np.testing.assert_array_equal(again.expected, np.where(again.known, np.float32(0.75), np.nan))
 
@@ -175,10 +176,10 @@ def failing_parquet(frame, path, *args, **kwargs):
 @pytest.mark.parametrize("when", ["instructions", "records"])
 @pytest.mark.parametrize("old", [True, False])
 def test_disk_full_while_saving(write_folder, tmp_path, monkeypatch, when, old):
-    records = PerformanceRecords.open(write_folder())
+    records = open_folder(write_folder())
     target = tmp_path / "out" / "saved"
     if old:
-        records.save(target)
+        save_records(records, target)
     before = {path: path.read_bytes() for path in target.glob("*")}
     if when == "instructions":
         monkeypatch.setattr(pl.DataFrame, "write_parquet", failing_parquet)
@@ -187,14 +188,14 @@ def test_disk_full_while_saving(write_folder, tmp_path, monkeypatch, when, old):
     with pytest.raises(
         SatlightError, match=r"Cannot write the records to .*No space left on device.*free some space"
     ):
-        records.rows([0]).save(target)
+        save_records(records.rows([0]), target)
     assert {path: path.read_bytes() for path in target.glob("*")} == before
     assert list((tmp_path / "out").iterdir()) == ([target] if old else [])
 
 
 def test_killed_while_saving(write_folder, tmp_path, monkeypatch):
-    records = PerformanceRecords.open(write_folder())
-    records.save(tmp_path / "saved")
+    records = open_folder(write_folder())
+    save_records(records, tmp_path / "saved")
 
     def interrupted(frames, path):
         next(iter(frames))
@@ -202,18 +203,18 @@ def test_killed_while_saving(write_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder, "write_frames", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        records.rows([0]).save(tmp_path / "saved")
-    assert PerformanceRecords.open(tmp_path / "saved").fingerprint == records.fingerprint
+        save_records(records.rows([0]), tmp_path / "saved")
+    assert open_folder(tmp_path / "saved").fingerprint == records.fingerprint
 
 
 def test_saving_never_deletes_foreign_files(write_folder, tmp_path):
-    records = PerformanceRecords.open(write_folder())
+    records = open_folder(write_folder())
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").touch()
     with pytest.raises(SatlightError, match=r"it holds 'thesis\.tex', which saving would delete"):
-        records.save(tmp_path / "home")
+        save_records(records, tmp_path / "home")
     with pytest.raises(SatlightError, match=r"it holds 'thesis\.tex'"):
-        records.save(tmp_path / "home" / "thesis.tex")
+        save_records(records, tmp_path / "home" / "thesis.tex")
     assert (tmp_path / "home" / "thesis.tex").exists()
 
 
@@ -228,10 +229,10 @@ def large(monkeypatch):
 @pytest.mark.usefixtures("large")
 def test_large_matrices_are_mapped_and_reused(write_folder, tmp_path, monkeypatch):
     path = write_folder()
-    first = PerformanceRecords.open(path)
+    first = open_folder(path)
     assert isinstance(first.outcomes, np.memmap)
     monkeypatch.setattr(dense, "_fill", None)  # a second opening must not build again
-    again = PerformanceRecords.open(path)
+    again = open_folder(path)
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.costs, first.costs)
     assert again.filter(candidates="tiny*").outcomes.tolist() == [[0.25], [0.0], [0.5]]
@@ -240,11 +241,11 @@ def test_large_matrices_are_mapped_and_reused(write_folder, tmp_path, monkeypatc
 @pytest.mark.usefixtures("large")
 def test_a_changed_folder_gets_a_new_matrix_and_loses_the_old(write_folder, tmp_path):
     path = write_folder()
-    PerformanceRecords.open(path, score_column="strict")
-    first = PerformanceRecords.open(path)
+    open_folder(path, score_column="strict")
+    first = open_folder(path)
     frame = pl.read_parquet(path / "records.parquet")
     frame.with_columns(score=1 - pl.col("score")).write_parquet(path / "records.parquet")
-    assert PerformanceRecords.open(path).outcomes[0, 0] == np.float32(0.75)
+    assert open_folder(path).outcomes[0, 0] == np.float32(0.75)
     assert first.outcomes[0, 0] == np.float32(0.25)  # a mapped file lives on for who has it open
     assert len(list((tmp_path / "cache" / "matrices").iterdir())) == 2  # "strict" and the new "score"
 
@@ -253,7 +254,7 @@ def test_a_changed_folder_gets_a_new_matrix_and_loses_the_old(write_folder, tmp_
 @pytest.mark.parametrize("change", [("score", 3, 2.0), ("model_id", 1, "tiny-1b")])
 def test_mistakes_leave_nothing_in_the_cache(write_folder, spoiled, tmp_path, change):
     with pytest.raises(SatlightError):
-        PerformanceRecords.open(write_folder(records=spoiled(*change)))
+        open_folder(write_folder(records=spoiled(*change)))
     assert list((tmp_path / "cache" / "matrices").iterdir()) == []
 
 
@@ -264,7 +265,7 @@ def test_disk_full_in_the_cache(write_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(dense.os, "posix_fallocate", full, raising=False)
     with pytest.raises(SatlightError, match=r"No space left on device.*SATLIGHT_CACHE"):
-        PerformanceRecords.open(write_folder())
+        open_folder(write_folder())
     assert list((tmp_path / "cache" / "matrices").iterdir()) == []
 
 
@@ -273,7 +274,7 @@ def test_real_records_open_fast(real_data):
 
     path = real_data("routerdc")
     start = time.perf_counter()
-    records = PerformanceRecords.open(path, score_column="correct")
+    records = open_folder(path, score_column="correct")
     assert time.perf_counter() - start < 1.0
     assert records.shape == (20600, 7)
     test = records.filter(
@@ -283,7 +284,7 @@ def test_real_records_open_fast(real_data):
 
 
 def test_real_records_with_gaps_and_costs(real_data):
-    incomplete = PerformanceRecords.open(real_data("mmlu_pro"))
+    incomplete = open_folder(real_data("mmlu_pro"))
     assert incomplete.known.sum() == 170745
-    priced = PerformanceRecords.open(real_data("routerbench"))
+    priced = open_folder(real_data("routerbench"))
     assert np.isfinite(priced.costs).all()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.sources import lm_eval
 
 SHOTS = "The following are questions about stars.\n\nWhat is a star?\nAnswer: hot\n\n"
@@ -68,7 +69,7 @@ def test_lm_eval(log_samples, tmp_path):
     )
 
     tables = lm_eval.tables(folder)
-    records = tables.to_records()
+    records = build_records(tables)
     assert records.model_ids == ["org/one", "org/two-chat"]
     assert records.instructions["instruction_id"].to_list() == [
         "mmlu_astronomy-0",
@@ -100,16 +101,16 @@ def test_lm_eval_takes_one_folder_and_the_latest_log(log_samples):
     log_samples("m", "boolq", [sample(0, "old", acc=0)], time="2024-01-01T00-00-00")
     folder = log_samples("m", "boolq", [sample(0, "new", acc=True)], time="2024-02-01T00-00-00")
     tables = lm_eval.tables(folder / "m")
-    records = tables.to_records()
+    records = build_records(tables)
     assert (records.texts, records.outcomes.tolist()) == (["new"], [[1.0]])
-    assert "1 older logs of the same candidate and task were left aside." in tables.notes
+    assert "1 older logs of the same candidate and task were ignored." in tables.notes
 
 
 def test_lm_eval_drops_questions_that_differ(log_samples):
     log_samples("a", "t", [sample(0, "p", acc=1), sample(1, "q", acc=1)])
     folder = log_samples("b", "t", [sample(0, "p", acc=1), {**sample(1, "q", acc=1), "doc_hash": "other"}])
     tables = lm_eval.tables(folder)
-    assert tables.to_records().texts == ["p"]
+    assert build_records(tables).texts == ["p"]
     assert "1 questions that differ between candidates were dropped." in tables.notes
     with pytest.raises(SatlightError, match=r"No question .* is the same for all candidates"):
         lm_eval.read(log_samples("b", "t", [{**sample(n, "q", acc=1), "doc_hash": "z"} for n in (0, 1)]))
@@ -141,9 +142,9 @@ def test_mistakes_in_lm_eval(log_samples, tmp_path):
     (tmp_path / "logs").mkdir()
     with pytest.raises(SatlightError, match=r"holds no samples_\*\.jsonl\. Run lm_eval with --log_samples"):
         lm_eval.read(tmp_path / "logs")
-    with pytest.raises(SatlightError, match=r"line 2: is no sample of the harness \(JSONDecodeError"):
+    with pytest.raises(SatlightError, match=r"line 2: is not a sample of the harness \(JSONDecodeError"):
         lm_eval.read(log_samples("a", "t", [sample(0, "p", acc=1), "{broken"]))
-    with pytest.raises(SatlightError, match=r"line 1: is no sample of the harness \(KeyError: 'doc_id'"):
+    with pytest.raises(SatlightError, match=r"line 1: is not a sample of the harness \(KeyError: 'doc_id'"):
         lm_eval.read(log_samples("a", "t", ['{"doc": 1}']))
     with pytest.raises(SatlightError, match="line 2: doc_id 0 was logged before"):
         lm_eval.read(log_samples("a", "t", [sample(0, "p", acc=1), sample(0, "p", acc=1)]))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 from satlight.records.names import select_names
 
 
 @pytest.fixture
 def demo(write_folder):
-    return PerformanceRecords.open(write_folder())
+    return open_records(write_folder())
 
 
 def test_opens_the_folder_format(demo):
@@ -29,7 +29,7 @@ def test_opens_the_folder_format(demo):
 
 
 def test_another_score_column_masks_what_it_lacks(write_folder):
-    strict = PerformanceRecords.open(write_folder(), score_column="strict")
+    strict = open_records(write_folder(), score_column="strict")
     np.testing.assert_array_equal(strict.outcomes, [[0, 1], [0, 0], [0, 1]])
     np.testing.assert_array_equal(strict.known, [[True, True], [False, False], [True, True]])
     assert strict.score_column == "strict"
@@ -149,7 +149,7 @@ def test_describe_by_hand(demo):
 
 
 def test_describe_without_any_outcome(write_folder):
-    strict = PerformanceRecords.open(write_folder(), score_column="strict")
+    strict = open_records(write_folder(), score_column="strict")
     (line,) = strict.rows([1]).describe()
     assert line["best_single"] is None
     assert np.isnan(line["oracle"])

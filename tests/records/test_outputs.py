@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 from satlight.records.outputs import CandidateOutputs
 
 ROWS = [
@@ -49,10 +49,7 @@ def test_a_missing_output_is_an_error_that_names_it(folder):
 
 
 def test_records_with_outputs_open_as_ever(folder, records_folder):
-    assert (
-        PerformanceRecords.open(folder(ROWS)).fingerprint
-        == PerformanceRecords.open(records_folder).fingerprint
-    )
+    assert open_records(folder(ROWS)).fingerprint == open_records(records_folder).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -60,7 +57,7 @@ def test_records_with_outputs_open_as_ever(folder, records_folder):
     [
         ({"instruction_id": "gone"}, r"row 1 .*column 'instruction_id': got 'gone'.*instructions\.parquet"),
         ({"model_id": "gone"}, r"row 1 .*column 'model_id': got 'gone'.*models\.json"),
-        ({"output": None}, r"row 1 .*column 'output': got None.*leave out the row"),
+        ({"output": None}, r"row 1 .*column 'output': got None.*remove rows"),
         (ROWS[0], r"row 1 .*got 'alpha-0'.*one output"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from satlight.cli.data import add_parser
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords
+from satlight.records import open_records
 
 
 def data(*arguments):
@@ -52,7 +52,7 @@ def test_from_rotating_to_refined_records(questions, tmp_path, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "9 hard instructions have 18 rotations" in printed
     assert "Let the candidates answer the rows" in printed
-    rotated = PerformanceRecords.open(tmp_path / "rotated")
+    rotated = open_records(tmp_path / "rotated")
     assert rotated.shape == (30, 4)
     awaiting = rotated.instructions.filter(pl.col("rotation_of").is_not_null())
     assert awaiting["answer"].to_list() == ["B", "C"] * 9
@@ -67,7 +67,7 @@ def test_from_rotating_to_refined_records(questions, tmp_path, capsys):
     old = pl.read_parquet(path).select("instruction_id", "model_id", "score")
     pl.concat([old, pl.DataFrame(answers).with_columns(pl.col("score").cast(pl.Float32))]).write_parquet(path)
     data("refine", tmp_path / "rotated", "--to", tmp_path / "refined", "--circle-share", 0.3)
-    refined = PerformanceRecords.open(tmp_path / "refined")
+    refined = open_records(tmp_path / "refined")
     assert refined.instructions["instruction_id"].to_list() == [f"q{row}" for row in range(12)]
     train = refined.splits == "train"
     assert set(refined.splits) == {"train", "validation", "test"}
@@ -80,7 +80,7 @@ def test_from_rotating_to_refined_records(questions, tmp_path, capsys):
 
 def test_duplicates_and_caps(questions, tmp_path, capsys):
     data("refine", questions, "--to", tmp_path / "out", "--near-duplicates", 1, "--max-per-dataset", 5)
-    records = PerformanceRecords.open(tmp_path / "out")
+    records = open_records(tmp_path / "out")
     assert (records.splits == "train").sum() == 5
     assert (records.splits == "test").sum() == 3
     assert len({"q10", "q11"} & set(records.instructions["instruction_id"])) <= 1

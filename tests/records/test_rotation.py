@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import PerformanceRecords, open_records, split_records
 from satlight.records.rotation import find_options, is_hard, refers_to_others, rotate_records, rotate_text
 from satlight.types import Candidate
 
@@ -124,7 +124,7 @@ def test_rotations_follow_their_original_and_can_be_traced():
     assert rotated.known.any(axis=1).tolist() == [True, False, False, True]
     assert rotated.outcomes.sum(axis=1).tolist() == [1.0, 0.0, 0.0, 1.0]
     assert notes == [
-        "1 hard instructions have 2 rotations, which await their outcomes.",
+        "1 hard instructions have 2 rotations, which have no outcomes yet.",
         "1 hard instructions are not rotated: they have no choices.",
     ]
 
@@ -227,13 +227,13 @@ def test_what_cannot_be_rotated_is_counted():
     choices = [["Yes", "No"], ["red", "none of the above"], ["both (A) and (B)", "red"]]
     with pytest.raises(
         SatlightError,
-        match=r"3 are training .* 1 of them do not show .* 2 of them have an option that speaks",
+        match=r"3 are training .* 1 of them do not show .* 2 of them have an option that refers",
     ):
         rotate_records(make(texts, choices))
 
 
 def test_real_questions_rotate_back_to_themselves(real_data):
-    records = PerformanceRecords.open(real_data("mmlu_pro")).rows(np.arange(100))
+    records = open_records(real_data("mmlu_pro")).rows(np.arange(100))
     rotated, _ = rotate_records(records)
     by_id = {row["instruction_id"]: row for row in rotated.instructions.iter_rows(named=True)}
     rotations = [row for row in by_id.values() if row["rotation_of"]]

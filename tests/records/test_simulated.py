@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import PerformanceRecords, open_records, save_records, split_records
 from satlight.records.simulated import FAMILIES, SKILLS, Neutral, Numbers, SimulatedZoo, bayes_optimal
 from satlight.records.simulated.candidates import Examinee, make_examinees
+from satlight.records.simulated.families import _slot
 from satlight.records.simulated.response import DISCRIMINATION, HARD_BONUS, SLIP, success_probabilities
 from satlight.types import Candidate
 
@@ -31,6 +32,18 @@ def drawn() -> dict[str, list[tuple[str, float]]]:
 def test_many_families_in_eight_datasets():
     assert len({family.name for family in FAMILIES}) == len(FAMILIES) >= 40
     assert len({family.dataset for family in FAMILIES}) == 8
+
+
+def test_the_zoo_keeps_its_fingerprint(zoo):
+    assert zoo.fingerprint == "eca9eb24562eaf46"
+    assert SimulatedZoo(num_instructions=1000, num_candidates=20, seed=3).generate().fingerprint == (
+        "de8a3f80325aefd9"
+    )
+
+
+def test_a_word_that_yaml_reads_as_a_number_is_refused_with_its_place():
+    with pytest.raises(SatlightError, match=r"code.yaml: debugging.line: got \['ten', 11\].* Quote words"):
+        _slot(["ten", 11], {}, "code.yaml: debugging.line")
 
 
 def test_each_family_has_several_hundred_distinct_texts(drawn):
@@ -234,7 +247,7 @@ def test_bayes_optimal_needs_simulated_records(zoo):
     ("wrong", "message"),
     [
         ({"num_instructions": 0}, "num_instructions=0"),
-        ({"num_candidates": 1}, "num_candidates=1; allowed: whole numbers from 2"),
+        ({"num_candidates": 1}, "num_candidates=1; allowed: integers from 2"),
         ({"seed": -1}, "seed=-1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0"),
     ],
@@ -246,7 +259,7 @@ def test_numbers_out_of_range_are_refused(wrong, message):
 
 def test_survives_the_records_folder(zoo, tmp_path):
     small = SimulatedZoo(num_instructions=60, num_candidates=3).generate()
-    small.save(tmp_path / "zoo")
-    again = PerformanceRecords.open(tmp_path / "zoo")
+    save_records(small, tmp_path / "zoo")
+    again = open_records(tmp_path / "zoo")
     assert again.fingerprint == small.fingerprint
     assert again.instructions["keywords"].to_list() == small.instructions["keywords"].to_list()

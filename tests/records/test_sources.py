@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, open_records
+from satlight.records import open_records
+from satlight.records.dense import build_records
 from satlight.records.folder import save_tables
 from satlight.records.sources import SOURCES, csv, mmlu_pro, routerdc, source
 
@@ -139,16 +140,14 @@ def test_mistakes_in_routerdc(write, tmp_path):
         routerdc.read(write("x_test.json", [{"question": "q"}]))
     with pytest.raises(SatlightError, match="must be a non-empty list"):
         routerdc.read(write("y_test.json", {}))
-    with pytest.raises(SatlightError, match="a score that is no number"):
+    with pytest.raises(SatlightError, match="a score that is not a number"):
         routerdc.read(write("z_test.json", [{"question": "q", "scores": {"m": "high"}}]))
 
 
 def test_routerdc_import_equals_the_converted_records(real_data, tmp_path):
     """Published files, rebuilt from the converted ones, give the same matrix again."""
-    whole = PerformanceRecords.open(real_data("routerdc"), score_column="correct").filter(
-        datasets=["arc_*", "mbpp"]
-    )
-    raw = PerformanceRecords.open(real_data("routerdc")).filter(datasets=["arc_*", "mbpp"])
+    whole = open_records(real_data("routerdc"), score_column="correct").filter(datasets=["arc_*", "mbpp"])
+    raw = open_records(real_data("routerdc")).filter(datasets=["arc_*", "mbpp"])
     for name in whole.instructions["source_file"].unique():
         at = (whole.instructions["source_file"] == name).to_numpy()
         rows = [
@@ -199,7 +198,7 @@ def test_mmlu_pro(zip_up):
     zip_up("Yi-34B", [answer(70, "A"), answer(71, None), answer(72, "A", right="B"), answer(80, "A")])
     folder = zip_up("gemma-7b", ["summary", answer(71, "A "), answer(70, "B"), answer(72, "A")])
     tables = mmlu_pro.tables(folder)
-    records = tables.to_records()
+    records = build_records(tables)
     assert records.model_ids == ["Yi-34B", "gemma-7b"]
     assert records.instructions["instruction_id"].to_list() == [
         "mmlu_pro-00070",
@@ -225,7 +224,7 @@ def test_mmlu_pro(zip_up):
         "category": "law",
     }
     assert "1 questions whose text, options or answer differ between files were dropped." in tables.notes
-    assert "1 elements that are no answers were ignored." in tables.notes
+    assert "1 elements that are not answers were ignored." in tables.notes
 
 
 def test_white_space_is_no_difference_between_files(zip_up):
@@ -267,9 +266,9 @@ def test_mistakes_in_mmlu_pro(zip_up, tmp_path):
 def test_every_importer_writes_a_folder_that_opens(routerdc_folder, tmp_path):
     tables = source("routerdc").tables(routerdc_folder)
     save_tables(tables, tmp_path / "saved")
-    again = PerformanceRecords.open(tmp_path / "saved", score_column="correct")
+    again = open_records(tmp_path / "saved", score_column="correct")
     assert again.fingerprint == routerdc.read(routerdc_folder).fingerprint
-    assert PerformanceRecords.open(tmp_path / "saved").outcomes.max() < 1.0 + 1e-6
+    assert open_records(tmp_path / "saved").outcomes.max() < 1.0 + 1e-6
     for name in SOURCES:
         assert callable(source(name).read)
         assert callable(source(name).tables)
@@ -288,7 +287,7 @@ def test_open_records_mistakes(tmp_path, write):
         open_records("nowhere")
     with pytest.raises(SatlightError, match=r"Cannot tell how to read .*\.xml.*lm-eval, mmlu-pro, routerdc"):
         open_records(write("x.xml", "<a/>"))
-    with pytest.raises(SatlightError, match=r"Unknown format 'xls'.*Available: csv, lm-eval"):
+    with pytest.raises(SatlightError, match=r"Unknown records format 'xls'.*Available: csv, lm-eval"):
         source("xls")
     with pytest.raises(
         SatlightError, match=r"The simulated zoo has no score column 'correct'\. Available: 'score'"

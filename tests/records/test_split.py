@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import open_records, split_records
 from satlight.records.split import _say_once
 
 
@@ -131,7 +131,7 @@ def test_a_large_group_does_not_swallow_training(make_records):
     [
         ({"validation_fraction": 1.0}, r"Got validation_fraction 1\.0; it must be in \[0, 1\)"),
         ({"test_fraction": 0.0}, r"Got test_fraction 0\.0; it must be in \(0, 1\)"),
-        ({"test_fraction": 0.2}, r"Got test_fraction 0\.2, but 'records' marks 1 test rows itself"),
+        ({"test_fraction": 0.2}, r"Got test_fraction 0\.2, but 'records' already marks 1 test rows"),
         ({"group_column": "family"}, r"no column 'family' to group by\. Available: 'instruction_id'"),
         ({"group_column": "same"}, r"No training rows are left in 'records'.*2 rows dropped"),
     ],
@@ -156,7 +156,7 @@ def test_only_test_rows_are_fine(make_records):
 
 
 def test_routerdc_drops_its_23_repeats(real_data):
-    records = PerformanceRecords.open(real_data("routerdc"))
+    records = open_records(real_data("routerdc"))
     split = split_records(records)
     dropped = Counter(records.datasets[split == "dropped"].tolist())
     assert (split == "test").sum() == 13002
@@ -165,7 +165,7 @@ def test_routerdc_drops_its_23_repeats(real_data):
 
 
 def test_blindtest_drawings_stay_together(real_data):
-    records = PerformanceRecords.open(real_data("blindtest"))
+    records = open_records(real_data("blindtest"))
     by_group = records.with_splits(records.instructions["split_group"].to_list())
     split = split_records(by_group, group_column="group")
     assert "dropped" not in split

@@ -161,7 +161,7 @@ def test_a_member_without_an_outcome_is_named():
         ("name: mine\nmin_params_b: true", "got min_params_b True"),
         ("name: mine\nreleased_after: 2024", "got released_after 2024; write YYYY-MM"),
         ("name: mine\nopen_weights: 1", "got open_weights 1"),
-        ("name: [", "no valid YAML"),
+        ("name: [", "not valid YAML"),
     ],
 )
 def test_a_wrong_file_is_refused(text, message, tmp_path):

@@ -63,7 +63,7 @@ def test_prompts_as_a_list_or_as_lines(file, tmp_path, prompts):
     [
         ("a.json", "[]", "a list of prompts that is not empty"),
         ("a.json", '{"global index": "a"}', "a list of prompts"),
-        ("a.json", "[", "no valid JSON"),
+        ("a.json", "[", "not valid JSON"),
         ("a.jsonl", '{"global index": "a", "prompt": "x"}\n{', "line 2: not JSON"),
         (
             "a.json",

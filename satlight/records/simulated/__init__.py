@@ -1,4 +1,4 @@
-"""The simulated zoo: embedded data with a known best possible router. Always labelled as simulated."""
+"""The simulated zoo: built-in data with a known best possible router, always labeled as simulated."""
 
 from __future__ import annotations
 

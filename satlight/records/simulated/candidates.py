@@ -1,4 +1,4 @@
-"""Simulated candidates: sizes, general ability and specialised skill vectors."""
+"""Simulated candidates: sizes, general ability and specialized skill vectors."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PROFILES: dict[str, dict[str, float]] = {
     "stem": {"mathematics": 1.2, "code": 1.2, "science": 1.0},
     "chat": {"writing": 1.0, "facts": 0.7, "languages": 0.7},
 }
-"""Profile name to the mean of its skills; the others are :data:`OFF_PROFILE`, or 0.1 for "general"."""
+"""Profile name → mean of its skills; other skills have mean :data:`OFF_PROFILE`, or 0.1 for "general"."""
 
 
 @dataclass(frozen=True)
 class Examinee:
-    """A simulated candidate together with what the response model knows of it.
+    """A simulated candidate with its parameters of the response model.
 
     Args:
         candidate: Name, size, prices and release date.
         size: Size on a log scale, (log10 params_b - 1): -1.3 for 0.5B, 0 for 10B, 1.6 for 400B.
         general: General ability in logits, growing with size and a little with the release date.
-        skills: float64 (K,), specialised ability in logits, in the order of :data:`SKILLS`.
+        skills: float64 (K,), specialized ability in logits, in the order of :data:`SKILLS`.
     """
 
     candidate: Candidate
@@ -52,10 +52,9 @@ class Examinee:
 
 
 def make_examinees(num_candidates: int, seed: int) -> list[Examinee]:
-    """The first ``num_candidates`` of the endless list of candidates that belongs to ``seed``.
+    """Return the first ``num_candidates`` of the infinite list of candidates of ``seed``.
 
-    Profiles come in shuffled rounds, so that any dozen candidates has each of them once. Candidate i is the
-    same however many there are.
+    Profiles are assigned in shuffled rounds of 12. Candidate i does not depend on ``num_candidates``.
 
     Args:
         num_candidates: M, at least 1.

@@ -1,4 +1,4 @@
-"""A task family: sentence templates with slots, and how hard each filling looks."""
+"""Task families: sentence templates with slots and the visible difficulty of each filling."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SKILLS = (
     "logic",
     "writing",
 )
-"""The K = 9 latent skills on which families load and in which candidates specialise."""
+"""The K = 9 latent skills that families require and candidates specialize in."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A slot filled by a whole number, drawn evenly on a log scale; larger numbers are harder.
+    """A slot filled with an integer, drawn log-uniformly; larger numbers are harder.
 
     Args:
         low: Smallest value, at least 1.
         high: Largest value.
         step: Values are rounded to a multiple of this.
-        graded: False where the size says nothing about difficulty.
+        graded: False if the size does not affect difficulty.
     """
 
     low: int
@@ -41,7 +41,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Neutral:
-    """A slot filled by any of ``words``, none harder than another."""
+    """A slot filled with any of ``words``, which do not affect difficulty."""
 
     words: tuple[str, ...]
 
@@ -54,18 +54,18 @@ Slot = tuple[str, ...] | Neutral | Numbers
 class Family:
     """One task of the simulated zoo.
 
-    A template names its slots in braces. A digit behind the name (``{city1} … {city2}``) draws several
-    different words from one slot.
+    A template names its slots in braces. Trailing digits (``{city1} … {city2}``) draw different words from
+    one slot.
 
     Args:
         name: The task name.
         dataset: The dataset it belongs to.
-        keywords: About five keywords for the capability representation.
+        keywords: About five keywords for the capability text.
         skills: Loading on each latent skill, by name.
         templates: Sentences with slots; each has at least one graded slot.
-        slots: What may fill each slot.
+        slots: Possible values of each slot.
         difficulty: Mean item difficulty, in logits of the response model.
-        guess: Chance of a right answer without any skill.
+        guess: Probability of a correct answer without any skill.
 
     Example:
         >>> family = Family("sums", "mathematics", "Sums", {"mathematics": 1.0}, ("Add {a} and {b}.",),
@@ -86,17 +86,17 @@ class Family:
 
     @cached_property
     def fields(self) -> tuple[tuple[str, ...], ...]:
-        """The slot fields of each template, in order of first appearance, digits included."""
+        """Slot fields of each template, including digits, in order of first occurrence."""
         return tuple(
             tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(t) if name))
             for t in self.templates
         )
 
     def draw(self, rng: random.Random) -> tuple[str, float]:
-        """One filled template and its visible difficulty (mean 0, variance about 1).
+        """Draw a filled template and its visible difficulty (mean 0, variance about 1).
 
         Args:
-            rng: Source of uniform numbers; only ``rng.random()`` is used, whose stream Python never changes.
+            rng: Source of uniform numbers; only ``rng.random()`` is used, which never changes.
         """
         template = int(rng.random() * len(self.templates))
         values: dict[str, str] = {}
@@ -121,6 +121,6 @@ class Family:
             values[name] = words[index]
             if not isinstance(slot, Neutral):
                 ranks.append((index + 0.5) / len(words))
-        # The mean of n uniform ranks has mean 1/2 and variance 1/(12 n): this standardises it.
+        # The mean of n uniform ranks has mean 1/2 and variance 1/(12 n); standardize it.
         visible = (sum(ranks) / len(ranks) - 0.5) * math.sqrt(12 * len(ranks)) if ranks else 0.0
         return self.templates[template].format(**values), visible

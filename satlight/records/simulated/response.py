@@ -1,4 +1,4 @@
-"""The item-response model: how likely a simulated candidate gets a simulated instruction right.
+"""The item-response model: probability that a simulated candidate answers an instruction correctly.
 
 Shape legend: N instructions, M candidates, K skills, F families.
 """
@@ -22,12 +22,11 @@ HARD_BONUS = 0.3
 
 
 def item_difficulty(base_N: np.ndarray, visible_N: np.ndarray, hidden_N: np.ndarray) -> np.ndarray:
-    """Difficulty of each instruction in logits: family mean, what the text shows, and what it does not.
+    """Return the difficulty of each instruction in logits: family mean, visible and hidden part.
 
     Args:
-        base_N: float (N,), mean difficulty of the family.
-        visible_N: float (N,), standardised difficulty that can be read off the text (operand size, rare
-            words).
+        base_N: float (N,), mean difficulty of its family.
+        visible_N: float (N,), standardized difficulty visible in the text (operand size, rare words).
         hidden_N: float (N,), standard normal noise.
 
     Returns:
@@ -43,13 +42,13 @@ def success_probabilities(
     visible_N: np.ndarray,
     difficulty_N: np.ndarray,
 ) -> np.ndarray:
-    """Pr(candidate m gets instruction i right), a multidimensional item-response model.
+    """Return Pr(candidate m answers instruction i correctly) of a multidimensional item-response model.
 
         P = c_f + (1 - c_f - slip) * sigmoid(a * (ability_mf - difficulty_i + h * size_m * max(v_i, 0)))
         ability_mf = theta_m . w_f + general_m
 
     with the family's guessing chance c_f and skill loadings w_f, the candidate's skills theta_m and log
-    size, and the item's visible difficulty v_i: the last term lets large candidates hold up better on hard
+    size, and the item's visible difficulty v_i: the last term is an advantage of large candidates on hard
     instructions. a is :data:`DISCRIMINATION`, h is :data:`HARD_BONUS`.
 
     Args:
@@ -75,13 +74,13 @@ def success_probabilities(
 
 
 def bayes_optimal(records: PerformanceRecords, rows: np.ndarray | Sequence[int] | None = None) -> float:
-    """Best accuracy any router can reach on average: always the candidate with the highest true probability.
+    """Return the accuracy of a router that always chooses the highest true success probability.
 
-    Lucky outcomes do not count, so the oracle (the best outcome of each row) is higher.
+    No router can do better on average. The oracle (best outcome of each row) is higher due to luck.
 
     Args:
-        records: Simulated records (``expected`` is there).
-        rows: int (n,) or bool (N,), the rows to look at; None = all.
+        records: Simulated records, with ``expected``.
+        rows: int (n,) or bool (N,), rows to average over; None = all.
 
     Returns:
         Accuracy in [0, 1].
@@ -99,7 +98,7 @@ def bayes_optimal(records: PerformanceRecords, rows: np.ndarray | Sequence[int] 
         raise SatlightError(
             "The Bayes-optimal accuracy needs true success probabilities, which the records "
             f"'{records.name}' do not have: only simulated records do (--data.records simulated). "
-            "For real records look at the oracle row."
+            "For real records use the oracle."
         )
     expected = records.expected if rows is None else records.expected[np.asarray(rows)]
     return float(expected.max(axis=1).mean(dtype=np.float64))

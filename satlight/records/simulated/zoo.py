@@ -15,23 +15,22 @@ from satlight.records.simulated.families import FAMILIES
 from satlight.records.simulated.response import item_difficulty, success_probabilities
 
 ATTEMPTS = 30
-"""Draws of an instruction before a text that was already there is accepted."""
+"""Maximum number of draws to find a new text; then a repeated one is accepted."""
 
 
 @dataclass(frozen=True)
 class SimulatedZoo:
-    """Performance records of simulated candidates on generated instructions; the best router is known.
+    """Performance records of simulated candidates on generated instructions, with a known best router.
 
     50 task families in 8 datasets; see :func:`~satlight.records.simulated.response.success_probabilities` for
-    the model that outcomes are drawn from. Zoos of one seed are nested: with fewer instructions or
-    candidates one gets the first rows or columns of the larger matrix, so that candidates unseen in training
-    can simply be added.
+    the outcome model. Zoos of one seed are nested: a smaller zoo is the top left corner of a larger one, so
+    unseen candidates can be added by increasing ``num_candidates``.
 
     Args:
-        num_instructions: N, at least 1; from 50 on, every family occurs.
+        num_instructions: N, at least 1; every family occurs if N ≥ 50.
         num_candidates: M, at least 2.
-        seed: Not negative; everything follows from it.
-        test_fraction: Share of test rows in each family, in [0, 1).
+        seed: Not negative; determines all draws.
+        test_fraction: Fraction of test rows in each family, in [0, 1).
 
     Example:
         >>> records = SimulatedZoo(num_instructions=100, num_candidates=3, seed=1).generate()
@@ -51,7 +50,7 @@ class SimulatedZoo:
             ("seed", self.seed, 0),
         ):
             if value < low:
-                raise SatlightError(f"SimulatedZoo got {key}={value}; allowed: whole numbers from {low} on.")
+                raise SatlightError(f"SimulatedZoo got {key}={value}; allowed: integers from {low}.")
         if not 0 <= self.test_fraction < 1:
             raise SatlightError(
                 f"SimulatedZoo got test_fraction={self.test_fraction}; allowed: at least 0, below 1."
@@ -74,7 +73,7 @@ class SimulatedZoo:
         outcomes = np.empty(shape, dtype=np.float32)
         for column, examinee in enumerate(examinees):
             expected[:, column] = success_probabilities(examinee, FAMILIES, family_N, visible_N, difficulty_N)
-            # One stream per candidate keeps its outcomes the same whatever N and M are.
+            # One stream per candidate makes its outcomes independent of N and M.
             luck_N = np.random.default_rng([self.seed, 4, column]).random(shape[0])
             outcomes[:, column] = luck_N < expected[:, column]
         instructions = pl.DataFrame(
@@ -100,7 +99,7 @@ class SimulatedZoo:
         )
 
     def _draw_texts(self) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """Family index, text and visible difficulty of N instructions; families come in shuffled rounds."""
+        """Draw family, text and visible difficulty of N instructions; families come in shuffled rounds."""
         rng = random.Random(self.seed)
         family_N = np.empty(self.num_instructions, dtype=np.int64)
         visible_N = np.empty(self.num_instructions)
@@ -122,7 +121,7 @@ class SimulatedZoo:
         return family_N, texts, visible_N
 
     def _splits(self, family_N: np.ndarray, texts: list[str]) -> list[str]:
-        """Each family gets its share of test rows; a repeated text stays on the side of its first one."""
+        """Assign each family its fraction of test rows; a repeated text keeps its first split."""
         count = [0] * len(FAMILIES)
         first: dict[str, str] = {}
         for family, text in zip(family_N.tolist(), texts, strict=True):
@@ -134,7 +133,7 @@ class SimulatedZoo:
 
 
 def _costs(texts: list[str], visible_N: np.ndarray, examinees: list[Examinee]) -> np.ndarray:
-    """float32 (N, M) US dollars, for the text read and an answer written that grows with difficulty."""
+    """Return US dollars of the prompt and an answer whose length grows with difficulty: float32 (N, M)."""
     read_N = np.array([20 + 1.3 * len(text.split()) for text in texts])
     written_N = 150.0 * np.exp(0.3 * visible_N)
     price_in = np.array([examinee.candidate.price_in for examinee in examinees], dtype=np.float64)

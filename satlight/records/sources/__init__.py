@@ -1,11 +1,12 @@
-"""Where records come from: one file per format, each with ``tables(path, …)`` and ``read(path, …)``.
+"""Sources of records: one module per file format, each with ``tables(path, …)`` and ``read(path, …)``.
 
-To add a format, write the file, add its line to :data:`SOURCES`, add a test.
+To add a format, write its module, add a line to :data:`SOURCES` and a test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,34 +26,55 @@ SOURCES = {
 """Format name → module."""
 
 
+@dataclass
+class SimulatedSpec:
+    """Size and seed of the simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`.
+
+    Args:
+        num_instructions: N, at least 1.
+        num_candidates: M, at least 2.
+        seed: Not negative.
+    """
+
+    num_instructions: int = 4000
+    num_candidates: int = 30
+    seed: int = 0
+
+
 def source(name: str) -> ModuleType:
-    """The module that reads the format ``name``; a SatlightError if there is none."""
+    """Return the module that reads the format ``name``.
+
+    Raises:
+        SatlightError: Unknown format.
+    """
     if name not in SOURCES:
-        raise SatlightError(f"Unknown format '{name}' of records. Available: {', '.join(SOURCES)}.")
+        raise SatlightError(f"Unknown records format '{name}'. Available: {', '.join(SOURCES)}.")
     return import_module(SOURCES[name])
 
 
 def open_records(
     source: str | Path,
-    *,
     score_column: str = "score",
+    *,
     candidates: str | Sequence[str] | None = None,
     datasets: str | Sequence[str] | None = None,
+    simulated: SimulatedSpec | None = None,
 ) -> PerformanceRecords:
-    """Open records from anywhere: what ``--data.records`` accepts.
+    """Open records of any kind that ``--data.records`` accepts.
 
     Args:
-        source: A records folder, a ``.csv`` or ``.jsonl`` file with instruction, candidate and score, or the
-            word ``"simulated"`` for the embedded simulated zoo.
-        score_column: Which numeric column of the records is the outcome.
+        source: A records folder, a ``.csv`` or ``.jsonl`` file with instruction, candidate and score, or
+            ``"simulated"`` for the simulated zoo.
+        score_column: Numeric column of the records to use as the outcome, in [0, 1].
         candidates: Names or patterns of the candidates to keep; None = all.
         datasets: Names or patterns of the datasets to keep; None = all.
+        simulated: Size and seed of the simulated zoo; None = the defaults. Other sources ignore it.
 
     Returns:
         Records, N × M, in which every candidate has at least one outcome.
 
     Raises:
-        SatlightError: The source is missing or wrong, or the choice leaves nothing.
+        SatlightError: The source is missing or invalid, or nothing is left after filtering.
 
     Example:
         >>> import pathlib, tempfile
@@ -60,27 +82,31 @@ def open_records(
         >>> _ = file.write_text("instruction,candidate,score\\n1+1?,tiny,0\\n1+1?,large,1\\n")
         >>> open_records(file, candidates="lar*").model_ids
         ['large']
+        >>> open_records("simulated", simulated=SimulatedSpec(100, 3)).shape
+        (100, 3)
     """
     from satlight.records.dense import require_records
 
-    records = _open_whole(source, score_column)
+    records = (
+        _simulate(simulated or SimulatedSpec(), score_column)
+        if source == "simulated"
+        else _read(source, score_column)
+    )
     if candidates is not None or datasets is not None:
         records = records.filter(candidates=candidates, datasets=datasets)
-        require_records(records, f"The choice from '{records.name}' (datasets={datasets})")
+        require_records(records, f"The selection from '{records.name}' (datasets={datasets})")
     return records
 
 
-def _open_whole(source: str | Path, score_column: str) -> PerformanceRecords:
-    from satlight.records.matrix import PerformanceRecords
+def _simulate(spec: SimulatedSpec, score_column: str) -> PerformanceRecords:
+    from satlight.records.simulated import SimulatedZoo
 
-    if source == "simulated":
-        from satlight.records.simulated import SimulatedZoo
+    if score_column != "score":
+        raise SatlightError(f"The simulated zoo has no score column '{score_column}'. Available: 'score'.")
+    return SimulatedZoo(**asdict(spec)).generate()
 
-        if score_column != "score":
-            raise SatlightError(
-                f"The simulated zoo has no score column '{score_column}'. Available: 'score'."
-            )
-        return SimulatedZoo().generate()
+
+def _read(source: str | Path, score_column: str) -> PerformanceRecords:
     path = Path(source).expanduser()
     if not path.exists():
         raise SatlightError(
@@ -88,12 +114,14 @@ def _open_whole(source: str | Path, score_column: str) -> PerformanceRecords:
             "or the word 'simulated'."
         )
     if path.is_dir():
-        return PerformanceRecords.open(path, score_column)
+        from satlight.records.folder import open_folder
+
+        return open_folder(path, score_column)
     if path.suffix.lower() in (".csv", ".jsonl", ".ndjson"):
         from satlight.records.sources import csv
 
         return csv.read(path, score_column)
     raise SatlightError(
-        f"Cannot tell how to read {path}. Give a records folder, a .csv or .jsonl file; other formats "
-        f"({', '.join(SOURCES)}) go through `satlight data import --from FORMAT PATH --to DIR`."
+        f"Cannot tell how to read {path}. Give a records folder or a .csv or .jsonl file; convert other "
+        f"formats ({', '.join(SOURCES)}) with `satlight data import --from FORMAT PATH --to DIR`."
     )

@@ -1,8 +1,8 @@
 """Plain CSV or JSON lines: one row per outcome, with instruction, candidate and score.
 
 Columns: ``instruction``, ``candidate`` (or ``model_id``), ``score``; optionally ``instruction_id``,
-``dataset``, ``task``, ``split``, ``cost_usd``. Further text columns belong to the instruction (a group, an
-answer), further number columns to the outcome (other scores).
+``dataset``, ``task``, ``split``, ``cost_usd``. Further text columns belong to the instruction (e.g. a group
+or an answer), further numeric columns to the outcome (other scores).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.tables import (
     RecordTables,
@@ -32,7 +33,7 @@ def read(
 
     Args:
         path: ``.csv``, ``.jsonl`` or ``.ndjson`` file, one row per outcome.
-        score_column: Number column to take outcomes from, in [0, 1].
+        score_column: Numeric column to use as the outcome, in [0, 1].
         models: JSON file with details of the candidates, in the format of ``models.json``.
 
     Returns:
@@ -40,7 +41,7 @@ def read(
         to a hash of dataset and text.
 
     Raises:
-        SatlightError: Names file, row and column of the first mistake.
+        SatlightError: The first mistake, with file, row and column.
 
     Example:
         >>> import tempfile
@@ -49,7 +50,7 @@ def read(
         >>> read(file).outcomes.tolist()
         [[0.5]]
     """
-    return tables(path, models).to_records(score_column)
+    return build_records(tables(path, models), score_column)
 
 
 def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
@@ -63,12 +64,12 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
         require_columns(frame, ("instruction", "candidate", "score"), file)
     require_columns(frame, ("instruction", "model_id", "score"), file)
     if not frame.height:
-        raise SatlightError(f"{file} has no rows; one row per outcome is needed.")
+        raise SatlightError(f"{file} has no rows; one row per outcome is required.")
     empty = (frame["model_id"].str.strip_chars() == "").fill_null(True)
     require_first(empty, frame, "model_id", file, "Every row needs the name of its candidate.")
     frame = _numbers(frame, file).with_columns(_dataset(frame, path.stem))
     if "instruction_id" not in frame.columns:
-        # Not the text alone: the same question may be put in two datasets, with different options.
+        # Include the dataset: the same question may have different options in two datasets.
         key = pl.concat_str("dataset", pl.col("instruction").fill_null(""), separator="\0")
         frame = frame.with_columns(_hashed(frame.select(key.alias("key"))["key"]).alias("instruction_id"))
     text_columns = [
@@ -92,10 +93,10 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
 
 def _read_file(path: Path) -> pl.DataFrame:
     if not path.is_file():
-        raise SatlightError(f"{path} does not exist or is no file. Give a .csv or .jsonl file.")
+        raise SatlightError(f"{path} does not exist or is not a file. Give a .csv or .jsonl file.")
     try:
         if path.suffix.lower() == ".csv":
-            # Scores are read as text first, so that a bad one can be shown with its row.
+            # Read scores as text first, so that an invalid one can be shown with its row.
             names = pl.read_csv(path, n_rows=0, infer_schema=False).columns
             overrides = {name: pl.String for name in (*TEXT_COLUMNS, "score", "cost_usd") if name in names}
             return pl.read_csv(path, schema_overrides=overrides, infer_schema_length=10_000)
@@ -108,7 +109,7 @@ def _read_file(path: Path) -> pl.DataFrame:
 
 
 def _numbers(frame: pl.DataFrame, file: str) -> pl.DataFrame:
-    """Score and cost as numbers; an empty cell is null."""
+    """Convert score and cost to numbers; empty cells become null."""
     for column in ("score", "cost_usd"):
         if (
             column not in frame.columns
@@ -121,7 +122,7 @@ def _numbers(frame: pl.DataFrame, file: str) -> pl.DataFrame:
         number = text.str.strip_chars().str.to_lowercase().replace({"true": "1", "false": "0"})
         number = number.cast(pl.Float64, strict=False)
         wrong = number.is_null() & text.is_not_null()
-        require_first(wrong, frame, column, file, "A number is needed here.")
+        require_first(wrong, frame, column, file, "A number is required.")
         frame = frame.with_columns(number.alias(column))
     return frame
 
@@ -139,7 +140,7 @@ def _hashed(texts: pl.Series) -> pl.Series:
 
 
 def _require_agreement(frame: pl.DataFrame, columns: list[str], file: str) -> None:
-    """Rows of one instruction must say the same about it."""
+    """Raise a SatlightError if rows of one instruction differ in a column of the instruction."""
     for column in columns:
         if column == "instruction_id":
             continue

@@ -17,12 +17,13 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import RecordTables, check_instructions, named_candidates, read_json
 
 PREFERRED = ("acc", "exact_match", "pass@1", "acc_norm")
-"""Which metric becomes ``score``, if the caller has no wish: the first of these that a task has."""
+"""Default preference of metrics for ``score``: the first of these that a task has."""
 
 NO_METRIC = frozenset(
     {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
@@ -31,15 +32,15 @@ NO_METRIC = frozenset(
 
 @dataclass
 class SampleFile:
-    """One ``samples_….jsonl``, without the responses.
+    """Content of one ``samples_….jsonl`` without the responses.
 
     Args:
         path: The file.
-        candidate: Who answered.
+        candidate: Name of the candidate.
         task: Name of the task.
         prompts: doc_id → (prompt, choices).
-        docs: doc_id → the benchmark's own entry.
-        hashes: doc_id → hash of the entry, equal where two candidates got the same question.
+        docs: doc_id → entry of the benchmark.
+        hashes: doc_id → hash of the entry, equal if two candidates got the same question.
         metrics: metric → doc_id → value in [0, 1].
     """
 
@@ -62,22 +63,22 @@ def read(
     """Read sample logs as a matrix.
 
     Args:
-        path: Folder of one candidate, or of several (any depth); of a repeated task the latest log counts.
+        path: Folder of one or several candidates (any depth); the latest log of a repeated task is used.
         score_column: ``"score"``, or one metric, e.g. ``"acc_norm"`` (tasks without it stay unknown).
         models: JSON file with details of the candidates, in the format of ``models.json``.
-        metrics: Metrics that may become ``score``, in order of preference; with an answer filter they are
-            written ``"exact_match,strict-match"``. None = :data:`PREFERRED`.
+        metrics: Metrics that may become ``score``, in order of preference; append an answer filter as in
+            ``"exact_match,strict-match"``. None = :data:`PREFERRED`.
         text_fields: Fields of the benchmark's entries that make up the instruction, e.g.
-            ``["passage", "question"]``. None = the prompt, without the worked examples that all prompts of
-            the task begin with.
+            ``["passage", "question"]``. None = the prompt without the worked examples that all prompts of
+            the task start with.
 
     Returns:
         Records with the columns ``choices`` and ``answer``; no split.
 
     Raises:
-        SatlightError: No log, a broken line, a field or metric that a task lacks.
+        SatlightError: No log, an invalid line, or a missing field or metric.
     """
-    return tables(path, models, metrics, text_fields).to_records(score_column)
+    return build_records(tables(path, models, metrics, text_fields), score_column)
 
 
 def tables(
@@ -131,7 +132,7 @@ def tables(
 
 
 def find_logs(folder: Path) -> tuple[dict[tuple[str, str], Path], int]:
-    """The latest log of each (candidate, task), and how many older ones there are."""
+    """Return the latest log of each (candidate, task) and the number of older logs."""
     found = sorted(folder.rglob("samples_*.jsonl"), key=lambda path: (_time(path), path))
     if not found:
         raise SatlightError(
@@ -143,7 +144,7 @@ def find_logs(folder: Path) -> tuple[dict[tuple[str, str], Path], int]:
 
 
 def candidate_name(folder: Path) -> str:
-    """The name the harness ran the candidate by, else the folder's name with its slash restored."""
+    """Return the candidate's name in the results, or else the folder's name with its slash restored."""
     for results in sorted(folder.glob("results_*.json"), key=_time, reverse=True):
         if name := read_json(results).get("model_name"):
             return str(name)
@@ -154,7 +155,7 @@ def read_log(file: Path, candidate: str, task: str) -> SampleFile:
     """Read one ``samples_….jsonl``.
 
     Raises:
-        SatlightError: Names the line that is broken, lacks ``doc_id`` or repeats another.
+        SatlightError: A line is invalid, lacks ``doc_id`` or repeats another.
     """
     log = SampleFile(file, candidate, task, {}, {}, {}, {})
     seen: set[tuple[str, str]] = set()
@@ -168,8 +169,8 @@ def read_log(file: Path, candidate: str, task: str) -> SampleFile:
                 doc_id = str(sample["doc_id"])
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 raise SatlightError(
-                    f"{file}, line {number}: is no sample of the harness ({type(error).__name__}: {error}). "
-                    "Run the task again."
+                    f"{file}, line {number}: is not a sample of the harness ({type(error).__name__}: "
+                    f"{error}). Run the task again."
                 ) from None
             key = (doc_id, str(sample.get("filter", "none")))
             if key in seen:
@@ -186,8 +187,7 @@ def read_log(file: Path, candidate: str, task: str) -> SampleFile:
         log.metrics.pop(name, None)
     if not log.metrics:
         raise SatlightError(
-            f"{file}: no metric lies between 0 and 1, so the task '{task}' says nothing about right and "
-            "wrong. Move the file away."
+            f"{file}: no metric lies between 0 and 1, so the task '{task}' cannot be scored. Remove the file."
         )
     return log
 
@@ -203,7 +203,7 @@ def _add_metrics(log: SampleFile, doc_id: str, sample: dict[str, Any], unusable:
         value = sample.get(name)
         label = name if answer_filter == "none" else f"{name},{answer_filter}"
         if isinstance(value, int | float) and value != value:
-            continue  # NaN: the metric says nothing about this question
+            continue  # NaN: not measured
         if isinstance(value, int | float) and 0 <= value <= 1:
             log.metrics.setdefault(label, {})[doc_id] = float(value)
         else:
@@ -219,7 +219,7 @@ def _hash(doc: Any) -> str:
 
 
 def _prompt(arguments: Any) -> tuple[str, list[str] | None]:
-    """Prompt and, for questions with options scored one by one, the options."""
+    """Return the prompt and, if options are scored one by one, the options."""
     requests = list(arguments.values()) if isinstance(arguments, dict) else list(arguments or [])
     pairs = [list(one.values()) if isinstance(one, dict) else list(one) for one in requests]
     if not pairs or not pairs[0]:
@@ -231,7 +231,7 @@ def _prompt(arguments: Any) -> tuple[str, list[str] | None]:
 
 
 def _plain(prompt: Any) -> str:
-    """The text of a prompt; of a conversation (a JSON list of messages) the last message."""
+    """Return the text of a prompt, or the last message of a conversation (a JSON list of messages)."""
     while isinstance(prompt, list) and prompt and not isinstance(prompt[-1], dict):
         prompt = prompt[0]
     if isinstance(prompt, str) and prompt.startswith("[{"):
@@ -268,10 +268,10 @@ def _instructions(log: SampleFile, docs: list[str], fields: Sequence[str] | None
 
 
 def _worked_examples(prompts: list[str]) -> int:
-    """Length of the paragraphs that all prompts begin with: worked examples and general advice."""
+    """Return the length of the paragraphs that all prompts start with: worked examples and general advice."""
     if len(prompts) < 2:
         return 0
-    low, high = min(prompts), max(prompts)  # what these two begin with, all prompts begin with
+    low, high = min(prompts), max(prompts)  # a prefix common to these is common to all
     common = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     end = low.rfind("\n\n", 0, common)
     return end + 2 if end >= 0 and min(map(len, prompts)) > end + 2 else 0
@@ -298,7 +298,7 @@ def _text_of_fields(log: SampleFile, doc: str, fields: Sequence[str]) -> str:
 
 
 def _dataset(log: SampleFile) -> str:
-    """The widest group whose name the task's name begins with (``mmlu_astronomy``: ``mmlu``), or the task."""
+    """Return the widest group that prefixes the task's name (``mmlu_astronomy``: ``mmlu``), or the task."""
     parents: dict[str, set[str]] = {}
     for results in sorted(log.path.parent.glob("results_*.json"), key=_time):
         for group, members in (read_json(results).get("group_subtasks") or {}).items():
@@ -316,7 +316,7 @@ def _dataset(log: SampleFile) -> str:
 
 
 def _choose(task: str, available: list[set[str]], wanted: Sequence[str] | None) -> str:
-    """The metric of ``task`` that becomes its score; all logs of the task must have it."""
+    """Return the metric of ``task`` to use as its score; all logs of the task must have it."""
     common = sorted(set.intersection(*available))
     for name in wanted or PREFERRED:
         for column in common:
@@ -347,7 +347,7 @@ def _notes(chosen: dict[str, str], changed: int, older: int) -> tuple[str, ...]:
     if changed:
         notes.append(f"{changed} questions that differ between candidates were dropped.")
     if older:
-        notes.append(f"{older} older logs of the same candidate and task were left aside.")
+        notes.append(f"{older} older logs of the same candidate and task were ignored.")
     return tuple(notes)
 
 

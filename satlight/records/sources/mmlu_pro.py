@@ -1,7 +1,7 @@
 """MMLU-Pro's published answers: ``eval_results/model_outputs_<MODEL>_5shots.zip`` of its repository.
 
 Each archive holds one JSON list of ``{question_id, question, options, answer, category, src, pred, …}``.
-A stored prediction that equals the answer counts 1, anything else (also none) 0.
+The score is 1 if the stored prediction equals the answer, otherwise (also without a prediction) 0.
 
 Reference: Wang et al. 2024, "MMLU-Pro: A More Robust and Challenging Multi-Task Language Understanding
 Benchmark", NeurIPS.
@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import RecordTables, check_instructions, named_candidates
@@ -26,7 +27,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NEEDED = {"question_id", "question", "options", "answer"}
 
 Question = tuple[str, tuple[str, ...], str]
-"""Text and options without surplus white space, and the right letter: what must agree between files."""
+"""Text and options with normalized white space, and the correct letter, which must agree between files."""
 
 
 def read(
@@ -35,18 +36,18 @@ def read(
     """Read MMLU-Pro's archives as a matrix.
 
     Args:
-        path: Folder with the archives (or the JSON files out of them), or one of them.
-        score_column: ``"score"``, 1 where the stored prediction is the answer.
+        path: Folder with the archives (or their extracted JSON files), or one of them.
+        score_column: ``"score"``: 1 if the stored prediction equals the answer.
         models: JSON file with details of the candidates, in the format of ``models.json``.
 
     Returns:
-        Records of all questions that the files agree on; ``task`` is the question's origin, the column
+        Records of the questions that are equal in all files; ``task`` is the question's origin, the column
         ``category`` one of 14 subjects. No split: :func:`satlight.records.split_records` draws one.
 
     Raises:
-        SatlightError: No such file, or one with other content.
+        SatlightError: No such file, or a file with other content.
     """
-    return tables(path, models).to_records(score_column)
+    return build_records(tables(path, models), score_column)
 
 
 def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
@@ -91,7 +92,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
 
 
 def candidate_name(stem: str) -> str:
-    """The candidate that a file name stands for.
+    """Parse the candidate from a file name.
 
     Example:
         >>> candidate_name("model_outputs_Yi-34B_5shots")
@@ -101,7 +102,7 @@ def candidate_name(stem: str) -> str:
 
 
 def _entries(file: Path) -> tuple[dict[int, dict[str, Any]], int]:
-    """Question number → entry, and how many elements of the list were no entries."""
+    """Question number → entry, and the number of list elements that are not entries."""
     rows = _json(file)
     if not isinstance(rows, list):
         raise SatlightError(f"{file} must hold a JSON list of answers.")
@@ -109,7 +110,7 @@ def _entries(file: Path) -> tuple[dict[int, dict[str, Any]], int]:
     stray = 0
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
-            stray += 1  # some published files carry keys of a summary among their rows
+            stray += 1  # some published files contain keys of a summary among their rows
             continue
         if missing := sorted(NEEDED - row.keys()):
             raise SatlightError(f"{file}, entry {position} (counting from 0): lacks {listed(missing)}.")
@@ -137,7 +138,7 @@ def _json(file: Path) -> Any:
     except FileNotFoundError:
         raise SatlightError(f"{file} does not exist. Check the path.") from None
     except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SatlightError(f"{file} cannot be read: {error}. Fetch it again.") from None
+        raise SatlightError(f"{file} cannot be read: {error}. Download it again.") from None
 
 
 def _is_answers(name: str) -> bool:
@@ -181,9 +182,9 @@ def _id(number: pl.Expr) -> pl.Expr:
 
 
 def _notes(changed: int, strays: int) -> tuple[str, ...]:
-    notes = ["score is 1 where the stored prediction is the answer; no prediction counts 0."]
+    notes = ["score is 1 if the stored prediction equals the answer; no prediction counts as 0."]
     if changed:
         notes.append(f"{changed} questions whose text, options or answer differ between files were dropped.")
     if strays:
-        notes.append(f"{strays} elements that are no answers were ignored.")
+        notes.append(f"{strays} elements that are not answers were ignored.")
     return tuple(notes)

@@ -15,14 +15,15 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import RecordTables, check_instructions, named_candidates, read_json
 
 SAMPLED = frozenset({"gsm8k", "humaneval", "javascript", "mbpp"})
-"""Datasets whose score is the share of right samples.
+"""Datasets whose score is the fraction of correct samples.
 
-Elsewhere it is the probability of the right option, and 0 if another option was preferred; there any score
+For others it is the probability of the correct option, and 0 if another option was preferred; there any score
 above 0 counts as correct, as in RouterDC's own evaluation."""
 
 
@@ -37,12 +38,12 @@ def read(
         models: JSON file with details of the candidates, in the format of ``models.json``.
 
     Returns:
-        Records with the columns ``cluster_id`` (null where there is none) and ``source_file``.
+        Records with the columns ``cluster_id`` (null if missing) and ``source_file``.
 
     Raises:
-        SatlightError: No such file, or one with other content.
+        SatlightError: No such file, or a file with other content.
     """
-    return tables(path, models).to_records(score_column)
+    return build_records(tables(path, models), score_column)
 
 
 def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
@@ -85,7 +86,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
 
 
 def dataset_and_split(stem: str) -> tuple[str, str]:
-    """Dataset and split that a file name stands for.
+    """Parse dataset and split from a file name.
 
     Example:
         >>> dataset_and_split("gsm8k-train"), dataset_and_split("MATH_prealgebra")
@@ -104,7 +105,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             found = listed(list(row)) if isinstance(row, dict) else repr(row)
             raise SatlightError(
                 f"{file}, entry {number} (counting from 0): got {found}; an object with 'question' and "
-                "'scores' (candidate → number) is needed."
+                "'scores' (candidate → number) is required."
             )
     return rows
 
@@ -119,4 +120,4 @@ def _scores(ids: list[str], rows: list[dict[str, Any]], file: Path) -> pl.DataFr
             }
         )
     except (TypeError, ValueError) as error:
-        raise SatlightError(f"{file} has a score that is no number: {error}.") from None
+        raise SatlightError(f"{file} has a score that is not a number: {error}.") from None
