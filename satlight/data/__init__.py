@@ -1,7 +1,8 @@
 """Data modules: performance records in, blocks of capability instructions out."""
 
+from satlight.data.base import AptitudeSpec, RoutingDataModule, SimulatedSpec
 from satlight.data.blocks import BlockSampler, GroupBlocks, RandomBlocks, TaskBlocks
-from satlight.data.capability import AptitudeSpec, CapabilityInstructionDataModule, SimulatedSpec
+from satlight.data.capability import CapabilityInstructionDataModule
 from satlight.data.hard_blocks import HardGroupBlocks, HardNegativeBlocks, MiningSpec
 from satlight.data.targets import TargetSpec
 
@@ -14,6 +15,7 @@ __all__ = [
     "HardNegativeBlocks",
     "MiningSpec",
     "RandomBlocks",
+    "RoutingDataModule",
     "SimulatedSpec",
     "TargetSpec",
     "TaskBlocks",

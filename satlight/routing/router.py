@@ -18,16 +18,10 @@ from satlight.errors import SatlightError
 from satlight.files import atomic_path
 from satlight.metrics.calibration import Temperature
 from satlight.modules import BlockRouter, CapabilityEncoder, ModelSAT, Projector, RouterLLM
+from satlight.modules.model_sat import OPTIONS
 from satlight.types import Block, Candidate, Capability, Result
 
 FORMAT = "satlight-router/1"
-
-_OPTIONS = {
-    "task_attention": "task_attention",
-    "two_towers": "two_towers",
-    "instruction_vector": "instruction_projector",
-}
-"""Options of :class:`ModelSAT` that add a part, and the part."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +186,7 @@ class Router:
             "format": FORMAT,
             "module": type(self.module).__name__,
             "perturbations": getattr(self.module, "perturbations", 1),
-            **{option: getattr(self.module, part, None) is not None for option, part in _OPTIONS.items()},
+            **{option: hasattr(self.module, term.name) for option, term in OPTIONS.items()},
             "encoder": encoder
             and {
                 "chunking": encoder.chunking,
@@ -286,6 +280,7 @@ def _parts(module: BlockRouter) -> tuple[CapabilityEncoder | None, RouterLLM | N
         (module, (ModelSAT, RouterLLM, CapabilityEncoder)),
         (encoder, (CapabilityEncoder,)),
         (router_llm, (RouterLLM,)),
+        *((term, tuple(OPTIONS.values())) for term in getattr(module, "terms", ())),
     ):
         if part is not None and type(part) not in plain:
             raise SatlightError(
@@ -309,7 +304,7 @@ def _build(folder: Path, config: dict[str, Any]) -> BlockRouter:
         encoder,
         projector,
         perturbations=config["perturbations"],
-        **{option: config[option] for option in _OPTIONS},
+        **{option: config[option] for option in OPTIONS},
     )
 
 

@@ -105,7 +105,7 @@ def test_vectors_of_other_instructions_are_read_anew(make_run, tmp_path):
 
 def test_blocks_are_mined_from_what_the_encoder_read(make_run):
     run = make_run(callbacks=[HardNegatives()], max_epochs=1, connector_epochs=0, **hard()).fit()
-    (_, space), sampler = run.data._plans._stage(False), run.data.sampler
+    space, sampler = run.data._stream.space(), run.data.sampler
     assert space.vector_RD is run.data.instruction_vectors
     plans = sampler.draw(space, np.random.default_rng([0, 0, 0]))
     texts = run.data.training_texts
@@ -168,7 +168,7 @@ def test_a_sampler_that_gets_no_vectors_says_what_to_add(make_run):
 def test_vectors_of_another_length_are_refused(make_run):
     run = make_run(max_epochs=1, **hard())
     run.data.instruction_vectors = np.ones((3, 2))
-    with pytest.raises(SatlightError, match=r"holds 3 rows, but there are \d+ training instructions"):
+    with pytest.raises(SatlightError, match=r"has 3 rows, but there are \d+ training instructions"):
         run.fit()
 
 
