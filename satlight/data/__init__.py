@@ -1,4 +1,4 @@
-"""Data modules: performance records in, blocks of capability instructions out."""
+"""Data modules: performance records in, blocks of the score matrix out."""
 
 from satlight.data.base import AptitudeSpec, RoutingDataModule, SimulatedSpec
 from satlight.data.blocks import BlockSampler, GroupBlocks, RandomBlocks, TaskBlocks

@@ -51,10 +51,8 @@ def test_attention_is_the_softmax_weighted_mean_of_results():
 
 def test_no_results_say_nothing():
     attention = connected(4)
-    assert (
-        attention(reading(torch.randn(3, 4), torch.zeros(0, 4), torch.zeros(2, 0))).tolist()
-        == [[0.0] * 2] * 3
-    )
+    nothing = reading(torch.randn(3, 4), torch.zeros(0, 4), torch.zeros(2, 0))
+    assert attention(nothing).tolist() == [[0.0, 0.0]] * 3
 
 
 @torch.no_grad()
