@@ -318,3 +318,33 @@ class Block:
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **tensors)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of training: the rows it draws, the parts it trains and the span of its learning-rate schedule.
+
+    A callback decides it (:class:`~satlight.callbacks.TwoStageTuning`); the data module reads it in its
+    attribute ``stage``, the module in its method ``enter``.
+
+    Args:
+        name: Shown in messages.
+        in_domain_only: Draw only instructions whose task is a core task.
+        trainable: Top-level parts of the module to train; None = every part that the config does not freeze.
+        first_step: Optimizer step at which the stage starts.
+        end_step: Optimizer step at which it ends, exclusive; None = the end of the run.
+
+    Example:
+        >>> Stage("connectors", trainable=("projector",)).trains("projector.linear.weight")
+        True
+    """
+
+    name: str = "everything"
+    in_domain_only: bool = False
+    trainable: tuple[str, ...] | None = None
+    first_step: int = 0
+    end_step: int | None = None
+
+    def trains(self, parameter: str) -> bool:
+        """Return whether the stage trains the parameter of this name."""
+        return self.trainable is None or parameter.partition(".")[0] in self.trainable

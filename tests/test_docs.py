@@ -349,12 +349,17 @@ def test_example_components_work(examples: Any, make_block: Callable, tmp_path: 
 
     from satlight.data.blocks import BlockSpace
     from satlight.modules import ModelSAT, RouterLLM
+    from satlight.types import Result
 
     block = make_block(["What is 2+2?", "Is it?"], [("It is good.",), ("It is poor.",), ("It is new.",)])
     model = ModelSAT(RouterLLM("tiny:llama"), examples.MaxPooledEncoder("tiny:bert"))
     loss = examples.Brier()(model(block), block.target_BC, block.known_BC)["loss"]
     loss.backward()
     assert 0 < loss.item() < 1
+
+    block.capabilities = [(Result("Good.", "Law", 2.0),), (Result("Poor.", "Law", -1.0),)]
+    with_term = ModelSAT(model.router_llm, model.encoder, terms=[examples.MeanResult()])
+    assert with_term(block).shape == (2, 2)
 
     target_RC = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
     space = BlockSpace(target_RC, np.ones((4, 2), dtype=bool), np.arange(4), np.zeros(4, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Callbacks: the places where data and modules meet."""
+"""Callbacks: the connection between data and modules."""
 
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.callbacks.hard_negatives import HardNegatives

@@ -1,4 +1,4 @@
-"""Temperature scaling in training: every checkpoint knows how sure its scores may be."""
+"""Temperature scaling in training: every checkpoint holds the calibration of its scores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class TemperatureScaling(Callback):
-    """Fits temperature and bias to the scores of every validation; training and ranking do not change.
+    """Fit temperature and bias to the scores of every validation; training and ranking do not change.
 
-    The fit costs no pass of its own, and is part of the checkpoints: whoever loads one (``test``, the
-    export of a router) has the temperature of its weights. :attr:`fitted` is that of the last validation,
-    or None.
+    The fit reuses the validation scores and is stored in checkpoints, so that ``test`` and the export of a
+    router use the temperature of their weights. :attr:`fitted` is that of the last validation, or None.
     """
 
     def __init__(self) -> None:
@@ -51,19 +50,19 @@ class TemperatureScaling(Callback):
         self._cells.append((cells[0].detach().float().cpu(), cells[1].float().cpu()))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Before the checkpoints, which Lightning writes when the validation has ended.
+        # This precedes the checkpoints, which Lightning writes when the validation has ended.
         if trainer.sanity_checking or not self._cells:
             return
         score, outcome = (torch.cat(part) for part in zip(*self._cells, strict=True))
         self._cells.clear()
         try:
             self.fitted = fit_temperature(score, outcome, torch.ones_like(outcome, dtype=torch.bool))
-        except SatlightError as error:  # the training goes on; its checkpoints are of no use as they are
+        except SatlightError as error:  # training continues; its checkpoints have no calibration
             self.fitted = None
             log.warning("no temperature was fitted: %s", error)
 
 
 def temperature_of(checkpoint: dict[str, Any]) -> Temperature | None:
-    """What :class:`TemperatureScaling` left in a checkpoint; None if it took no part in the training."""
+    """Return the temperature stored in a checkpoint; None without :class:`TemperatureScaling`."""
     state = checkpoint.get("callbacks", {}).get(TemperatureScaling.__name__)
     return Temperature(**state) if state else None

@@ -1,4 +1,4 @@
-"""Reads the training instructions, so that a block sampler can tell which of them are near each other."""
+"""Embed the training instructions, so that block samplers can find neighbors among them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ log = logging.getLogger(__name__)
 
 
 class HardNegatives(Callback):
-    """Gives the data module a vector of every training instruction, for samplers that mine neighbours.
+    """Give the data module an embedding of every training instruction, for samplers that mine neighbors.
 
-    The vectors are read before the first epoch. They are part of every checkpoint, so that a resumed run
-    mines the same negatives, whatever the encoder has become since.
+    The instructions are embedded before the first epoch. The vectors are part of every checkpoint, so that a
+    resumed run mines the same negatives even if the encoder has changed since.
 
     Args:
-        every_n_epochs: Read them again at the start of every so-manieth epoch, as the encoder learns; None =
-            never. A frozen encoder is read once.
-        vectors: ``encoder`` reads with the capability encoder of the module; ``tfidf`` needs none: TF-IDF of
-            character n-grams, cut to 128 dimensions.
+        every_n_epochs: Embed again at the start of every n-th epoch, as the encoder trains; None = never.
+            A frozen encoder embeds once.
+        vectors: ``encoder`` uses the capability encoder of the module; ``tfidf`` needs no encoder: TF-IDF of
+            character n-grams, reduced to 128 dimensions.
         batch_size: Instructions that the encoder reads at once.
 
-    Reference: ours; groups of negatives in [Zhang et al. 2025, §4, Eq. 5].
+    Reference: not in the paper; groups of negatives in [Zhang et al. 2025, §4, Eq. 5].
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HardNegatives(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not data.sampler.needs_vectors:
             log.warning(
-                "HardNegatives has nothing to do: data.sampler %s does not ask who is near whom; "
+                "HardNegatives has no effect: data.sampler %s uses no instruction vectors; "
                 "HardNegativeBlocks and HardGroupBlocks do",
                 type(data.sampler).__name__,
             )
@@ -59,19 +59,19 @@ class HardNegatives(Callback):
             self.refresh(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # A run that is resumed at the start of an epoch comes here with that epoch's vectors.
+        # A run resumed at the start of an epoch already has the vectors of that epoch.
         if not self._state or self.every_n_epochs is None or trainer.current_epoch == self._state["epoch"]:
             return
-        if trainer.current_epoch % self.every_n_epochs == 0 and self._learns(pl_module):
+        if trainer.current_epoch % self.every_n_epochs == 0 and self._changes(pl_module):
             self.refresh(trainer, pl_module)
 
     def refresh(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Read all training instructions anew and hand the vectors to the data module."""
+        """Embed all training instructions and pass the vectors to the data module."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         texts = data.training_texts
-        log.info("HardNegatives: reading %d training instructions (%s)", len(texts), self.vectors)
+        log.info("HardNegatives: embedding %d training instructions (%s)", len(texts), self.vectors)
         vector_RD = tfidf_vectors(texts) if self.vectors == "tfidf" else self._encode(texts, pl_module)
-        # Half precision, here as in the checkpoint: what is resumed must be what was mined from.
+        # Half precision, as in the checkpoint: a resumed run must mine from the same vectors.
         vector_RD = vector_RD.astype(np.float16)
         self._state = {
             "epoch": trainer.current_epoch,
@@ -85,11 +85,11 @@ class HardNegatives(Callback):
         encoder = self._encoder(pl_module)
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         was_training = encoder.training
-        encoder.eval()  # no dropout, and no draw from the random state of the run
+        encoder.eval()  # no dropout, so the random state of the run stays untouched
         parts = []
         for start in range(0, len(order), self.batch_size):
             batch = [texts[row] for row in order[start : start + self.batch_size]]
-            # What a frozen encoder has read before is on disk; a learning one must not remember so many.
+            # A frozen encoder caches its vectors on disk; a trained one must not cache this many.
             vectors = encoder.embed(batch) if encoder.trainable else encoder.read_instructions(batch)
             parts.append(torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy())
         encoder.train(was_training)
@@ -106,11 +106,11 @@ class HardNegatives(Callback):
         if encoder is None:
             raise SatlightError(
                 f"HardNegatives.vectors is 'encoder', but {type(pl_module).__name__} has no capability "
-                "encoder to read the instructions with; set vectors: tfidf"
+                "encoder; set vectors: tfidf"
             )
         return encoder
 
-    def _learns(self, pl_module: L.LightningModule) -> bool:
+    def _changes(self, pl_module: L.LightningModule) -> bool:
         return self.vectors == "encoder" and bool(self._encoder(pl_module).trainable)
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,19 +121,22 @@ class HardNegatives(Callback):
 
 
 def _fingerprint(texts: Sequence[str]) -> str:
-    """Changes with any text or their order: vectors of other instructions must not be used."""
+    """Return a hash of the texts and their order: vectors of other instructions must not be used."""
     return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def tfidf_vectors(texts: Sequence[str], size: int = 128) -> np.ndarray:
-    """TF-IDF of character n-grams (they need no word boundaries, so any language will do), cut by SVD.
+    """Embed texts by TF-IDF of character n-grams, which suit any language, reduced by SVD.
 
     Args:
         texts: R texts.
-        size: D at most; fewer where there are fewer texts or n-grams.
+        size: Maximum of D; fewer if there are fewer texts or n-grams.
 
     Returns:
-        float32 (R, D), rows of length 1, or 0 where a text shares no n-gram with another.
+        float32 (R, D), rows of length 1, or 0 if a text shares no n-gram with another.
+
+    Raises:
+        SatlightError: No n-gram occurs in two texts.
 
     Example:
         >>> vector_RD = tfidf_vectors(["Add 2 and 3.", "Add 4 and 5.", "Name a river.", "Name a city."])
@@ -150,10 +153,10 @@ def tfidf_vectors(texts: Sequence[str], size: int = 128) -> np.ndarray:
     )
     try:
         weight = grams.fit_transform(texts)
-    except ValueError:  # scikit-learn's words speak of its own options
+    except ValueError:  # the message of scikit-learn names its own options
         raise SatlightError(
-            f"HardNegatives.vectors is 'tfidf', but the {len(texts)} training instructions have no piece of "
-            "text in common; use vectors: encoder"
+            f"HardNegatives.vectors is 'tfidf', but no n-gram occurs in two of the {len(texts)} training "
+            "instructions; set vectors: encoder"
         ) from None
     size = max(1, min(size, min(weight.shape) - 1))
     return normalize(TruncatedSVD(size, random_state=0).fit_transform(weight)).astype(np.float32)

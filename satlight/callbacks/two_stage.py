@@ -1,4 +1,4 @@
-"""Two-stage tuning in one fit: the connector alone on in-domain instructions, then everything on all."""
+"""Two-stage tuning in one fit: first the connectors on in-domain instructions, then everything on all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lightning.pytorch.callbacks import Callback
 
 from satlight.errors import SatlightError
 from satlight.modules.base import BlockRouter
+from satlight.types import Stage
 
 log = logging.getLogger(__name__)
 
 
 class TwoStageTuning(Callback):
-    """Stage 1 trains the connectors alone, on instructions whose task is a core task; stage 2 everything.
+    """Train the connectors on instructions of core tasks in stage 1, and everything in stage 2.
 
-    The connectors are those of :meth:`~satlight.modules.base.BlockRouter.connectors`: the projector first.
-
-    A module without projector (the ablation without encoder) has no stage 1; the log says so.
+    The connectors are those of :meth:`~satlight.modules.base.BlockRouter.connectors`: the projector and most
+    terms. A module without connectors (the ablation without encoder) skips stage 1; the log says so.
 
     Args:
         connector_epochs: Epochs of stage 1, at least 0; 0 = stage 2 from the start.
@@ -34,47 +34,45 @@ class TwoStageTuning(Callback):
                 f"TwoStageTuning.connector_epochs is {connector_epochs}; it must be 0 or more"
             )
         self.connector_epochs = connector_epochs
-        self._trainable: dict[str, bool] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.connector_epochs > 0 and getattr(pl_module, "projector", None) is None:
-            log.info("%s has no projector: there is no stage 1", type(pl_module).__name__)
+        if not isinstance(pl_module, BlockRouter):
+            raise SatlightError(
+                f"TwoStageTuning needs a satlight.modules.BlockRouter, got a {type(pl_module).__name__}; "
+                "derive the model from it, or remove the callback"
+            )
+        if self.connector_epochs > 0 and not pl_module.connectors():
+            log.info("%s has no connectors: stage 1 is skipped", type(pl_module).__name__)
         elif trainer.max_epochs is not None and 0 < trainer.max_epochs <= self.connector_epochs:
             log.warning(
                 "TwoStageTuning.connector_epochs=%d leaves no epoch of trainer.max_epochs=%d for stage 2",
                 self.connector_epochs,
                 trainer.max_epochs,
             )
-        self._enter(trainer, pl_module)
+        self._enter(trainer, pl_module, self.stage(trainer, pl_module))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._enter(trainer, pl_module)
+        self._enter(trainer, pl_module, self.stage(trainer, pl_module))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Leave the module as it came, so that it can be trained again.
-        for name, parameter in pl_module.named_parameters():
-            parameter.requires_grad_((self._trainable or {}).get(name, parameter.requires_grad))
-        self._trainable = None
+        self._enter(trainer, pl_module, Stage())  # so that the module can be trained again
 
-    def _enter(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._trainable is None:
-            self._trainable = {name: p.requires_grad for name, p in pl_module.named_parameters()}
-        if self.connector_epochs > 0 and getattr(pl_module, "projector", None) is None:
-            return
-        connector_only = trainer.current_epoch < self.connector_epochs
-        self._set_schedule(trainer, pl_module, connector_only)
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        if datamodule is not None:
-            datamodule.in_domain_only = connector_only
-        connectors = pl_module.connectors() if isinstance(pl_module, BlockRouter) else ("projector",)
-        for name, parameter in pl_module.named_parameters():
-            parameter.requires_grad_(
-                self._trainable[name] and (not connector_only or name.split(".")[0] in connectors)
-            )
+    def stage(self, trainer: L.Trainer, pl_module: Any) -> Stage:
+        """Return the stage of the current epoch.
 
-    def _set_schedule(self, trainer: L.Trainer, pl_module: Any, connector_only: bool) -> None:
-        """Give each stage a warm-up and a decay: weights that start to move late must start slowly too."""
+        Each stage has its own warm-up and decay: weights that start to train late must start slowly, too.
+        """
+        connectors = pl_module.connectors()
+        if self.connector_epochs > 0 and not connectors:
+            return Stage()
         total = int(trainer.estimated_stepping_batches)
-        epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        boundary = min(total, self.connector_epochs * epoch)
-        pl_module.schedule_window = (0, boundary) if connector_only else (boundary, total)
+        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        boundary = min(total, self.connector_epochs * steps_per_epoch)
+        if trainer.current_epoch < self.connector_epochs:
+            return Stage("connectors", in_domain_only=True, trainable=connectors, end_step=boundary)
+        return Stage(first_step=boundary, end_step=total)
+
+    def _enter(self, trainer: Any, pl_module: Any, stage: Stage) -> None:
+        pl_module.enter(stage)
+        if getattr(trainer, "datamodule", None) is not None:
+            trainer.datamodule.stage = stage

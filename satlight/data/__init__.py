@@ -1,7 +1,8 @@
-"""Data modules: performance records in, blocks of capability instructions out."""
+"""Data modules: performance records in, blocks of the score matrix out."""
 
+from satlight.data.base import AptitudeSpec, RoutingDataModule
 from satlight.data.blocks import BlockSampler, GroupBlocks, RandomBlocks, TaskBlocks
-from satlight.data.capability import AptitudeSpec, CapabilityInstructionDataModule
+from satlight.data.capability import CapabilityInstructionDataModule
 from satlight.data.hard_blocks import HardGroupBlocks, HardNegativeBlocks, MiningSpec
 from satlight.data.targets import TargetSpec
 from satlight.records.sources import SimulatedSpec
@@ -15,6 +16,7 @@ __all__ = [
     "HardNegativeBlocks",
     "MiningSpec",
     "RandomBlocks",
+    "RoutingDataModule",
     "SimulatedSpec",
     "TargetSpec",
     "TaskBlocks",

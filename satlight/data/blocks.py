@@ -1,7 +1,7 @@
-"""Block samplers: which instructions meet which candidates in a training step.
+"""Block samplers: choose the instructions and candidates of each training step.
 
-A sampler turns a :class:`BlockSpace` (arrays) into plans (indices). Plans are a pure function of the random
-generator handed in.
+A sampler turns a :class:`BlockSpace` (arrays) into the indices of blocks. They are a pure function of the
+space and of the random generator.
 
 Legend: R training instructions, C candidates, D features.
 """
@@ -16,20 +16,20 @@ import numpy as np
 
 from satlight.errors import SatlightError
 
-Plan = tuple[np.ndarray, np.ndarray]
-"""Rows (B,) and columns (C,) of one block, int64."""
+BlockIndices = tuple[np.ndarray, np.ndarray]
+"""Rows (B,) and columns (C,) of one block in a space, int64."""
 
 
 @dataclass(frozen=True)
 class BlockSpace:
-    """What a sampler draws from.
+    """The training rows that a sampler draws from.
 
     Args:
         target_RC: float32 outcomes in [0, 1].
         known_RC: bool, False where no record exists.
-        length_R: Length of each instruction in bytes, to bucket by.
+        length_R: Length of each instruction, to bucket by.
         task_R: int64, number of each instruction's task.
-        vector_RD: What the instructions mean, for samplers that ask who is near whom; None = not known.
+        vector_RD: Embeddings of the instructions, for samplers that search for neighbors; None = unknown.
     """
 
     target_RC: np.ndarray
@@ -39,7 +39,7 @@ class BlockSpace:
     vector_RD: np.ndarray | None = None
 
     def subset(self, keep_R: np.ndarray) -> BlockSpace:
-        """The space of some rows only; plans drawn from it count rows within the subset."""
+        """Return the space of some rows; blocks drawn from it index rows of the subset."""
         return BlockSpace(
             self.target_RC[keep_R],
             self.known_RC[keep_R],
@@ -50,17 +50,17 @@ class BlockSpace:
 
 
 class BlockSampler(ABC):
-    """Subclass it to add a way of building blocks.
+    """The base of block samplers: subclass it to add a way of building blocks.
 
     Args:
-        instructions: B, instructions in a block.
+        instructions: B, instructions per block.
         candidates: C, candidates drawn for each block; None = all.
     """
 
     needs_vectors: ClassVar[bool] = False
     """Whether :meth:`draw` reads ``vector_RD`` of the space."""
     reads_outcomes: ClassVar[bool] = False
-    """Whether blocks are chosen by outcomes, so that a cell must keep its candidate's."""
+    """Whether blocks are chosen by outcomes, so that candidates cannot be mixed."""
 
     def __init__(self, instructions: int = 32, candidates: int | None = None) -> None:
         for name, value in (("instructions", instructions), ("candidates", candidates)):
@@ -70,15 +70,15 @@ class BlockSampler(ABC):
         self.candidates = candidates
 
     @abstractmethod
-    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
-        """The plans of one pass; always the same number for the same space."""
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
+        """Return the blocks of one pass; always the same number for the same space."""
 
     def count(self, space: BlockSpace) -> int:
-        """Steps in a pass; asked before the space has vectors."""
+        """Return the number of blocks in a pass; called before the space has vectors."""
         return len(self.draw(space, np.random.default_rng(0)))
 
     def columns(self, space: BlockSpace, rng: np.random.Generator) -> np.ndarray:
-        """The candidates of one block, ascending."""
+        """Draw the candidates of one block, in ascending order."""
         total = space.target_RC.shape[1]
         if self.candidates is None or self.candidates >= total:
             return np.arange(total)
@@ -106,9 +106,9 @@ def bucketed(
 
 
 class RandomBlocks(BlockSampler):
-    """Every instruction once a pass, in random blocks of similar length."""
+    """Random blocks of similar length; each instruction occurs once per pass."""
 
-    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
         order = rng.permutation(len(space.length_R))
         return [
             (rows, self.columns(space, rng))
@@ -117,9 +117,12 @@ class RandomBlocks(BlockSampler):
 
 
 class TaskBlocks(BlockSampler):
-    """Every instruction once a pass, in blocks of one task: the negatives of a column are homogeneous."""
+    """Blocks of a single task, so that the negatives of a column are homogeneous.
 
-    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+    Each instruction occurs once per pass.
+    """
+
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
         blocks = [
             rows
             for task in np.unique(space.task_R)
@@ -133,13 +136,13 @@ class TaskBlocks(BlockSampler):
 class GroupBlocks(BlockSampler):
     """The paper's groups: one candidate, one positive instruction and k - 1 negatives of the same task.
 
-    A pass holds one group per instruction that some candidate solves and that has a negative in its task.
-    Where a task has fewer than k - 1 negatives for the candidate, the group is smaller.
+    A pass has one group per instruction that at least one candidate solves and that has a negative in its
+    task. The group is smaller if the task has fewer than k - 1 negatives for the candidate.
 
     Args:
         size: k, at least 2.
-        rank_weight: 0 draws candidates evenly; larger values draw better-ranked ones more often: the
-            candidate at rank r of C (0 = best mean outcome) has weight (1 - r / C) ** rank_weight.
+        rank_weight: 0 draws candidates uniformly; larger values draw better ones more often: the candidate
+            at rank r of C (0 = best mean outcome) has weight (1 - r / C) ** rank_weight.
 
     Reference: [Zhang et al. 2025, §4, Eq. 5; candidate weighting §4].
     """
@@ -157,7 +160,7 @@ class GroupBlocks(BlockSampler):
     def count(self, space: BlockSpace) -> int:
         return int(self._usable(space).any(axis=1).sum())
 
-    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
         usable_RC = self._usable(space)
         negative_RC = space.known_RC & (space.target_RC < 0.5)
         weight_C = rank_weights(space.target_RC, space.known_RC, self.rank_weight)
@@ -166,31 +169,31 @@ class GroupBlocks(BlockSampler):
             for task in np.unique(space.task_R)
             for column in range(usable_RC.shape[1])
         }
-        plans = []
+        blocks = []
         for row in rng.permutation(np.flatnonzero(usable_RC.any(axis=1))):
             weight = weight_C * usable_RC[row]
             column = int(rng.choice(len(weight), p=weight / weight.sum()))
             others = self.negatives(space, int(row), column, negatives[space.task_R[row], column], rng)
             if len(others):
-                plans.append((np.concatenate([[row], others]), np.array([column])))
-        return plans
+                blocks.append((np.concatenate([[row], others]), np.array([column])))
+        return blocks
 
     def negatives(
         self, space: BlockSpace, row: int, column: int, pool: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """At most k - 1 instructions to set against the positive (row, column).
+        """Return at most k - 1 negatives for the positive (row, column).
 
         Args:
             space: All rows.
             row: The positive instruction.
             column: Its candidate.
             pool: Rows of the same task that the candidate fails, at least one.
-            rng: The only source of chance.
+            rng: The only source of randomness.
         """
         return rng.choice(pool, min(self.instructions - 1, len(pool)), replace=False)
 
     def _usable(self, space: BlockSpace) -> np.ndarray:
-        """bool (R, C), positives that have a negative in their task."""
+        """Mark the positives that have a negative in their task: bool (R, C)."""
         positive_RC = space.known_RC & (space.target_RC >= 0.5)
         negative_RC = space.known_RC & (space.target_RC < 0.5)
         tasks, task_R = np.unique(space.task_R, return_inverse=True)
@@ -206,7 +209,7 @@ class GroupBlocks(BlockSampler):
 
 
 def rank_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float) -> np.ndarray:
-    """Candidate weights by rank of mean outcome, mean 1: float (C,).
+    """Weight candidates by the rank of their mean outcome: float (C,), mean 1.
 
     Example:
         >>> rank_weights(np.array([[1.0, 0.0]]), np.array([[True, True]]), 1.0).round(2).tolist()
@@ -221,10 +224,10 @@ def rank_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float) -> n
 def disagreement_weights(
     target_RC: np.ndarray, known_RC: np.ndarray, power: float, floor: float = 0.1
 ) -> np.ndarray:
-    """Instruction weights by how much the candidates disagree: float (R,).
+    """Weight instructions by how much the candidates disagree: float (R,), mean 1.
 
-    They are (floor + 4p(1-p)) ** power, scaled to mean 1, for a share p of right outcomes. An
-    instruction that everybody or nobody solves teaches no routing.
+    The weight is proportional to (floor + 4p(1-p)) ** power for a share p of correct outcomes. An instruction
+    that all candidates or none solve carries no information on routing.
 
     Example:
         >>> target = np.array([[1.0, 0.0], [1.0, 1.0]])

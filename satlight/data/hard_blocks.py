@@ -1,6 +1,6 @@
-"""Blocks of instructions that lie close together and are handled differently.
+"""Blocks of similar instructions with different outcomes.
 
-Legend: R training instructions, C candidates, D features, K neighbours, P pairs.
+Legend: R training instructions, C candidates, D features, K neighbors.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from satlight.data.blocks import BlockSampler, BlockSpace, GroupBlocks, Plan
+from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace, GroupBlocks
 from satlight.data.negatives import (
     Hardness,
     InstructionIndex,
     hard_negatives,
     mean_cosine,
-    neighbours,
+    neighbors,
     unit_rows,
 )
 from satlight.errors import SatlightError
@@ -26,19 +26,19 @@ from satlight.errors import SatlightError
 log = logging.getLogger(__name__)
 
 REPORTED = 1000
-"""Blocks whose cosines are measured for the log."""
+"""Maximum number of blocks whose cosines are measured for the log."""
 
 
 @dataclass(frozen=True)
 class MiningSpec:
-    """Which neighbours may become hard negatives.
+    """Limits on the neighbors that may become hard negatives.
 
     Args:
-        near_duplicate: Instructions with a higher cosine say the same thing and are no negatives, in (0, 1].
-        margin: A negative's target lies at least so far below the positive's, in [0, 1]; matters where
+        near_duplicate: Instructions with a higher cosine are duplicates, not negatives, in (0, 1].
+        margin: Minimum difference between the targets of a positive and its negative, in [0, 1]; matters if
             outcomes are soft or shrunk.
-        first_rank: Pass over so many of the nearest instructions, 0 or more.
-        last_rank: Look no further than the so-manieth nearest, above ``first_rank``.
+        first_rank: Number of nearest instructions to skip, at least 0.
+        last_rank: Maximum neighbor rank (1 = nearest), above ``first_rank``.
     """
 
     near_duplicate: float = 0.95
@@ -62,13 +62,13 @@ class MiningSpec:
                 raise SatlightError(f"data.sampler.mining.{key} is {value}; {allowed}")
 
 
-class Neighbourhoods:
-    """Who is near whom in a space: worked out once for each space, and reported once.
+class Neighborhoods:
+    """The neighbors of every instruction of a space, computed once and reported once.
 
     Args:
         space: With vectors.
-        spec: Which neighbours count.
-        name: Of the sampler, for messages.
+        spec: Limits on the neighbors.
+        name: The sampler, for messages.
     """
 
     def __init__(self, space: BlockSpace, spec: MiningSpec, name: str) -> None:
@@ -81,7 +81,7 @@ class Neighbourhoods:
         self.space, self.spec, self.name = space, spec, name
         self.vector_RD = unit_rows(space.vector_RD)
         index = InstructionIndex.build(self.vector_RD)
-        near_RK = neighbours(index, self.vector_RD, spec.last_rank, spec.near_duplicate)
+        near_RK = neighbors(index, self.vector_RD, spec.last_rank, spec.near_duplicate)
         self.near_RK = near_RK[:, spec.first_rank :]
         self.task_members = {
             int(task): np.flatnonzero(space.task_R == task) for task in np.unique(space.task_R)
@@ -89,24 +89,26 @@ class Neighbourhoods:
         self._reported = False
 
     def apart(self, row: int, pool: np.ndarray) -> np.ndarray:
-        """Those of ``pool`` that are neither the instruction ``row`` nor a near-duplicate of it."""
+        """Remove the instruction ``row`` and its near-duplicates from ``pool``."""
         cosine = self.vector_RD[pool] @ self.vector_RD[row]
         return pool[(pool != row) & (cosine <= self.spec.near_duplicate)]
 
-    def report(self, plans: list[Plan], filled: int, rivals: Callable[[Plan], np.ndarray]) -> None:
-        """Say once how hard the negatives of a pass are; the first row of a block is its anchor.
+    def report(
+        self, blocks: list[BlockIndices], filled: int, rivals: Callable[[BlockIndices], np.ndarray]
+    ) -> None:
+        """Log once how hard the negatives of a pass are; the first row of a block is its anchor.
 
         Args:
-            plans: In random order; cosines are those of the first :data:`REPORTED`.
-            filled: How many of all negatives the neighbourhoods did not hold.
-            rivals: Instructions of the anchor's task that might stand in a block, to compare with.
+            blocks: In random order; cosines are measured on the first :data:`REPORTED`.
+            filled: Number of negatives that are not from the neighborhoods.
+            rivals: Returns the instructions of the anchor's task that a block may hold, for comparison.
         """
-        if self._reported or not plans:
+        if self._reported or not blocks:
             return
         self._reported = True
-        rng = np.random.default_rng(0)  # of its own: what is logged must not change what is drawn
+        rng = np.random.default_rng(0)  # separate: logging must not change what is drawn
         anchors, mined, random = [], [], []
-        for rows, columns in plans[:REPORTED]:
+        for rows, columns in blocks[:REPORTED]:
             pool = rivals((rows, columns))
             anchors.append(rows[0])
             mined.append(rows[1:])
@@ -114,13 +116,13 @@ class Neighbourhoods:
         hardness = Hardness(
             mined=self._mean_cosine(anchors, mined),
             random=self._mean_cosine(anchors, random),
-            negatives=sum(len(rows) - 1 for rows, _ in plans),
+            negatives=sum(len(rows) - 1 for rows, _ in blocks),
             filled=filled,
         )
         message, level = f"{self.name}: {hardness}", logging.INFO
         if hardness.share_filled > 0.5:
             message, level = (
-                f"{message}; a larger last_rank or near_duplicate of data.sampler.mining fills fewer",
+                f"{message}; increase data.sampler.mining.last_rank or near_duplicate to fill fewer",
                 logging.WARNING,
             )
         log.log(level, message)
@@ -130,32 +132,32 @@ class Neighbourhoods:
 
 
 class Miner:
-    """Keeps the neighbourhoods of the space it was asked for last."""
+    """Caches the neighborhoods of the last space."""
 
     def __init__(self, spec: MiningSpec, name: str) -> None:
         self.spec, self.name = spec, name
-        self._last: Neighbourhoods | None = None
+        self._last: Neighborhoods | None = None
 
-    def around(self, space: BlockSpace) -> Neighbourhoods:
-        """The neighbourhoods of ``space``."""
+    def around(self, space: BlockSpace) -> Neighborhoods:
+        """Return the neighborhoods of ``space``."""
         if self._last is None or self._last.space is not space:
-            self._last = Neighbourhoods(space, self.spec, self.name)
+            self._last = Neighborhoods(space, self.spec, self.name)
         return self._last
 
 
 class HardGroupBlocks(GroupBlocks):
     """The paper's groups with hard negatives: the nearest instructions that the same candidate fails.
 
-    Where the neighbourhood holds fewer than k - 1 of them, the rest is drawn from those of the same task,
-    and the log says how often; a positive that has nothing but near-duplicates there forms no group.
-    Positive and negative mean a target from 0.5 on, and below, as in the objectives.
+    If the neighborhood has fewer than k - 1 of them, the rest is drawn from failed instructions of the same
+    task, and the log reports how often. A positive whose only candidates for negatives are near-duplicates
+    forms no group. As in the objectives, a target of at least 0.5 is positive.
 
     Args:
         size: k, at least 2.
         rank_weight: As in :class:`~satlight.data.blocks.GroupBlocks`.
-        mining: Which neighbours may become negatives.
+        mining: Limits on the neighbors that may become negatives.
 
-    Reference: groups in [Zhang et al. 2025, §4, Eq. 5]; nearest negatives are ours.
+    Reference: groups in [Zhang et al. 2025, §4, Eq. 5]; nearest negatives are an addition of satlight.
     """
 
     needs_vectors: ClassVar[bool] = True
@@ -169,13 +171,13 @@ class HardGroupBlocks(GroupBlocks):
         super().__init__(size, rank_weight)
         self.mining = Miner(mining, type(self).__name__)
 
-    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
         around = self.mining.around(space)
-        plans = super().draw(space, rng)
-        # What the neighbourhood had was taken first, so whatever lies outside of it was filled in.
-        filled = sum(int((~np.isin(rows[1:], around.near_RK[rows[0]])).sum()) for rows, _ in plans)
-        around.report(plans, filled, lambda plan: self._rivals(around, int(plan[0][0]), int(plan[1][0])))
-        return plans
+        blocks = super().draw(space, rng)
+        # Neighbors are taken first, so negatives outside the neighborhood were filled in.
+        filled = sum(int((~np.isin(rows[1:], around.near_RK[rows[0]])).sum()) for rows, _ in blocks)
+        around.report(blocks, filled, lambda block: self._rivals(around, int(block[0][0]), int(block[1][0])))
+        return blocks
 
     def negatives(
         self, space: BlockSpace, row: int, column: int, pool: np.ndarray, rng: np.random.Generator
@@ -197,8 +199,8 @@ class HardGroupBlocks(GroupBlocks):
         filling = rng.choice(pool, min(count - len(mined), len(pool)), replace=False)
         return np.concatenate([mined, filling])
 
-    def _rivals(self, around: Neighbourhoods, row: int, column: int) -> np.ndarray:
-        """Instructions of the task that the candidate fails, no near-duplicates of the positive."""
+    def _rivals(self, around: Neighborhoods, row: int, column: int) -> np.ndarray:
+        """Return the instructions of the task that the candidate fails, without near-duplicates."""
         space, pool = around.space, around.task_members[int(around.space.task_R[row])]
         target = space.target_RC[pool, column]
         failed = space.known_RC[pool, column] & (target < 0.5)
@@ -207,20 +209,20 @@ class HardGroupBlocks(GroupBlocks):
 
 
 class HardNegativeBlocks(BlockSampler):
-    """Every instruction once a pass, in blocks of neighbours that candidates handle differently.
+    """Blocks of neighbors with different outcomes; each instruction occurs once per pass.
 
-    A block grows around a random instruction: its nearest ones whose target differs from its own for at
-    least one candidate of the block. Where too few of them are still free, the rest is drawn from its task,
-    then from all; the log says how often. The blocks serve every objective: a column holds near
-    instructions with different outcomes, and no row is left out.
+    A block consists of a random instruction, the anchor, and its nearest unused neighbors whose target
+    differs from the anchor's for at least one candidate of the block. If there are too few, the rest is drawn
+    from the anchor's task, then from all tasks; the log reports how often. The blocks suit every objective:
+    a column has similar instructions with different outcomes, and no instruction is lost.
 
-    Neighbours differ in length, so blocks hold more padding than those of
+    Neighbors differ in length, so these blocks have more padding than those of
     :class:`~satlight.data.blocks.RandomBlocks`.
 
     Args:
-        instructions: B, instructions in a block.
+        instructions: B, instructions per block.
         candidates: C, candidates drawn for each block; None = all.
-        mining: Which neighbours count.
+        mining: Limits on the neighbors.
     """
 
     needs_vectors: ClassVar[bool] = True
@@ -238,12 +240,12 @@ class HardNegativeBlocks(BlockSampler):
     def count(self, space: BlockSpace) -> int:
         return -(-len(space.task_R) // self.instructions)
 
-    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[Plan]:
+    def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
         if not len(space.task_R):
             return []
         around = self.mining.around(space)
         free_R = np.ones(len(space.task_R), dtype=bool)
-        plans, filled = [], 0
+        blocks, filled = [], 0
         for anchor in rng.permutation(len(free_R)):
             if not free_R[anchor]:
                 continue
@@ -253,37 +255,37 @@ class HardNegativeBlocks(BlockSampler):
             filling = self._filling(around, int(anchor), self.instructions - 1 - len(mined), free_R, rng)
             free_R[filling] = False
             filled += len(filling)
-            plans.append((np.concatenate([[anchor], mined, filling]), columns))
-        around.report(plans, filled, lambda plan: self._rivals(around, int(plan[0][0]), plan[1]))
-        return plans
+            blocks.append((np.concatenate([[anchor], mined, filling]), columns))
+        around.report(blocks, filled, lambda block: self._rivals(around, int(block[0][0]), block[1]))
+        return blocks
 
     def _mined(
-        self, around: Neighbourhoods, anchor: int, columns: np.ndarray, free_R: np.ndarray
+        self, around: Neighborhoods, anchor: int, columns: np.ndarray, free_R: np.ndarray
     ) -> np.ndarray:
-        """The nearest free instructions with another target for some candidate."""
+        """Return the nearest unused instructions with a different target for some candidate."""
         near = around.near_RK[anchor]
         near = near[near >= 0]
         near = near[free_R[near]]
         return near[self._differs(around, anchor, near, columns)][: self.instructions - 1]
 
     def _differs(
-        self, around: Neighbourhoods, anchor: int, rows: np.ndarray, columns: np.ndarray
+        self, around: Neighborhoods, anchor: int, rows: np.ndarray, columns: np.ndarray
     ) -> np.ndarray:
-        """bool, rows with another target than the anchor's for at least one candidate."""
+        """Mark the rows whose target differs from the anchor's for at least one candidate: bool."""
         space, cells = around.space, np.ix_(rows, columns)
         gap = np.abs(space.target_RC[cells] - space.target_RC[anchor, columns])
         both_known = space.known_RC[cells] & space.known_RC[anchor, columns]
         return (both_known & (gap > 0) & (gap >= around.spec.margin)).any(axis=1)
 
-    def _rivals(self, around: Neighbourhoods, anchor: int, columns: np.ndarray) -> np.ndarray:
-        """Instructions of the task that differ from the anchor, no near-duplicates of it."""
+    def _rivals(self, around: Neighborhoods, anchor: int, columns: np.ndarray) -> np.ndarray:
+        """Return the instructions of the task that differ from the anchor, without near-duplicates."""
         pool = around.task_members[int(around.space.task_R[anchor])]
         return around.apart(anchor, pool[self._differs(around, anchor, pool, columns)])
 
     def _filling(
-        self, around: Neighbourhoods, anchor: int, count: int, free_R: np.ndarray, rng: np.random.Generator
+        self, around: Neighborhoods, anchor: int, count: int, free_R: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Random free instructions, of the task as far as there are any."""
+        """Draw random unused instructions, from the anchor's task first."""
         if count <= 0:
             return np.array([], dtype=np.int64)
         members = around.task_members[int(around.space.task_R[anchor])]

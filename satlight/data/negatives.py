@@ -1,7 +1,7 @@
-"""Hard negatives: the nearest instructions that the same candidate fails. Arrays in, indices out.
+"""Hard negatives: the nearest instructions that the same candidate fails, as arrays of indices.
 
-Legend: R instructions (rows), C candidates (columns), D features, Q queries, K neighbours,
-P pairs of a row and a column. An index of -1 means "none" everywhere.
+Legend: R instructions (rows), C candidates (columns), D features, Q queries, K neighbors,
+P pairs of a row and a column. An index of -1 means "none".
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from satlight.errors import SatlightError
 from satlight.files import atomic_path
 
 FLAT_ROWS, HNSW_ROWS = 50_000, 300_000
-"""Up to so many rows ``auto`` takes an exact index, then a graph; beyond, inverted lists."""
+"""Maximum number of rows for which ``auto`` builds an exact index, and a graph; above it, inverted lists."""
 
 SEARCH_CELLS = 1 << 22
-"""Neighbours (queries x hits) that are in memory at once."""
+"""Maximum number of neighbors (queries × hits) in memory at once."""
 
 TIE = 5
-"""Cosines that agree in so many decimals are ties: float32 products differ in the last bits."""
+"""Decimals to which cosines must agree to be ties: float32 products differ in the last bits."""
 
 Kind = Literal["auto", "flat", "hnsw", "ivf"]
 
 
 class InstructionIndex:
-    """An index over instruction vectors that is searched by cosine.
+    """An index of instruction vectors, searched by cosine.
 
-    ``flat`` compares with every row and is exact; ``hnsw`` (a graph) and ``ivf`` (inverted lists) look at a
-    part of the rows and may miss a neighbour. All three repeat themselves exactly on one machine: they are
-    built and searched on one thread.
+    ``flat`` compares with every row and is exact; ``hnsw`` (a graph) and ``ivf`` (inverted lists) search a
+    part of the rows and may miss a neighbor. All three are deterministic on one machine: they are built and
+    searched on one thread.
 
     Args:
-        index: A faiss index of unit vectors with inner product; :meth:`build` or :meth:`load` makes one.
+        index: A faiss index of unit vectors with inner product, see :meth:`build` and :meth:`load`.
 
     Example:
         >>> index = InstructionIndex.build(np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 2.0]]))
@@ -54,11 +54,11 @@ class InstructionIndex:
         """Index the rows of ``vector_RD``.
 
         Args:
-            vector_RD: R vectors of any length; a row of zeros is nobody's neighbour.
+            vector_RD: R vectors of any length; a row of zeros is never a neighbor.
             kind: ``auto`` chooses by R.
 
         Raises:
-            SatlightError: No row, not two dimensions, or a number that is not finite.
+            SatlightError: No rows, not two dimensions, or a value that is not finite.
         """
         import faiss
 
@@ -92,21 +92,21 @@ class InstructionIndex:
         return int(self._index.d)
 
     def search(self, query_QD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ``count`` rows with the highest cosine to each query, ties in the order of the rows.
+        """Return the ``count`` rows with the highest cosine to each query, ties in row order.
 
         Args:
             query_QD: Q vectors of the index's width.
             count: K, at least 1.
 
         Returns:
-            Cosines float32 (Q, K), NaN where there is none, and rows int64 (Q, K), -1 where there is none:
-            the index holds fewer than K rows, or an approximate one found fewer.
+            Cosines float32 (Q, K) and rows int64 (Q, K); NaN and -1 where the index has fewer than K rows or
+            an approximate search found fewer.
 
         Raises:
-            SatlightError: Vectors of another width, or numbers that are not finite.
+            SatlightError: Vectors of another width, or values that are not finite.
         """
         if count < 1:
-            raise SatlightError(f"The index was asked for {count} neighbours; it must be 1 or more")
+            raise SatlightError(f"InstructionIndex.search got count {count}; it must be 1 or more")
         unit_QD = unit_rows(query_QD)
         if unit_QD.shape[1] != self.width:
             raise SatlightError(
@@ -120,7 +120,7 @@ class InstructionIndex:
         return np.take_along_axis(cosine_QK, order_QK, 1), np.take_along_axis(row_QK, order_QK, 1)
 
     def save(self, path: Path | str) -> None:
-        """Write the index to one file, whole or not at all."""
+        """Write the index to one file, atomically."""
         import faiss
 
         with atomic_path(path) as temporary:
@@ -128,27 +128,27 @@ class InstructionIndex:
 
     @classmethod
     def load(cls, path: Path | str) -> InstructionIndex:
-        """Read what :meth:`save` wrote.
+        """Load an index that :meth:`save` wrote.
 
         Raises:
-            SatlightError: There is no such file, or it is no index.
+            SatlightError: The file does not exist or is not an index.
         """
         import faiss
 
         if not Path(path).is_file():
-            raise SatlightError(f"There is no index at {path}; InstructionIndex.save writes one")
+            raise SatlightError(f"{path} does not exist; write an index with InstructionIndex.save")
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise SatlightError(f"{path} is no index of instructions ({reason}); build it anew") from None
+            raise SatlightError(f"{path} is not an instruction index ({reason}); build it again") from None
         return cls(index)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Hold faiss to one thread: a graph depends on the order in which threads add to it, and on macOS faiss
-    and torch bring an OpenMP each."""
+    """Limit faiss to one thread: a graph depends on the order in which threads add to it, and on macOS faiss
+    and torch each load an OpenMP."""
     import faiss
 
     before = faiss.omp_get_max_threads()
@@ -164,43 +164,43 @@ def _rounded(cosine: np.ndarray) -> np.ndarray:
 
 
 def unit_rows(vector_RD: np.ndarray) -> np.ndarray:
-    """The rows scaled to length 1 as a new float32 array in the layout faiss needs; zeros stay zeros.
+    """Scale rows to length 1, as a new C-contiguous float32 array; rows of zeros stay zeros.
 
     Raises:
-        SatlightError: No row, not two dimensions, or a number that is not finite.
+        SatlightError: No rows, not two dimensions, or a value that is not finite.
     """
     vector_RD = np.asarray(vector_RD)
     if vector_RD.ndim != 2 or 0 in vector_RD.shape:
         raise SatlightError(
-            f"Instruction vectors have the shape {vector_RD.shape}; it must be (instructions, features)"
+            f"Instruction vectors have shape {vector_RD.shape}; it must be (instructions, features)"
         )
     wrong_R = ~np.isfinite(vector_RD).all(axis=1)
     if wrong_R.any():
         raise SatlightError(
             f"The instruction vector of row {int(wrong_R.argmax())} holds NaN or infinity "
-            f"({int(wrong_R.sum())} of {len(wrong_R)} rows do); check what made the vectors"
+            f"({int(wrong_R.sum())} of {len(wrong_R)} rows do); check the encoder"
         )
     length_R = np.linalg.norm(vector_RD.astype(np.float64), axis=1, keepdims=True)
     return np.ascontiguousarray(vector_RD / np.where(length_R > 0, length_R, 1), dtype=np.float32)
 
 
-def neighbours(
+def neighbors(
     index: InstructionIndex, vector_RD: np.ndarray, count: int, near_duplicate: float = 1.0
 ) -> np.ndarray:
-    """The nearest other instructions of every instruction: int64 (R, count), nearest first, -1 = none.
+    """Find the nearest other instructions of every instruction: int64 (R, count), nearest first, -1 = none.
 
-    Left out are the instruction itself, by its row number, and near-duplicates of it. More is searched until
-    ``count`` are found, so that neither takes a place.
+    The instruction itself, by row number, and its near-duplicates are excluded. The search is widened until
+    ``count`` others are found.
 
     Args:
-        index: Index of these very vectors.
-        vector_RD: R vectors; a row of zeros has no neighbours and is none.
+        index: Index of the same vectors.
+        vector_RD: R vectors; a row of zeros has no neighbors and is never one.
         count: K.
-        near_duplicate: A cosine above it makes a near-duplicate, in (-1, 1]; 1 = none is left out.
+        near_duplicate: Cosine above which an instruction is a near-duplicate, in (-1, 1]; 1 = exclude none.
 
     Example:
         >>> vector_RD = np.array([[1.0, 0.0], [1.0, 0.01], [0.8, 0.6], [0.0, 1.0]])
-        >>> neighbours(InstructionIndex.build(vector_RD), vector_RD, 2, near_duplicate=0.99).tolist()
+        >>> neighbors(InstructionIndex.build(vector_RD), vector_RD, 2, near_duplicate=0.99).tolist()
         [[2, 3], [2, 3], [1, 0], [2, 1]]
     """
     unit_RD = unit_rows(vector_RD)
@@ -211,7 +211,10 @@ def neighbours(
         )
     has_vector_R = np.asarray(unit_RD.any(axis=1))
     found_RK = np.full((len(unit_RD), count), -1, dtype=np.int64)
-    pending, wide = np.flatnonzero(has_vector_R), count + 16  # itself, a few near-duplicates, the last hit
+    pending, wide = (
+        np.flatnonzero(has_vector_R),
+        count + 16,
+    )  # for itself, near-duplicates, the last hit
     while len(pending):
         wide = min(wide, index.size)
         unfinished = []
@@ -222,7 +225,7 @@ def neighbours(
             with np.errstate(invalid="ignore"):
                 good_QW &= _rounded(cosine_QW) <= near_duplicate
             found_RK[rows] = first_where(row_QW, good_QW, count)
-            # Ties of the last hit may lie outside; only hits above it are sure to be the nearest.
+            # Ties of the last hit may be outside; only hits above it are certain to be the nearest.
             above_QW = good_QW & (_rounded(cosine_QW) > _rounded(cosine_QW[:, -1:]))
             exhausted_Q = (row_QW < 0).any(axis=1) | (wide == index.size)
             unfinished.append(rows[(above_QW.sum(axis=1) < count) & ~exhausted_Q])
@@ -231,7 +234,7 @@ def neighbours(
 
 
 def first_where(value_PK: np.ndarray, good_PK: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` good values of every row, in their order: int64 (P, count), -1 where none is left.
+    """Return the first ``count`` good values of every row, in order: int64 (P, count), padded with -1.
 
     Example:
         >>> first_where(np.array([[7, 8, 9]]), np.array([[True, False, True]]), 3).tolist()
@@ -254,19 +257,19 @@ def hard_negatives(
     count: int,
     margin: float = 0.0,
 ) -> np.ndarray:
-    """For positives (row, column), the nearest instructions that the same candidate fails.
+    """Find the nearest instructions that the candidate of each positive (row, column) fails.
 
     Args:
-        near_RK: What :func:`neighbours` returns, or a window of its columns.
+        near_RK: The result of :func:`neighbors`, or some of its columns.
         row_P: Instruction of each positive.
         column_P: Candidate of each positive.
         target_RC: Outcomes in [0, 1]; below 0.5 is a failure.
-        known_RC: bool, False where no record exists; such a cell is no failure.
-        count: K, negatives wanted.
-        margin: A negative's target lies at least so far below the positive's, in [0, 1].
+        known_RC: bool, False where no record exists; such a cell is not a failure.
+        count: K, negatives per positive.
+        margin: Minimum difference between the targets of a positive and its negative, in [0, 1].
 
     Returns:
-        int64 (P, K) rows, nearest first, -1 where the neighbourhood holds no more.
+        int64 (P, K) rows, nearest first, padded with -1.
 
     Example:
         >>> near, positive = np.array([[1, 2, 3]]), np.array([0])
@@ -275,7 +278,7 @@ def hard_negatives(
         [[2, 3]]
     """
     near_PK = near_RK[row_P]
-    cell_PK = np.maximum(near_PK, 0), column_P[:, None]  # -1 would read the last row
+    cell_PK = np.maximum(near_PK, 0), column_P[:, None]  # -1 would index the last row
     target_PK = target_RC[cell_PK]
     gap_PK = target_RC[row_P, column_P][:, None] - target_PK
     failed_PK = (near_PK >= 0) & known_RC[cell_PK] & (target_PK < 0.5) & (gap_PK >= margin)
@@ -284,13 +287,13 @@ def hard_negatives(
 
 @dataclass(frozen=True)
 class Hardness:
-    """How hard mined negatives are.
+    """Statistics of mined negatives.
 
     Args:
         mined: Mean cosine of an instruction and its mined negatives; NaN if there are none.
-        random: The same for as many random negatives of its task.
-        negatives: Negatives in all.
-        filled: How many of them come from the task, since the neighbourhood held too few.
+        random: The same for equally many random negatives of its task.
+        negatives: Total number of negatives.
+        filled: Number of them drawn from the task because the neighborhood had too few.
     """
 
     mined: float
@@ -300,7 +303,7 @@ class Hardness:
 
     @property
     def share_filled(self) -> float:
-        """``filled`` as a share of all, in [0, 1]."""
+        """``filled`` as a share of all negatives, in [0, 1]."""
         return self.filled / max(1, self.negatives)
 
     def __str__(self) -> str:
@@ -311,7 +314,7 @@ class Hardness:
 
 
 def mean_cosine(vector_RD: np.ndarray, row_P: np.ndarray, other_P: np.ndarray) -> float:
-    """Mean cosine of P pairs of rows; NaN where there is no pair.
+    """Return the mean cosine of P pairs of rows; NaN if P is 0.
 
     Example:
         >>> vector_RD = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])

@@ -1,27 +1,37 @@
-"""From views of the records to a stream of blocks that can be cut into epochs and resumed anywhere."""
+"""The stream of training blocks: cut into epochs, resumable at any step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from satlight.data.blocks import BlockSpace, Plan
+from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace
+from satlight.data.mixtures import Mixtures
 from satlight.errors import SatlightError
-from satlight.types import Block, Capability
+from satlight.types import Block, Capability, Stage
 
 if TYPE_CHECKING:
-    from satlight.data.capability import CapabilityInstructionDataModule
     from satlight.records import PerformanceRecords
+
+Describe = Callable[[list[str], np.random.Generator], list[Capability]]
+"""Draws capability representations of the named candidates."""
 
 
 @dataclass
 class View:
-    """One side of the data: records of some rows and candidates, with the candidates' capabilities."""
+    """Records of some rows and candidates, with the capabilities of the candidates and the targets.
+
+    Args:
+        records: The rows and candidates.
+        capabilities: Capability representations of the C candidates.
+        targets: float (N, C), in [0, 1].
+        weights: float32 (N, C), non-negative weights of the cells; None = all 1.
+    """
 
     records: PerformanceRecords
     capabilities: list[Capability]
@@ -30,35 +40,35 @@ class View:
 
 
 class BlockDataset(Dataset):
-    """Turns plans into blocks.
+    """Turn the indices of a block into the block.
 
     Args:
         view: Records and capabilities.
-        data: For training blocks, the data module; it says whether results are drawn anew and candidates
-            mixed.
+        resample: Draws the capabilities of each block again; None = those of the view.
+        mixtures: Mixes the candidates of each block; None = the candidates of the view.
     """
 
-    def __init__(self, view: View, data: CapabilityInstructionDataModule | None = None) -> None:
-        self.view = view
+    def __init__(
+        self, view: View, resample: Describe | None = None, mixtures: Mixtures | None = None
+    ) -> None:
+        self.view, self.resample, self.mixtures = view, resample, mixtures
         self.texts = view.records.texts
         self.groups = codes(view.records.datasets)
-        self.resampling = data if data is not None and data.aptitude_spec.resample else None
-        self.mixtures = None if data is None else data.mixtures(view)
 
-    def __getitem__(self, plan: Plan) -> Block:
-        rows, columns = plan
+    def __getitem__(self, indices: BlockIndices) -> Block:
+        rows, columns = indices
         view = self.view
         rng = np.random.default_rng([int(rows[0]), int(columns[0]), len(rows), int(rows[-1])])
         cells: tuple[np.ndarray, ...] = np.ix_(rows, columns)
         if self.mixtures is None:
             names = [view.records.model_ids[c] for c in columns]
             capabilities = [view.capabilities[c] for c in columns]
-            if self.resampling is not None:
-                capabilities = self.resampling.capabilities(names, rng)
+            if self.resample is not None:
+                capabilities = self.resample(names, rng)
         else:
             own = view.capabilities
-            if self.resampling is not None:
-                own = self.resampling.capabilities(view.records.model_ids, rng)
+            if self.resample is not None:
+                own = self.resample(view.records.model_ids, rng)
             capabilities, source_CK = self.mixtures.mix(own, columns, rng)
             cells = rows[:, None], self.mixtures.sources(source_CK, rows)
         return Block(
@@ -73,85 +83,96 @@ class BlockDataset(Dataset):
         )
 
 
-class PlanSampler(Sampler):
-    """The endless stream of plans, cut into epochs.
+class StreamSettings(Protocol):
+    """What a :class:`BlockStream` reads from its data module; callbacks may change the last two."""
 
-    A pure function of (seed, epoch, stage), so that training can resume anywhere.
+    seed: int
+    sampler: BlockSampler
+    blocks_per_epoch: int | None
+    stage: Stage
+    instruction_vectors: np.ndarray | None
+
+
+class BlockStream(Sampler):
+    """The endless stream of block indices, cut into epochs.
+
+    A pure function of (seed, epoch, stage), so that training can resume at any step.
 
     Args:
-        data: The data module, asked at the start of every epoch whether it wants in-domain instructions
-            only (stage 1).
+        data: The data module; its stage is read when an epoch starts.
         space: All training rows.
         in_domain_R: bool, rows whose task is a core task.
     """
 
-    def __init__(
-        self, data: CapabilityInstructionDataModule, space: BlockSpace, in_domain_R: np.ndarray
-    ) -> None:
-        self.data, self.space, self.in_domain_R = data, space, in_domain_R
+    def __init__(self, data: StreamSettings, space: BlockSpace, in_domain_R: np.ndarray) -> None:
+        self.data, self.in_domain_R = data, in_domain_R
         self.epoch, self._skip = 0, 0
-        self._spaces: dict[bool, tuple[np.ndarray, BlockSpace]] = {}
+        self._rows = {False: np.arange(len(in_domain_R)), True: np.flatnonzero(in_domain_R)}
+        self._all, self._drawn_from = space, (False, space)
         self._length = data.blocks_per_epoch or data.sampler.count(space)
 
     def __len__(self) -> int:
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of every epoch."""
+        """Set the epoch to draw; Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def resume(self, epoch: int, done: int) -> None:
-        """Leave out the first ``done`` plans of ``epoch``, once."""
+        """Skip the first ``done`` blocks of ``epoch``, once."""
         self.epoch, self._skip = epoch, done
 
-    def plans(self, epoch: int, in_domain_only: bool) -> list[Plan]:
-        """All plans of one epoch."""
-        keep, space = self._stage(in_domain_only)
-        plans: list[Plan] = []
+    def blocks(self, epoch: int) -> list[BlockIndices]:
+        """Return the indices of all blocks of one epoch in the current stage."""
+        stage = self.data.stage
+        rows, space = self._rows[stage.in_domain_only], self.space()
+        blocks: list[BlockIndices] = []
         start, number, skipped = epoch * self._length, 0, 0
-        while len(plans) < self._length:
-            rng = np.random.default_rng([self.data.seed, int(in_domain_only), number])
-            drawn = [(keep[rows], columns) for rows, columns in self.data.sampler.draw(space, rng)]
+        while len(blocks) < self._length:
+            rng = np.random.default_rng([self.data.seed, int(stage.in_domain_only), number])
+            drawn = [(rows[own], columns) for own, columns in self.data.sampler.draw(space, rng)]
             if not drawn:
                 raise SatlightError(
-                    f"{type(self.data.sampler).__name__} built no block from {len(keep)} instructions"
-                    + (" of the core tasks (stage 1)" if in_domain_only else "")
+                    f"{type(self.data.sampler).__name__} built no block from {len(rows)} instructions"
+                    + (f" of the core tasks (stage {stage.name!r})" if stage.in_domain_only else "")
                     + "; check data.sampler, data.aptitude and data.train_datasets"
                 )
             first = max(0, start - skipped)
-            plans += drawn[first : first + self._length - len(plans)]
+            blocks += drawn[first : first + self._length - len(blocks)]
             skipped, number = skipped + len(drawn), number + 1
-        return plans
+        return blocks
 
-    def _stage(self, in_domain_only: bool) -> tuple[np.ndarray, BlockSpace]:
-        """Rows of a stage and their space, the same object until the instruction vectors change.
+    def space(self) -> BlockSpace:
+        """Return what the current stage draws from.
 
-        So a sampler may keep what it worked out of a space.
+        It is the same object until the stage or the instruction vectors change, so that a sampler may cache
+        what it derives from it.
         """
-        vectors = self.data.instruction_vectors
-        if vectors is not self.space.vector_RD:
+        vectors, in_domain_only = self.data.instruction_vectors, self.data.stage.in_domain_only
+        if vectors is not self._all.vector_RD:
             if vectors is not None and len(vectors) != len(self.in_domain_R):
                 raise SatlightError(
-                    f"instruction_vectors of the data module holds {len(vectors)} rows, but there are "
-                    f"{len(self.in_domain_R)} training instructions; read data.training_texts"
+                    f"instruction_vectors of the data module has {len(vectors)} rows, but there are "
+                    f"{len(self.in_domain_R)} training instructions; embed data.training_texts"
                 )
-            self.space, self._spaces = replace(self.space, vector_RD=vectors), {}
-        if in_domain_only not in self._spaces:
-            keep = np.flatnonzero(self.in_domain_R) if in_domain_only else np.arange(len(self.in_domain_R))
-            self._spaces[in_domain_only] = keep, self.space.subset(keep) if in_domain_only else self.space
-        return self._spaces[in_domain_only]
+            self._all = replace(self._all, vector_RD=vectors)
+            self._drawn_from = False, self._all
+        if in_domain_only != self._drawn_from[0]:
+            space = self._all.subset(self._rows[True]) if in_domain_only else self._all
+            self._drawn_from = in_domain_only, space
+        return self._drawn_from[1]
 
-    def __iter__(self) -> Iterator[Plan]:
-        # A generator: Lightning makes the first epoch's iterator before callbacks have set the stage.
+    def __iter__(self) -> Iterator[BlockIndices]:
+        # A generator: Lightning makes the iterator of the first epoch before callbacks have set the stage.
         skip, self._skip = self._skip, 0
-        yield from self.plans(self.epoch, self.data.in_domain_only)[skip:]
+        yield from self.blocks(self.epoch)[skip:]
 
 
 def lengths(records: PerformanceRecords) -> np.ndarray:
-    """Bytes of each instruction, int64 (N,)."""
+    """Return the length of each instruction in bytes: int64 (N,)."""
     return np.array([len(text.encode()) for text in records.texts])
 
 
 def codes(names: np.ndarray) -> np.ndarray:
-    """Numbers of the names in alphabetical order, int64 (N,)."""
+    """Number the distinct names in alphabetical order: int64 (N,)."""
     return np.unique(names, return_inverse=True)[1].astype(np.int64)

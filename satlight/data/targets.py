@@ -1,4 +1,4 @@
-"""What a cell of a training block should say: the outcome, or one shrunk toward the mean of its task."""
+"""Targets of training blocks: outcomes, optionally shrunk toward the mean of their task."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from satlight.errors import SatlightError
 class TargetSpec:
     """How outcomes become training targets.
 
-    One sampled outcome is a noisy reading of a success probability; the mean of its candidate on its task
-    is a steady one. A target between both keeps a router from following noise.
+    One sampled outcome is a noisy estimate of a success probability; the mean of its candidate on its task
+    has less variance. A target between the two keeps a router from fitting noise.
 
     Args:
         shrinkage: Share λ of the task mean in the target, in [0, 1]; 0 = the outcome itself.
-        task_prior: How many instructions' worth of the dataset's mean is mixed into a task's mean; 0 or
-            more.
+        task_prior: Pseudo-count of the dataset mean in a task mean, in instructions; at least 0.
         rank_weight: Weight cells by their candidate's rank, see :func:`satlight.data.blocks.rank_weights`;
-            0 = evenly.
+            0 = uniformly.
         disagreement_weight: Weight cells by disagreement, see
-            :func:`satlight.data.blocks.disagreement_weights`; 0 = evenly.
+            :func:`satlight.data.blocks.disagreement_weights`; 0 = uniformly.
     """
 
     shrinkage: float = 0.0
@@ -45,15 +44,15 @@ def shrink(
     dataset_R: np.ndarray,
     spec: TargetSpec,
 ) -> np.ndarray:
-    """Training targets: (1 - λ) · outcome + λ · mean of the candidate on the task, float32 (R, C).
+    """Compute training targets (1 - λ) · outcome + λ · mean of the candidate on the task: float32 (R, C).
 
-    The task mean is itself shrunk toward the dataset mean by ``task_prior`` pseudo-instructions. Unknown
-    cells stay 0.
+    The task mean is shrunk toward the dataset mean by ``task_prior`` pseudo-instructions. Unknown cells are
+    0.
 
     Args:
         outcome_RC: Outcomes in [0, 1] of the training rows only.
         known_RC: bool, False where no record exists.
-        task_R: Task of each row; a name that two datasets share must be made two.
+        task_R: Task of each row, distinct between datasets (:func:`satlight.records.PerformanceRecords.task_keys`).
         dataset_R: Dataset name of each row.
         spec: λ and the prior.
 
@@ -76,7 +75,7 @@ def shrink(
 def shrunk_means(
     outcome_RC: np.ndarray, known_RC: np.ndarray, group_R: np.ndarray, prior_RC: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Mean outcome of every candidate in each row's group, with ``strength`` rows of ``prior_RC``: (R, C)."""
+    """Average the outcomes of each row's group, with ``strength`` pseudo-rows of ``prior_RC``: (R, C)."""
     _, code_R = np.unique(group_R, return_inverse=True)
     groups = code_R.max() + 1
     total = np.zeros((groups, outcome_RC.shape[1]))

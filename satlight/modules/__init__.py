@@ -1,4 +1,4 @@
-"""Routers: LightningModules that score blocks. transformers is imported when one is built, not before."""
+"""Routers: LightningModules that score blocks. Importing them does not import transformers."""
 
 from satlight.backbones.lora import LoraSpec
 from satlight.modules.base import BlockRouter, OptimizerSpec
@@ -6,6 +6,7 @@ from satlight.modules.encoder import CapabilityEncoder
 from satlight.modules.model_sat import ModelSAT
 from satlight.modules.projector import Projector
 from satlight.modules.router_llm import RouterLLM
+from satlight.modules.terms import Reading, ScoreTerm
 
 __all__ = [
     "BlockRouter",
@@ -14,5 +15,7 @@ __all__ = [
     "ModelSAT",
     "OptimizerSpec",
     "Projector",
+    "Reading",
     "RouterLLM",
+    "ScoreTerm",
 ]

@@ -1,4 +1,4 @@
-"""What every router module shares: steps over blocks, optimiser, honest metrics."""
+"""The base of router modules: steps over blocks, optimizer, metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective, Pointwise
 from satlight.metrics.modules import CalibrationError, RoutedAccuracy
 from satlight.storage.classes import Configured
-from satlight.types import Block
+from satlight.types import Block, Stage
 
 
 @dataclass
 class OptimizerSpec:
-    """AdamW with warm-up, decay and learning rates by part.
+    """AdamW with warm-up, decay and a learning rate per part.
 
     Args:
-        lr: Peak learning rate of the router LLM (of everything, in a module without parts).
+        lr: Peak learning rate of the router LLM (of all parameters in a module without parts).
         encoder_scale: Factor on ``lr`` for the capability encoder.
-        projector_scale: Factor on ``lr`` for projectors, two towers and task attention.
-        weight_decay: AdamW's decoupled decay, on matrices only.
+        projector_scale: Factor on ``lr`` for all other parts: projector and terms.
+        weight_decay: Decoupled weight decay, on matrices only.
         warmup: Share of all steps during which the rate rises linearly from 0, in [0, 1).
-        decay: How the rate falls from there to ``final`` at the last step.
+        decay: Shape of the decay from the peak to ``final`` at the last step.
         final: Rate at the last step as a share of the peak.
-        betas: AdamW's.
+        betas: Coefficients of AdamW's running averages.
 
-    Reference: larger rates for encoder and connector than for the LLM, [Zhang et al. 2025, §4, stage 2].
+    Reference: encoder and connector learn faster than the LLM, [Zhang et al. 2025, §4, stage 2].
     """
 
     lr: float = 3e-4
@@ -44,7 +44,7 @@ class OptimizerSpec:
     betas: tuple[float, float] = (0.9, 0.98)
 
     def factor(self, step: int, total: int) -> float:
-        """The learning rate at ``step`` of ``total`` as a share of the peak.
+        """Return the learning rate at ``step`` of ``total`` as a share of the peak.
 
         Example:
             >>> spec = OptimizerSpec(warmup=0.1, decay="linear", final=0.0)
@@ -63,13 +63,18 @@ class OptimizerSpec:
             shape = 1.0
         return self.final + (1 - self.final) * shape if self.decay != "none" else 1.0
 
+    def rate(self, part: str) -> float:
+        """Return the peak learning rate of a part, see :meth:`BlockRouter.parts`."""
+        scales = {"router_llm": 1.0, "encoder": self.encoder_scale}
+        return self.lr * scales.get(part, self.projector_scale)
+
 
 class BlockRouter(L.LightningModule, Configured):
     """A LightningModule that scores blocks; subclasses define :meth:`score`.
 
     Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy``
-    (macro mean over datasets, in [0, 1]) and ``val_ece``. Checkpoints hold only what may train: parameters
-    frozen by config are the pretrained ones and are loaded again from there.
+    (macro mean over datasets, in [0, 1]) and ``val_ece``. Checkpoints exclude the parameters that the config
+    freezes: these are loaded from the pretrained weights.
 
     Args:
         objective: Loss on a block; :class:`~satlight.losses.objectives.Pointwise` when None.
@@ -83,8 +88,9 @@ class BlockRouter(L.LightningModule, Configured):
         self.val_routed_accuracy = RoutedAccuracy()
         self.val_ece = CalibrationError()
         self._base_seed: int | None = None
-        self.schedule_window: tuple[int, int] | None = None
-        """First step and end of the current warm-up and decay; None = the whole run. Set by staged tuning."""
+        self.stage = Stage()
+        """The current stage of training; :meth:`enter` sets it."""
+        self._paused: list[nn.Parameter] = []
 
     not_stored = ("objective", "optimizer")
     weights_apart: tuple[str, ...] = ()
@@ -93,7 +99,7 @@ class BlockRouter(L.LightningModule, Configured):
     """Arguments that are folders of the router folder when a stored module is built."""
 
     def score(self, block: Block) -> Tensor:
-        """Log-odds that each candidate handles each instruction: float (B, C)."""
+        """Return the log-odds that each candidate solves each instruction: float (B, C)."""
         raise NotImplementedError
 
     def forward(self, block: Block) -> Tensor:
@@ -102,10 +108,10 @@ class BlockRouter(L.LightningModule, Configured):
     # -- steps ---------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Block, batch_idx: int) -> None:
-        # Every step is a pure function of seed and step, so that a resumed run repeats an uninterrupted one.
+        # Each step is a pure function of seed and step, so that a resumed run equals an uninterrupted one.
         if self._base_seed is None:
             self._base_seed = torch.initial_seed()
-        # Blocks whose gradients are accumulated share a step but not their random draws.
+        # Blocks whose gradients are accumulated share a step, but not their random draws.
         torch.manual_seed((self._base_seed + 1_000_003 * (self.global_step + 1) + batch_idx) % 2**63)
 
     def training_step(self, block: Block, batch_idx: int) -> Tensor:
@@ -136,25 +142,29 @@ class BlockRouter(L.LightningModule, Configured):
     def predict_step(self, block: Block, batch_idx: int) -> Tensor:
         return self.score(block)
 
-    # -- optimiser -----------------------------------------------------------------------------------------
+    # -- optimizer -----------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, nn.Module]:
-        """The parts that have a learning rate of their own, by the name used in :class:`OptimizerSpec`."""
+        """Return the parts that have their own learning rate, by the name of their attribute."""
         return {}
 
     def connectors(self) -> tuple[str, ...]:
-        """Names of the parts that stage 1 of staged tuning trains; those that are None do not count."""
-        return ("projector",)
+        """Return the names of the parts that stage 1 of two-stage tuning trains."""
+        return ("projector",) if getattr(self, "projector", None) is not None else ()
+
+    def enter(self, stage: Stage) -> None:
+        """Train the parts of ``stage`` only, on its schedule; ``enter(Stage())`` trains everything again."""
+        for parameter in self._paused:
+            parameter.requires_grad_(True)
+        self._paused = [
+            p for name, p in self.named_parameters() if p.requires_grad and not stage.trains(name)
+        ]
+        for parameter in self._paused:
+            parameter.requires_grad_(False)
+        self.stage = stage
 
     def _groups(self) -> list[dict[str, Any]]:
         spec = self.optimizer_spec
-        scales = {
-            "encoder": spec.encoder_scale,
-            "projector": spec.projector_scale,
-            "task_attention": spec.projector_scale,
-            "two_towers": spec.projector_scale,
-            "instruction_projector": spec.projector_scale,
-        }
         owner = {id(p): name for name, part in self.parts().items() for p in part.parameters()}
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         frozen = self.frozen_names()
@@ -165,13 +175,13 @@ class BlockRouter(L.LightningModule, Configured):
                 )
         if not groups:
             raise SatlightError(
-                f"{type(self).__name__} has nothing to train: every parameter is frozen by config"
+                f"{type(self).__name__} has nothing to train: the config freezes every parameter"
             )
         return [
             {
                 "params": parameters,
                 "name": f"{part}{'' if decays else '_no_decay'}",
-                "lr": spec.lr * scales.get(part, 1.0),
+                "lr": spec.rate(part),
                 "weight_decay": spec.weight_decay if decays else 0.0,
             }
             for (part, decays), parameters in groups.items()
@@ -186,8 +196,8 @@ class BlockRouter(L.LightningModule, Configured):
         total = int(self.trainer.estimated_stepping_batches)
 
         def factor(step: int) -> float:
-            start, end = self.schedule_window or (0, total)
-            return self.optimizer_spec.factor(step - start, end - start)
+            start, end = self.stage.first_step, self.stage.end_step
+            return self.optimizer_spec.factor(step - start, (total if end is None else end) - start)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -195,7 +205,7 @@ class BlockRouter(L.LightningModule, Configured):
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def frozen_names(self) -> set[str]:
-        """Names of parameters frozen by config for the whole run (not those frozen for one stage)."""
+        """Return the names of the parameters that the config freezes, without those that a stage freezes."""
         return {
             f"{prefix}.{name}" if prefix else name
             for prefix, module in self.named_modules()
@@ -204,7 +214,7 @@ class BlockRouter(L.LightningModule, Configured):
         }
 
     def frozen_parameters(self) -> list[str]:
-        """Names, within this module alone, of what its config freezes."""
+        """Return the names of the parameters of this module, without submodules, that its config freezes."""
         return []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -221,9 +231,9 @@ class BlockRouter(L.LightningModule, Configured):
             expected = own.get(name)
             if isinstance(tensor, Tensor) and isinstance(expected, Tensor) and tensor.shape != expected.shape:
                 raise SatlightError(
-                    f"The checkpoint was written by a model of another shape: {name} is "
+                    f"The checkpoint was written by a model with other shapes: {name} is "
                     f"{tuple(tensor.shape)} there and {tuple(expected.shape)} here. Use the config it was "
-                    "trained with (config.yaml in its run folder), or train anew."
+                    "trained with (config.yaml in its run folder), or train a new model."
                 )
         missing, unknown = sorted(set(own) - set(loaded)), sorted(set(loaded) - set(own))
         if missing or unknown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +16,38 @@ from satlight.modules.encoder import CapabilityEncoder
 from satlight.modules.projector import Projector
 from satlight.modules.router_llm import RouterLLM
 from satlight.modules.task_attention import TaskAttention
+from satlight.modules.terms import InstructionVector, Reading, ScoreTerm, Term
 from satlight.modules.two_towers import TwoTowers
 from satlight.types import Block, Capability
 
+OPTIONS: dict[str, type[Term]] = {
+    "task_attention": TaskAttention,
+    "two_towers": TwoTowers,
+    "instruction_vector": InstructionVector,
+}
+"""Terms with an option of :class:`ModelSAT`, in the order of its parameters; give others in ``terms``."""
+
 
 class ModelSAT(BlockRouter):
-    """Scores [c_m, x, p] by reading the candidate through encoder and projector, the rest as text.
+    """Score [c_m, x, p]: the candidate enters through encoder and projector, the rest as text.
+
+    The options ``task_attention`` to ``terms`` need an encoder; they are not in the paper.
 
     Args:
         router_llm: φ.
-        encoder: ψ; None = the candidate is read as text by the router LLM (the paper's ablation).
-        projector: W; a default one when None and there is an encoder.
-        perturbations: In evaluation, average the scores over so many orders of the results inside c_m, at
-            least 1 (paper: 2). An encoder that reads statement by statement does not see their order and is
-            asked once.
-        task_attention: Add what the candidate's results on the nearest core tasks say
-            (:class:`~satlight.modules.task_attention.TaskAttention`); the router LLM then learns what is
-            left to say. Ours, not the paper's. Needs an encoder.
+        encoder: ψ; None = the router LLM reads the candidate as text (the paper's ablation).
+        projector: W; None = a default one if there is an encoder.
+        perturbations: In evaluation, average the scores over this many orders of the results inside c_m, at
+            least 1 (paper: 2). With an encoder that does not depend on their order, scores are computed once.
+        task_attention: Add a vote of the candidate's results on the nearest core tasks
+            (:class:`~satlight.modules.task_attention.TaskAttention`); the router LLM learns the rest.
         two_towers: Add the score of two towers on the encoder's vectors of instruction and candidate
-            (:class:`~satlight.modules.two_towers.TwoTowers`). Ours, not the paper's. Needs an encoder.
-        instruction_vector: Let the router LLM read the encoder's vector of the instruction too, as one more
-            token before its text. Ours, not the paper's. Needs an encoder.
+            (:class:`~satlight.modules.two_towers.TwoTowers`).
+        instruction_vector: Let the router LLM read the encoder's vector of the instruction as one more token
+            before its text (:class:`~satlight.modules.terms.InstructionVector`).
         objective: Loss on a block.
         optimizer: Learning rates by part and schedule.
+        terms: Further terms, e.g. a :class:`~satlight.modules.terms.ScoreTerm` of your own.
 
     Example:
         >>> model = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert")).eval()
@@ -61,6 +71,7 @@ class ModelSAT(BlockRouter):
         instruction_vector: bool = False,
         objective: Objective | None = None,
         optimizer: OptimizerSpec | None = None,
+        terms: list[Term] | None = None,
     ) -> None:
         super().__init__(objective, optimizer)
         if perturbations < 1:
@@ -69,13 +80,6 @@ class ModelSAT(BlockRouter):
             raise SatlightError(
                 "model.projector is set but model.encoder is null; a projector needs an encoder"
             )
-        extras = {
-            "task_attention": task_attention,
-            "two_towers": two_towers,
-            "instruction_vector": instruction_vector,
-        }
-        for option in (name for name, wanted in extras.items() if wanted and encoder is None):
-            raise SatlightError(f"model.{option} is true but model.encoder is null; it needs an encoder")
         self.router_llm = router_llm
         self.encoder = encoder
         self.projector = projector if projector is not None or encoder is None else Projector()
@@ -83,26 +87,41 @@ class ModelSAT(BlockRouter):
         if self.encoder is not None and self.projector is not None:
             self.projector.connect(self.encoder.output_size, router_llm.hidden_size, router_llm.token_norm)
 
-        size = 0 if encoder is None else encoder.output_size
-        self.task_attention = TaskAttention(size) if task_attention else None
-        self.two_towers = TwoTowers(size) if two_towers else None
-        self.instruction_projector = Projector(standardize=False) if instruction_vector else None
-        if self.instruction_projector is not None:
-            self.instruction_projector.connect(size, router_llm.hidden_size, router_llm.token_norm)
+        options = zip(OPTIONS.items(), (task_attention, two_towers, instruction_vector), strict=True)
+        chosen = {option: term() for (option, term), wanted in options if wanted}
+        for option, term in [*chosen.items(), *(("terms", term) for term in terms or [])]:
+            self._add(option, term)
+
+    def _add(self, option: str, term: Term) -> None:
+        if self.encoder is None:
+            raise SatlightError(f"model.{option} is set but model.encoder is null; it needs an encoder")
+        if hasattr(self, term.name):
+            raise SatlightError(
+                f"model.{option}: the name {term.name!r} of {type(term).__name__} is taken; terms need "
+                "different names that are no attributes of the model"
+            )
+        term.connect(self.encoder.output_size, self.router_llm.hidden_size, self.router_llm.token_norm)
+        self.add_module(term.name, term)
+
+    @property
+    def terms(self) -> list[Term]:
+        """The optional parts in use."""
+        return [part for part in self.children() if isinstance(part, Term)]
 
     def parts(self) -> dict[str, nn.Module]:
-        names = ("encoder", "projector", "task_attention", "two_towers", "instruction_projector")
-        return {name: part for name in names if (part := getattr(self, name)) is not None}
+        own = {"encoder": self.encoder, "projector": self.projector}
+        found = {name: part for name, part in own.items() if part is not None}
+        return found | {term.name: term for term in self.terms}
 
     def connectors(self) -> tuple[str, ...]:
-        return "projector", "two_towers", "instruction_projector"
+        return (*super().connectors(), *(term.name for term in self.terms if term.connector))
 
     def count_tokens(self, instructions: Sequence[str]) -> list[int]:
-        """As :meth:`RouterLLM.count_tokens`."""
+        """Count the tokens of each instruction, see :meth:`RouterLLM.count_tokens`."""
         return self.router_llm.count_tokens(instructions)
 
     def embed_capabilities(self, capabilities: list[Capability]) -> tuple[Tensor, Tensor]:
-        """The candidates as the router LLM reads them: float (C, S, D) and bool (C, S).
+        """Embed the candidates for the router LLM: float (C, S, D) and bool (C, S).
 
         S = 1 behind an encoder.
         """
@@ -111,7 +130,7 @@ class ModelSAT(BlockRouter):
         return _one_token(self.projector(self.encode_capabilities(capabilities)))
 
     def encode_capabilities(self, capabilities: list[Capability]) -> Tensor:
-        """ψ(c) of C candidates, float (C, D); in training the projector's mean follows it."""
+        """Encode C candidates as ψ(c), float (C, D); in training, update the mean of the projector."""
         assert self.encoder is not None
         assert self.projector is not None
         vector_CD = self.encoder.encode(capabilities)
@@ -127,7 +146,7 @@ class ModelSAT(BlockRouter):
         return [[orders[i] for orders in shuffled] for i in range(self.perturbations)]
 
     def score(self, block: Block) -> Tensor:
-        """Routing scores of a block: float32 (B, C), the mean over perturbations in evaluation."""
+        """Score a block: float32 (B, C), in evaluation the mean over perturbations."""
         encoder, projector = self.encoder, self.projector
         if encoder is None or projector is None:
             orders = self._orders(block.capabilities)
@@ -135,25 +154,22 @@ class ModelSAT(BlockRouter):
                 self.router_llm(block.instructions, *self.embed_capabilities(order)) for order in orders
             ]
             return torch.stack(scores).mean(dim=0)
-        reads_instructions = self.task_attention or self.two_towers or self.instruction_projector
-        instruction_BD = encoder.read_instructions(block.instructions) if reads_instructions else None
-        token_BD = None if self.instruction_projector is None else self.instruction_projector(instruction_BD)
+        terms = self.terms
+        per_order = [term for term in terms if isinstance(term, ScoreTerm) and not term.order_invariant]
+        once = [term for term in terms if isinstance(term, ScoreTerm) and term.order_invariant]
+        instruction_BD = encoder.read_instructions(block.instructions) if terms else torch.empty(0)
+        token_BD = next((t(instruction_BD) for t in terms if isinstance(t, InstructionVector)), None)
+        read_results = partial(encoder.read_results, block.capabilities)
         scores = []
         for order in self._orders(block.capabilities):
             vector_CD = self.encode_capabilities(order)
-            branch = _one_token(projector(vector_CD))
-            scores.append(self.router_llm(block.instructions, *branch, token_BD))
-            if self.two_towers is not None:
-                scores[-1] = scores[-1] + self.two_towers(instruction_BD, projector.standard(vector_CD))
-        score_BC = torch.stack(scores).mean(dim=0)
-        if self.task_attention is not None:
-            score_BC = score_BC + self.task_attention(
-                instruction_BD, *encoder.read_results(block.capabilities)
-            )
-        return score_BC
+            reading = Reading(instruction_BD, vector_CD, projector.standard(vector_CD), read_results)
+            score_BC = self.router_llm(block.instructions, *_one_token(projector(vector_CD)), token_BD)
+            scores.append(sum((term(reading) for term in per_order), score_BC))
+        return sum((term(reading) for term in once), torch.stack(scores).mean(dim=0))
 
 
 def _one_token(embedding_CD: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings of candidates as branches of one token: float (C, 1, D) and bool (C, 1)."""
+    """Turn embeddings of candidates into branches of one token: float (C, 1, D) and bool (C, 1)."""
     mask = torch.ones(len(embedding_CD), 1, dtype=torch.bool, device=embedding_CD.device)
     return embedding_CD[:, None, :], mask

@@ -1,4 +1,4 @@
-"""The projector (connector) W: capability vectors into the router LLM's input space."""
+"""The projector (connector) W: maps capability vectors into the input space of the router LLM."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from satlight.storage.classes import Configured
 
 
 class Projector(L.LightningModule, Configured):
-    """A single linear layer on standardised capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
+    """A linear layer on standardized capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
-    Capability vectors of different candidates are nearly one direction: their texts differ in numbers only,
-    and the spread around their mean is about a fortieth of their length. An LLM's token embeddings are not
-    like that, and what little the encoder moves while it trains moves all of them together. So the layer sees
-    their differences: μ follows the mean over the candidates of the training blocks, σ is their spread in the
-    first block (in the first two with different candidates, where blocks hold one each), and W starts as a
-    random rotation to the length of a token embedding. μ and σ are constants in evaluation and carry no
-    gradient; the layer stays the paper's linear one.
+    Capability vectors of different candidates have nearly the same direction: their texts differ in numbers
+    only, and the spread around their mean is about a fortieth of their length. Token embeddings of an LLM are
+    not like that, and training the encoder moves all capability vectors together. Standardizing exposes the
+    differences:
+
+    - μ is a moving average of the mean over the candidates of a training block.
+    - σ is the spread of the first block (of the first two with different candidates, if blocks have one).
+    - W starts as a random rotation that scales to the length of a token embedding.
+
+    μ and σ are constant in evaluation and have no gradient.
 
     Args:
-        standardize: False leaves out μ and σ.
-        momentum: How fast μ follows, in [0, 1]: share of the newest block in it.
+        standardize: False disables μ and σ.
+        momentum: Weight of the newest block in μ, in [0, 1].
 
-    The input and output widths are those of its neighbours, set by :meth:`connect`.
+    :meth:`connect` sets the input and output widths.
 
     Example:
         >>> projector = Projector()
@@ -33,7 +36,7 @@ class Projector(L.LightningModule, Configured):
         >>> projector(torch.zeros(7, 384)).shape
         torch.Size([7, 576])
 
-    Reference: [Zhang et al. 2025, Eq. 2]; μ and σ are ours (docs/decisions.md).
+    Reference: [Zhang et al. 2025, Eq. 2]; μ and σ are an addition (docs/decisions.md).
     """
 
     center: Tensor
@@ -59,32 +62,32 @@ class Projector(L.LightningModule, Configured):
         nn.init.zeros_(linear.bias)
         self.linear = linear
         self.register_buffer("center", torch.zeros(in_features))
-        self.register_buffer("spread", torch.tensor(0.0))  # 0 = no block of several candidates seen yet
+        self.register_buffer("spread", torch.tensor(0.0))  # 0 = not measured yet
 
     @torch.no_grad()
     def follow(self, capability_CD: Tensor) -> None:
-        """Let μ (and, once, σ) follow the capability vectors of a training block."""
+        """Update μ (and, once, σ) from the capability vectors of a training block."""
         if not self.standardize:
             return
         if float(self.spread) > 0:
             self.center.lerp_(capability_CD.mean(dim=0), self.momentum)
             return
         if len(capability_CD) == 1 and self.center.any():
-            # The paper's groups hold one candidate: centred on it alone, all candidates would look the same.
+            # The paper's groups have one candidate: centered on it, all candidates would look the same.
             capability_CD = torch.stack([self.center, capability_CD[0].to(self.center)])
         mean = capability_CD.mean(dim=0)
         self.center.copy_(mean)
         spread = (capability_CD - mean).pow(2).sum(dim=1).mean().sqrt()
-        if spread > 1e-4 * mean.norm():  # else one candidate, read twice with another rounding
+        if spread > 1e-4 * mean.norm():  # else the same candidate twice, up to rounding
             self.spread.copy_(spread)
 
     def standard(self, capability_CD: Tensor) -> Tensor:
-        """(ψ(c) - μ) / σ of C candidates: float (C, D)."""
+        """Standardize the vectors of C candidates as (ψ(c) - μ) / σ: float (C, D)."""
         if not self.standardize or not isinstance(self.linear, nn.Linear):
             return capability_CD
         capability_CD = capability_CD - self.center
         return capability_CD / self.spread if float(self.spread) > 0 else capability_CD
 
     def forward(self, capability_CD: Tensor) -> Tensor:
-        """e_c of C candidates: float (C, D) → float (C, D')."""
+        """Project the vectors of C candidates to e_c: float (C, D) → float (C, D')."""
         return self.linear(self.standard(capability_CD))

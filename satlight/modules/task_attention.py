@@ -1,48 +1,58 @@
-"""Task attention: what a candidate's results on the nearest core tasks say of an instruction."""
+"""Task attention: a candidate's results on the core tasks nearest to an instruction."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from satlight.modules.terms import Reading, ScoreTerm
 
-class TaskAttention(nn.Module):
-    """An instruction attends to the core tasks nearest in meaning; a candidate's value is its results there.
 
-    score = scale · softmax((x·Q) · tasks / temperature) · strength. Q starts as the identity, so that it
-    routes before any training, seen and unseen candidates alike; training sharpens which tasks an
-    instruction belongs to.
+class TaskAttention(ScoreTerm):
+    """Attend from an instruction to the nearest core tasks; the values are a candidate's results on them.
+
+    score = scale · softmax((x·Q) · tasks / temperature) · strength. Q starts as the identity, so that the
+    term routes before any training, seen and unseen candidates alike; training learns which tasks an
+    instruction belongs to. Stage 1 does not train it.
 
     Args:
-        size: D, the width of the encoder's vectors.
         scale: Log-odds for one standard deviation of accuracy in the zoo (0.15 is about 0.6).
-        temperature: Of the softmax over cosines; small = the nearest task alone.
+        temperature: Of the softmax over cosines; small = the nearest task only.
 
     Example:
-        >>> attention = TaskAttention(2)
-        >>> tasks, strength = torch.eye(2), torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
-        >>> attention(torch.tensor([[1.0, 0.0]]), tasks, strength).detach().round(decimals=2)
+        >>> attention = TaskAttention()
+        >>> attention.connect(2, 2, 1.0)
+        >>> x, tasks = torch.tensor([[1.0, 0.0]]), torch.eye(2)
+        >>> strength = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+        >>> attention(Reading(x, tasks, tasks, lambda: (tasks, strength))).detach().round(decimals=2)
         tensor([[ 0.6000, -0.6000]])
 
-    Reference: ours; without training it is the nearest-core-tasks vote.
+    Reference: not in the paper; without training it is a vote of the nearest core tasks.
     """
 
-    def __init__(self, size: int, scale: float = 0.6, temperature: float = 0.05) -> None:
+    name: ClassVar[str] = "task_attention"
+    connector: ClassVar[bool] = False
+    order_invariant: ClassVar[bool] = True
+    query: nn.Linear
+
+    def __init__(self, scale: float = 0.6, temperature: float = 0.05) -> None:
         super().__init__()
-        self.query = nn.Linear(size, size, bias=False)
-        nn.init.eye_(self.query.weight)
         self.scale = nn.Parameter(torch.tensor(scale))
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
-    def forward(self, instruction_BD: Tensor, task_TD: Tensor, strength_CT: Tensor) -> Tensor:
-        """Log-odds above or below a typical candidate's: float (B, C).
+    def connect(self, in_features: int, out_features: int, token_norm: float) -> None:
+        self.query = nn.Linear(in_features, in_features, bias=False)
+        nn.init.eye_(self.query.weight)
 
-        Args:
-            instruction_BD: Unit vectors of B instructions.
-            task_TD: Unit vectors of T core tasks.
-            strength_CT: Results of C candidates in standard deviations, NaN where a candidate has none: its
-                attention is over its own tasks, so that its score does not hang on whose block it is in.
+    def forward(self, reading: Reading) -> Tensor:
+        """Return the log-odds relative to a typical candidate: float (B, C).
+
+        A candidate without a result on a task attends to its other tasks only, so that its score does not
+        depend on the other candidates of the block.
         """
+        instruction_BD, (task_TD, strength_CT) = reading.instruction_BD, reading.results
         if not len(task_TD):
             return instruction_BD.new_zeros(len(instruction_BD), len(strength_CT))
         nearness_BT = self.query(instruction_BD) @ task_TD.T / self.log_temperature.exp()

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from satlight.callbacks import TwoStageTuning
 from satlight.data import AptitudeSpec, CapabilityInstructionDataModule, RandomBlocks
 from satlight.modules import CapabilityEncoder, LoraSpec, ModelSAT, OptimizerSpec, RouterLLM
+from satlight.types import Stage
 
 
 class PowerCutError(RuntimeError):
@@ -25,10 +26,14 @@ class Watch(L.Callback):
     kill_after: int | None = None
     steps: list[tuple[int, list[str], list[float]]] = field(default_factory=list)
     """Epoch, instructions and learning rates of each step."""
+    stages: list[Stage] = field(default_factory=list)
+    """Stage of each step, the same for data and module."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         self.steps.append((trainer.current_epoch, list(batch.instructions), rates))
+        assert pl_module.stage == trainer.datamodule.stage
+        self.stages.append(pl_module.stage)
 
     def on_train_batch_end(self, trainer, *args) -> None:
         if trainer.global_step == self.kill_after:

@@ -1,4 +1,4 @@
-"""Hard negatives in training: who is read when, and that a resumed run mines the same."""
+"""Hard negatives in training: what is embedded when, and that a resumed run mines the same."""
 
 import logging
 
@@ -84,7 +84,7 @@ def test_a_resumed_run_mines_the_same(make_run, whole, tmp_path, kill_after, sav
 
 
 def test_without_refresh_a_resumed_run_keeps_the_vectors_of_the_start(make_run, tmp_path):
-    # In stage 2 the encoder moves; reading it anew on resume would mine other negatives.
+    # The encoder changes in stage 2; embedding again on resume would mine other negatives.
     killed = make_run(tmp_path, kill_after=17, callbacks=[Reads()], **hard())
     with pytest.raises(RuntimeError):
         killed.fit()
@@ -94,7 +94,7 @@ def test_without_refresh_a_resumed_run_keeps_the_vectors_of_the_start(make_run, 
     assert (resumed.data.instruction_vectors == killed.data.instruction_vectors).all()
 
 
-def test_vectors_of_other_instructions_are_read_anew(make_run, tmp_path):
+def test_other_instructions_are_embedded_again(make_run, tmp_path):
     killed = make_run(tmp_path, kill_after=5, callbacks=[Reads()], **hard())
     with pytest.raises(RuntimeError):
         killed.fit()
@@ -105,7 +105,7 @@ def test_vectors_of_other_instructions_are_read_anew(make_run, tmp_path):
 
 def test_blocks_are_mined_from_what_the_encoder_read(make_run):
     run = make_run(callbacks=[HardNegatives()], max_epochs=1, connector_epochs=0, **hard()).fit()
-    (_, space), sampler = run.data._plans._stage(False), run.data.sampler
+    space, sampler = run.data._stream.space(), run.data.sampler
     assert space.vector_RD is run.data.instruction_vectors
     plans = sampler.draw(space, np.random.default_rng([0, 0, 0]))
     texts = run.data.training_texts
@@ -130,7 +130,7 @@ def test_reading_leaves_the_encoder_and_the_random_state_as_they_were(make_run):
 
 def test_a_router_without_encoder_says_what_to_do_and_does_it(make_run):
     alone = ModelSAT(RouterLLM("tiny:llama"), optimizer=OptimizerSpec(lr=1e-2))
-    with pytest.raises(SatlightError, match=r"ModelSAT has no capability encoder .* set vectors: tfidf"):
+    with pytest.raises(SatlightError, match=r"ModelSAT has no capability encoder; set vectors: tfidf"):
         make_run(module=alone, callbacks=[HardNegatives()], max_epochs=1, **hard()).fit()
     reads = Reads(vectors="tfidf", every_n_epochs=1)
     run = make_run(module=alone, callbacks=[reads], max_epochs=2, **hard(blocks_per_epoch=2)).fit()
@@ -156,7 +156,7 @@ def test_groups_train_on_mined_negatives_too(make_run):
 def test_a_sampler_that_asks_for_no_vectors_is_pointed_out(make_run, caplog):
     with caplog.at_level(logging.WARNING, logger="satlight"):
         run = make_run(callbacks=[HardNegatives()], max_epochs=1, data={"blocks_per_epoch": 2}).fit()
-    assert "HardNegatives has nothing to do: data.sampler RandomBlocks" in caplog.text
+    assert "HardNegatives has no effect: data.sampler RandomBlocks" in caplog.text
     assert run.data.instruction_vectors is None
 
 
@@ -168,7 +168,7 @@ def test_a_sampler_that_gets_no_vectors_says_what_to_add(make_run):
 def test_vectors_of_another_length_are_refused(make_run):
     run = make_run(max_epochs=1, **hard())
     run.data.instruction_vectors = np.ones((3, 2))
-    with pytest.raises(SatlightError, match=r"holds 3 rows, but there are \d+ training instructions"):
+    with pytest.raises(SatlightError, match=r"has 3 rows, but there are \d+ training instructions"):
         run.fit()
 
 
@@ -180,7 +180,7 @@ def test_numbers_out_of_range_are_named(name, value):
 
 def test_tfidf_vectors_need_text_in_common():
     assert tfidf_vectors(["add 2", "add 3", "take 4", "take 5"]).shape == (4, 3)
-    with pytest.raises(SatlightError, match="no piece of text in common"):
+    with pytest.raises(SatlightError, match="no n-gram occurs in two of the 2 training instructions"):
         tfidf_vectors(["abc", "xyz"])
 
 

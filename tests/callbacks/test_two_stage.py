@@ -9,6 +9,7 @@ import torch
 from satlight.callbacks import TwoStageTuning
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, OptimizerSpec, RouterLLM
+from satlight.types import Stage
 
 
 class Snapshots(L.Callback):
@@ -96,6 +97,7 @@ def test_each_stage_warms_up_and_decays(run):
 def test_a_module_that_was_trained_can_be_trained_again(run):
     run, _ = run
     assert {n for n, p in run.module.named_parameters() if not p.requires_grad} == run.module.frozen_names()
+    assert run.module.stage == run.data.stage == Stage()
 
 
 def test_stage_1_to_the_end_says_so(make_run, caplog):
@@ -110,9 +112,9 @@ def test_without_projector_there_is_no_stage_1(make_run, caplog):
     module = ModelSAT(RouterLLM("tiny:llama"), optimizer=OptimizerSpec(lr=1e-2))
     with caplog.at_level(logging.INFO, logger="satlight"):
         run = make_run(module=module, callbacks=[snapshots], max_epochs=2, data={"blocks_per_epoch": 3}).fit()
-    assert caplog.text.count("has no projector: there is no stage 1") == 1
+    assert caplog.text.count("has no connectors: stage 1 is skipped") == 1
     assert "router_llm.head" in snapshots.moved(0)
-    assert run.data.in_domain_only is False
+    assert run.watch.stages == [Stage()] * 6
 
 
 def test_no_connector_epochs_is_stage_2_from_the_start(make_run):
@@ -121,13 +123,14 @@ def test_no_connector_epochs_is_stage_2_from_the_start(make_run):
         module=tiny(), callbacks=[snapshots], connector_epochs=0, max_epochs=1, data={"blocks_per_epoch": 5}
     ).fit()
     assert "router_llm.head" in snapshots.moved(0)
-    assert run.data.in_domain_only is False
+    assert run.watch.stages == [Stage(end_step=5)] * 5
 
 
 def test_windows_fit_runs_that_max_steps_ends(make_run):
     run = make_run(module=tiny(), max_epochs=-1, max_steps=15).fit()  # 10 in stage 1, 5 in stage 2
     assert [epoch for epoch, _, _ in run.watch.steps] == [0] * 10 + [1] * 5
-    assert run.module.schedule_window == (10, 15)
+    connectors = Stage("connectors", in_domain_only=True, trainable=("projector",), end_step=10)
+    assert run.watch.stages == [connectors] * 10 + [Stage(first_step=10, end_step=15)] * 5
     rates = [max(rates) for _, _, rates in run.watch.steps]
     assert max(rates[:10]) == max(rates[10:]) == pytest.approx(2e-3)
 
@@ -135,3 +138,8 @@ def test_windows_fit_runs_that_max_steps_ends(make_run):
 def test_negative_epochs_are_refused():
     with pytest.raises(SatlightError, match="connector_epochs is -1"):
         TwoStageTuning(-1)
+
+
+def test_another_kind_of_module_is_refused():
+    with pytest.raises(SatlightError, match=r"needs a satlight\.modules\.BlockRouter, got a LightningModule"):
+        TwoStageTuning().on_train_start(None, L.LightningModule())

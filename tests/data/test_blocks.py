@@ -66,7 +66,7 @@ def test_task_blocks_hold_one_task(space):
     assert max(len(set(space.task_R[rows].tolist())) for rows, _ in random) == TASKS
 
 
-def test_a_share_of_the_candidates_is_drawn_anew_for_each_block(space):
+def test_a_share_of_the_candidates_is_drawn_for_each_block(space):
     plans = RandomBlocks(8, candidates=2).draw(space, np.random.default_rng(0))
     pairs = [tuple(columns.tolist()) for _, columns in plans]
     assert all(len(pair) == 2 and pair[0] < pair[1] for pair in pairs)

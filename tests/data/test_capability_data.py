@@ -16,7 +16,9 @@ from satlight.data import (
     TargetSpec,
     TaskBlocks,
 )
+from satlight.data.stream import BlockStream
 from satlight.errors import SatlightError
+from satlight.types import Stage
 
 
 def blocks_of(loader) -> list:
@@ -317,7 +319,7 @@ def plans(make):
         data = make(**options)
         data.setup("fit")
         data.train_dataloader()
-        return data._plans
+        return data._stream
 
     return build
 
@@ -329,18 +331,18 @@ def lists(plans) -> list:
 @pytest.mark.parametrize("sampler", [RandomBlocks(16), TaskBlocks(8), GroupBlocks(4)])
 def test_epochs_cut_the_stream_without_loss(plans, sampler):
     whole = plans(sampler=sampler)
-    passes = [lists(whole.plans(epoch, False)) for epoch in range(3)]
+    passes = [lists(whole.blocks(epoch)) for epoch in range(3)]
     assert passes[0] != passes[1]
     stream = [plan for one in passes for plan in one]
     short = plans(sampler=sampler, blocks_per_epoch=4)
     assert len(short) == 4
-    cut = [plan for epoch in range(len(stream) // 4) for plan in lists(short.plans(epoch, False))]
+    cut = [plan for epoch in range(len(stream) // 4) for plan in lists(short.blocks(epoch))]
     assert cut == stream[: len(cut)]
 
 
 def test_an_epoch_may_be_longer_than_a_pass(plans):
     sampler = plans(blocks_per_epoch=50)
-    drawn = lists(sampler.plans(0, False))
+    drawn = lists(sampler.blocks(0))
     assert len(drawn) == 50
     rows = [row for plan in drawn for row in plan[0]]
     counts = np.bincount(rows)
@@ -348,10 +350,10 @@ def test_an_epoch_may_be_longer_than_a_pass(plans):
 
 
 def test_another_seed_is_another_stream(plans):
-    assert lists(plans(seed=0).plans(0, False)) == lists(plans(seed=0).plans(0, False))
+    assert lists(plans(seed=0).blocks(0)) == lists(plans(seed=0).blocks(0))
     one = plans(seed=0)
     one.data.seed = 1
-    assert lists(one.plans(0, False)) != lists(plans(seed=0).plans(0, False))
+    assert lists(one.blocks(0)) != lists(plans(seed=0).blocks(0))
 
 
 def test_stage_one_draws_instructions_of_core_tasks_alone(plans):
@@ -359,19 +361,34 @@ def test_stage_one_draws_instructions_of_core_tasks_alone(plans):
     allowed = set(np.flatnonzero(sampler.in_domain_R).tolist())
     everything = set(range(len(sampler.in_domain_R)))
     assert 0 < len(allowed) < len(everything)
-    inside = {row for epoch in range(2) for rows, _ in sampler.plans(epoch, True) for row in rows.tolist()}
+    assert {row for rows, _ in sampler.blocks(0) for row in rows.tolist()} == everything
+    sampler.data.stage = Stage(in_domain_only=True)
+    inside = {row for epoch in range(2) for rows, _ in sampler.blocks(epoch) for row in rows.tolist()}
     assert inside == allowed
-    assert {row for rows, _ in sampler.plans(0, False) for row in rows.tolist()} == everything
-    assert len(sampler.plans(0, True)) == len(sampler)  # an epoch is as long in either stage
+    assert len(sampler.blocks(0)) == len(sampler)  # an epoch is as long in either stage
+
+
+def test_the_space_of_a_stage_is_one_object(plans):
+    sampler = plans(aptitude=AptitudeSpec(num_tasks=2, num_shots=6, min_shots=3))
+    whole = sampler.space()
+    sampler.data.stage = Stage(in_domain_only=True)
+    part = sampler.space()
+    assert part is sampler.space()
+    assert len(part.task_R) == sampler.in_domain_R.sum()
+    sampler.data.stage = Stage()
+    assert sampler.space() is whole
 
 
 def test_a_stage_without_instructions_is_an_error_not_an_endless_loop(plans):
-    sampler = plans()
-    sampler.in_domain_R[:] = False
+    full = plans()
+    data = full.data
+    data.stage = Stage("connectors", in_domain_only=True)
+    sampler = BlockStream(data, full._all, np.zeros_like(full.in_domain_R))
     with pytest.raises(
-        SatlightError, match=r"RandomBlocks built no block from 0 instructions of the core tasks"
+        SatlightError,
+        match=r"RandomBlocks built no block from 0 instructions of the core tasks \(stage 'connectors'\)",
     ):
-        sampler.plans(0, True)
+        sampler.blocks(0)
 
 
 def test_resuming_leaves_out_exactly_what_was_done(plans):
@@ -386,8 +403,8 @@ def test_resuming_leaves_out_exactly_what_was_done(plans):
 def test_the_iterator_asks_for_the_stage_when_it_starts_not_when_it_is_made(plans):
     sampler = plans(aptitude=AptitudeSpec(num_tasks=2, num_shots=6, min_shots=3))
     iterator = iter(sampler)
-    sampler.data.in_domain_only = True
-    assert lists(iterator) == lists(sampler.plans(0, True))
+    sampler.data.stage = Stage(in_domain_only=True)
+    assert lists(iterator) == lists(sampler.blocks(0))
 
 
 def test_state_travels_through_a_new_data_module(make, plans):
@@ -396,7 +413,7 @@ def test_state_travels_through_a_new_data_module(make, plans):
     data.load_state_dict({"epoch": 1, "done": 2})
     data.setup("fit")
     data.train_dataloader()
-    assert lists(data._plans) == lists(plans().plans(1, False))[2:]
+    assert lists(data._stream) == lists(plans().blocks(1))[2:]
     assert isinstance(data, L.LightningDataModule)
 
 

@@ -96,7 +96,7 @@ def test_the_same_positives_as_groups_without_mining(space):
     assert sorted(rows[0] for rows, _ in hard) == sorted(rows[0] for rows, _ in plain)
 
 
-def test_too_few_neighbours_are_filled_from_the_task_and_counted(space, caplog):
+def test_too_few_neighbors_are_filled_from_the_task_and_counted(space, caplog):
     sampler = HardGroupBlocks(4, mining=MiningSpec(last_rank=1))
     with caplog.at_level(logging.INFO, logger="satlight"):
         plans = sampler.draw(space, np.random.default_rng(0))
@@ -117,7 +117,7 @@ def test_too_few_neighbours_are_filled_from_the_task_and_counted(space, caplog):
     assert caplog.records[0].levelname == "WARNING"
     assert "HardGroupBlocks: mean cosine" in caplog.text
     assert f"{filled} of {3 * len(plans)} filled from the same task" in caplog.text
-    assert "a larger last_rank or near_duplicate of data.sampler.mining fills fewer" in caplog.text
+    assert "increase data.sampler.mining.last_rank or near_duplicate to fill fewer" in caplog.text
 
 
 def test_mined_negatives_are_harder_than_random_ones_and_the_log_says_how_hard(space, caplog):
@@ -140,7 +140,7 @@ def test_a_positive_among_near_duplicates_alone_forms_no_group():
         vector_RD=np.array([[1.0, 0.0], [1.0, 0.001], [0.0, 1.0], [0.9, 1.0]]),
     )
     plans = HardGroupBlocks(2, mining=MiningSpec(last_rank=1)).draw(space, np.random.default_rng(0))
-    # row 0: its task holds a copy alone, and its one neighbour (row 3) is of another task, which is fine
+    # row 0: its task holds a copy alone, and its one neighbor (row 3) is of another task, which is fine
     assert sorted(lists(plans)) == [([0, 3], [0]), ([2, 3], [0])]
     alone = replace(space, target_RC=np.array([[1.0], [0.0], [1.0], [1.0]], dtype=np.float32))
     assert HardGroupBlocks(2).draw(alone, np.random.default_rng(0)) == []
@@ -171,7 +171,7 @@ def test_the_first_ranks_are_passed_over(space):
     assert plan[0].tolist() == [5, *order[2:4]]
 
 
-# -- neighbourhoods ----------------------------------------------------------------------------------------
+# -- neighborhoods ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, R, R + 5])
@@ -194,7 +194,7 @@ def test_the_first_block_holds_the_nearest_instructions_with_another_outcome(spa
     assert rows[1:].tolist() == order[:7]
 
 
-def test_neighbours_without_a_differing_outcome_are_filling(space, caplog):
+def test_neighbors_without_a_differing_outcome_are_filling(space, caplog):
     same = replace(space, target_RC=np.ones((R, C), dtype=np.float32))
     with caplog.at_level(logging.INFO, logger="satlight"):
         plans = HardNegativeBlocks(8).draw(same, np.random.default_rng(0))

@@ -9,7 +9,7 @@ from satlight.data.negatives import (
     first_where,
     hard_negatives,
     mean_cosine,
-    neighbours,
+    neighbors,
     unit_rows,
 )
 from satlight.errors import SatlightError
@@ -99,10 +99,10 @@ def test_a_failed_save_leaves_the_old_index(vectors, tmp_path, monkeypatch):
 
 
 def test_what_is_no_index_is_named(tmp_path):
-    with pytest.raises(SatlightError, match=r"There is no index at .*nowhere"):
+    with pytest.raises(SatlightError, match=r"nowhere does not exist; write an index"):
         InstructionIndex.load(tmp_path / "nowhere")
     (tmp_path / "text").write_text("no index at all, only words")
-    with pytest.raises(SatlightError, match=r"text is no index of instructions"):
+    with pytest.raises(SatlightError, match=r"text is not an instruction index"):
         InstructionIndex.load(tmp_path / "text")
 
 
@@ -138,10 +138,10 @@ def test_another_width_or_count_is_named(vectors):
     index = InstructionIndex.build(vectors)
     with pytest.raises(SatlightError, match="vectors of 12 features, but the query has 5"):
         index.search(np.ones((1, 5)), 1)
-    with pytest.raises(SatlightError, match="asked for 0 neighbours"):
+    with pytest.raises(SatlightError, match="search got count 0"):
         index.search(vectors, 0)
     with pytest.raises(SatlightError, match="holds 400 instructions, but 3 vectors"):
-        neighbours(index, vectors[:3], 1)
+        neighbors(index, vectors[:3], 1)
 
 
 def test_unit_rows_takes_any_type_and_keeps_its_input():
@@ -153,18 +153,18 @@ def test_unit_rows_takes_any_type_and_keeps_its_input():
     assert given.tolist() == [[4, 3], [0, 0]]
 
 
-# -- neighbours --------------------------------------------------------------------------------------------
+# -- neighbors --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [1.0, 0.6, 0.2])
-def test_neighbours_are_those_of_brute_force(vectors, limit):
-    found = neighbours(InstructionIndex.build(vectors), vectors, 20, limit)
+def test_neighbors_are_those_of_brute_force(vectors, limit):
+    found = neighbors(InstructionIndex.build(vectors), vectors, 20, limit)
     np.testing.assert_array_equal(found, brute_force(vectors, 20, limit))
 
 
-def test_an_instruction_is_never_its_own_neighbour_even_among_copies():
+def test_an_instruction_is_never_its_own_neighbor_even_among_copies():
     vector_RD = np.repeat(np.array([[1.0, 2.0]]), 6, axis=0)
-    found = neighbours(InstructionIndex.build(vector_RD), vector_RD, 3)
+    found = neighbors(InstructionIndex.build(vector_RD), vector_RD, 3)
     assert found.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
 
 
@@ -174,7 +174,7 @@ def test_near_duplicates_take_no_place():
     copies = centre + 0.01 * rng.normal(size=(120, 4))  # many more than a first search returns
     others = centre + 0.6 * rng.normal(size=(30, 4))
     vector_RD = np.concatenate([copies, others])
-    found = neighbours(InstructionIndex.build(vector_RD), vector_RD, 5, near_duplicate=0.99)
+    found = neighbors(InstructionIndex.build(vector_RD), vector_RD, 5, near_duplicate=0.99)
     np.testing.assert_array_equal(found, brute_force(vector_RD, 5, 0.99))
     assert found[:120].min() >= 120
 
@@ -182,13 +182,13 @@ def test_near_duplicates_take_no_place():
 def test_many_ties_are_cut_in_the_order_of_the_rows():
     # 99 rows with one and the same cosine to row 0, in places that nothing but their number orders
     vector_RD = np.array([[1.0, 0.0]] + [[1.0, 1.0]] * 50 + [[1.0, -1.0]] * 49)
-    found = neighbours(InstructionIndex.build(vector_RD), vector_RD, 4)
+    found = neighbors(InstructionIndex.build(vector_RD), vector_RD, 4)
     assert found[0].tolist() == [1, 2, 3, 4]
 
 
-def test_instructions_without_a_vector_have_and_are_no_neighbours():
+def test_instructions_without_a_vector_have_and_are_no_neighbors():
     vector_RD = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    found = neighbours(InstructionIndex.build(vector_RD), vector_RD, 2)
+    found = neighbors(InstructionIndex.build(vector_RD), vector_RD, 2)
     assert found.tolist() == [[-1, -1], [2, -1], [1, -1], [-1, -1]]
 
 
@@ -199,7 +199,7 @@ def test_an_approximate_index_that_finds_too_few_ends(vectors):
     index.train(unit_rows(vectors))
     index.add(unit_rows(vectors))
     index.nprobe = 1  # a hundredth of the rows is looked at
-    found = neighbours(InstructionIndex(index), vectors, 50)
+    found = neighbors(InstructionIndex(index), vectors, 50)
     assert (found == -1).any()
     assert ((found >= 0).sum(axis=1) < 50).mean() > 0.9
     for row, near in enumerate(found.tolist()):
@@ -230,7 +230,7 @@ KNOWN = np.array([[True, True], [True, True], [True, True], [True, False], [True
         (0, 1, 3, 0.0, [1, 4, 2]),  # 3 is nearest, but not known
         (0, 1, 3, 0.5, [4, 2, -1]),  # 0.9 - 0.45 is less
         (3, 0, 1, 0.0, [1]),
-        (2, 0, 2, 0.3, [-1, -1]),  # the one neighbour is failed by 0.2 only
+        (2, 0, 2, 0.3, [-1, -1]),  # the one neighbor is failed by 0.2 only
     ],
 )
 def test_negatives_by_hand(row, column, count, margin, expected):
@@ -247,7 +247,7 @@ def test_an_index_of_minus_one_never_reads_the_last_row():
 def test_negatives_of_many_pairs_are_those_of_each(vectors):
     rng = np.random.default_rng(2)
     target, known = rng.random((R, 3)), rng.random((R, 3)) < 0.7
-    near = neighbours(InstructionIndex.build(vectors), vectors, 15)
+    near = neighbors(InstructionIndex.build(vectors), vectors, 15)
     rows, columns = np.nonzero(known & (target >= 0.5))
     found = hard_negatives(near, rows, columns, target, known, 4, margin=0.2)
     for row, column, mined in zip(rows, columns, found, strict=True):

@@ -1,4 +1,4 @@
-"""The projector: one linear layer on standardised capability vectors."""
+"""The projector: one linear layer on standardized capability vectors."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_evaluation_does_not_depend_on_the_other_candidates(projector):
     torch.testing.assert_close(projector(vectors)[1:2], projector(vectors[1:2]), atol=1e-6, rtol=0)
 
 
-def test_without_standardising_it_is_the_plain_layer():
+def test_without_standardizing_it_is_the_plain_layer():
     layer = Projector(standardize=False)
     layer.connect(8, 12, token_norm=1.0)
     layer.follow(close_vectors())

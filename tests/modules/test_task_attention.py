@@ -6,6 +6,7 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
 from satlight.modules.task_attention import TaskAttention
+from satlight.modules.terms import Reading
 from satlight.types import Block, Capability, Result
 
 ZOO = [
@@ -30,27 +31,38 @@ def block(instructions):
     return Block(instructions, ZOO, rows, torch.arange(len(ZOO)), torch.zeros_like(rows))
 
 
+def connected(size, **options):
+    attention = TaskAttention(**options)
+    attention.connect(size, size, token_norm=1.0)
+    return attention
+
+
+def reading(instruction_BD, task_TD, strength_CT):
+    return Reading(instruction_BD, None, None, lambda: (task_TD, strength_CT))
+
+
 def attend(attention, encoder, instructions, capabilities):
-    return attention(encoder.read_instructions(instructions), *encoder.read_results(capabilities))
+    return attention(reading(encoder.read_instructions(instructions), *encoder.read_results(capabilities)))
 
 
 def test_attention_is_the_softmax_weighted_mean_of_results():
-    attention = TaskAttention(2, scale=2.0, temperature=0.5)
+    attention = connected(2, scale=2.0, temperature=0.5)
     instruction, tasks = torch.tensor([[0.6, 0.8]]), torch.eye(2)
     strength = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     weights = torch.tensor([0.6, 0.8]).div(0.5).softmax(dim=0)
-    torch.testing.assert_close(attention(instruction, tasks, strength)[0].detach(), 2.0 * weights)
+    torch.testing.assert_close(attention(reading(instruction, tasks, strength))[0].detach(), 2.0 * weights)
 
 
 def test_no_results_say_nothing():
-    attention = TaskAttention(4)
-    assert attention(torch.randn(3, 4), torch.zeros(0, 4), torch.zeros(2, 0)).tolist() == [[0.0, 0.0]] * 3
+    attention = connected(4)
+    nothing = reading(torch.randn(3, 4), torch.zeros(0, 4), torch.zeros(2, 0))
+    assert attention(nothing).tolist() == [[0.0, 0.0]] * 3
 
 
 @torch.no_grad()
 def test_an_instruction_that_is_a_task_follows_its_result():
     encoder = CapabilityEncoder("tiny:bert").eval()
-    attention = TaskAttention(encoder.output_size, temperature=1e-4)
+    attention = connected(encoder.output_size, temperature=1e-4)
     got = attend(attention, encoder, ["Mathematics, equations", "Law and contracts"], ZOO)
     torch.testing.assert_close(
         got, 0.6 * torch.tensor([[-1.0, 2.0, 0.0], [1.5, -0.5, 0.0]]), atol=1e-3, rtol=0
@@ -72,21 +84,21 @@ def test_scores_with_it_do_not_depend_on_the_rest_of_the_block():
 
 @torch.no_grad()
 def test_a_candidate_that_lacks_a_task_attends_to_its_own():
-    encoder, attention = CapabilityEncoder("tiny:bert").eval(), TaskAttention(32, temperature=0.5)
+    encoder, attention = CapabilityEncoder("tiny:bert").eval(), connected(32, temperature=0.5)
     partly = Capability(ZOO[0].results[:1])
-    beside = attend(attention, encoder, ["What is 2+2?"], [partly, *ZOO])
+    together = attend(attention, encoder, ["What is 2+2?"], [partly, *ZOO])
     alone = attend(attention, encoder, ["What is 2+2?"], [partly])
     assert alone.item() == pytest.approx(0.6 * 1.5)
-    assert beside[0, 0].item() == pytest.approx(alone.item(), abs=1e-6)
+    assert together[0, 0].item() == pytest.approx(alone.item(), abs=1e-6)
     whole = attend(attention, encoder, ["What is 2+2?"], ZOO[:2])
-    torch.testing.assert_close(beside[:, 1:3], whole, atol=1e-6, rtol=0)
-    assert beside[0, 3] == 0
+    torch.testing.assert_close(together[:, 1:3], whole, atol=1e-6, rtol=0)
+    assert together[0, 3] == 0
 
 
 def test_gradients_are_finite_where_a_candidate_has_no_result():
-    attention = TaskAttention(4)
+    attention = connected(4)
     strength = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan]])
-    attention(torch.randn(3, 4), torch.randn(2, 4), strength).sum().backward()
+    attention(reading(torch.randn(3, 4), torch.randn(2, 4), strength)).sum().backward()
     assert all(p.grad.isfinite().all() for p in attention.parameters())
 
 
@@ -108,5 +120,5 @@ def test_it_learns_with_the_projectors_rate():
 
 
 def test_it_needs_an_encoder():
-    with pytest.raises(SatlightError, match=r"task_attention is true but model\.encoder is null"):
+    with pytest.raises(SatlightError, match=r"task_attention is set but model\.encoder is null"):
         ModelSAT(RouterLLM("tiny:llama"), task_attention=True)

@@ -1,10 +1,11 @@
-"""Two towers and the instruction's vector as a token: they start harmless, learn, and score cell by cell."""
+"""Two towers and the instruction's vector as a token: they start without effect and learn."""
 
 import pytest
 import torch
 
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
+from satlight.modules.terms import Reading
 from satlight.modules.two_towers import TwoTowers
 from satlight.types import Block, Capability, Result
 
@@ -27,28 +28,34 @@ def model(**options):
     return ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), **options)
 
 
+def connected(size, **options):
+    towers = TwoTowers(**options)
+    towers.connect(size, size, token_norm=1.0)
+    return lambda x, c: towers(Reading(x, c, c, lambda: None)), towers
+
+
 def test_the_score_is_query_times_key():
-    towers = TwoTowers(3, width=2, rank=4)
+    score, towers = connected(3, width=2, rank=4)
     torch.nn.init.normal_(towers.query[2].weight)
     x, c = torch.randn(2, 3), torch.randn(5, 3)
     by_hand = [
         [torch.dot(towers.query(3**0.5 * x[b]), towers.key(c[m])).item() for m in range(5)] for b in range(2)
     ]
-    torch.testing.assert_close(towers(x, c), torch.tensor(by_hand))
+    torch.testing.assert_close(score(x, c), torch.tensor(by_hand))
 
 
 def test_they_start_at_nothing_and_learn():
-    towers = TwoTowers(4)
+    score, towers = connected(4)
     x, c = torch.nn.functional.normalize(torch.randn(6, 4), dim=1), torch.randn(3, 4)
-    assert not towers(x, c).any()
+    assert not score(x, c).any()
     target = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]] * 3)
     optimizer = torch.optim.Adam(towers.parameters(), lr=0.02)
     for _ in range(200):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(towers(x, c), target)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(score(x, c), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert (towers(x, c).argmax(1) == target.argmax(1)).all()
+    assert (score(x, c).argmax(1) == target.argmax(1)).all()
 
 
 @torch.no_grad()
@@ -85,7 +92,7 @@ def test_the_vector_stands_behind_the_beginning_of_the_prompt():
     assert mask.sum(1).tolist() == (plain_mask.sum(1) + 1).tolist()
 
 
-def test_stage_1_trains_them_beside_the_projector():
+def test_stage_1_trains_them_with_the_projector():
     router = model(two_towers=True, instruction_vector=True, task_attention=True)
     trained = {name.split(".")[0] for name, _ in router.named_parameters()} & set(router.connectors())
     assert trained == {"projector", "two_towers", "instruction_projector"}
@@ -101,5 +108,5 @@ def test_they_learn_with_the_projectors_rate():
 
 @pytest.mark.parametrize("option", ["two_towers", "instruction_vector"])
 def test_they_need_an_encoder(option):
-    with pytest.raises(SatlightError, match=rf"{option} is true but model\.encoder is null"):
+    with pytest.raises(SatlightError, match=rf"{option} is set but model\.encoder is null"):
         ModelSAT(RouterLLM("tiny:llama"), **{option: True})

@@ -1,0 +1,87 @@
+"""The contract of terms: optional parts of Model-SAT that read the encoder's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from satlight.modules.projector import Projector
+from satlight.storage.classes import Configured
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the capability encoder reads in a block: the input of a :class:`ScoreTerm`.
+
+    Args:
+        instruction_BD: Unit vectors of B instructions.
+        capability_CD: Capability vectors ψ(c) of C candidates.
+        standard_CD: Standardized capability vectors (ψ(c) - μ) / σ, see
+            :class:`~satlight.modules.projector.Projector`.
+        read_results: Computes :attr:`results`; called only if a term uses them.
+    """
+
+    instruction_BD: Tensor
+    capability_CD: Tensor
+    standard_CD: Tensor
+    read_results: Callable[[], tuple[Tensor, Tensor]]
+
+    @cached_property
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Unit vectors of T core tasks (T, D) and results of the candidates in standard deviations (C, T).
+
+        A result is NaN where a candidate has none.
+        """
+        return self.read_results()
+
+
+class Term(nn.Module, Configured):
+    """An optional part of :class:`~satlight.modules.ModelSAT`; it trains with the rate of the projector."""
+
+    name: ClassVar[str]
+    """Attribute of the model, and so the first part of the keys of its weights."""
+    connector: ClassVar[bool] = True
+    """Whether stage 1 of two-stage tuning trains it."""
+
+    def connect(self, in_features: int, out_features: int, token_norm: float) -> None:
+        """Build the layers; the model calls this once.
+
+        Args:
+            in_features: Width of the encoder's vectors.
+            out_features: Width of the router LLM's embeddings.
+            token_norm: Typical Euclidean norm of a token embedding.
+        """
+
+
+class ScoreTerm(Term):
+    """A term that is added to the score of the router LLM: subclass it to add one.
+
+    Example:
+        >>> import torch
+        >>> class Cosine(ScoreTerm):
+        ...     name = "cosine"
+        ...     def forward(self, reading):
+        ...         return reading.instruction_BD @ reading.standard_CD.T
+        >>> Cosine()(Reading(torch.ones(5, 4), torch.ones(3, 4), torch.ones(3, 4), lambda: None)).shape
+        torch.Size([5, 3])
+    """
+
+    order_invariant: ClassVar[bool] = False
+    """Whether it ignores the order of the results, so that perturbations need not compute it again."""
+
+    def forward(self, reading: Reading) -> Tensor:
+        """Return the log-odds to add: float (B, C)."""
+        raise NotImplementedError
+
+
+class InstructionVector(Projector, Term):
+    """A projector of the instruction's vector: one more token that the router LLM reads before the text."""
+
+    name: ClassVar[str] = "instruction_projector"
+
+    def __init__(self) -> None:
+        super().__init__(standardize=False)
