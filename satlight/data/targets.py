@@ -52,7 +52,7 @@ def shrink(
     Args:
         outcome_RC: Outcomes in [0, 1] of the training rows only.
         known_RC: bool, False where no record exists.
-        task_R: Task of each row, distinct between datasets (:func:`satlight.records.PerformanceRecords.task_keys`).
+        task_R: Key of the task of each row, distinct between datasets.
         dataset_R: Dataset name of each row.
         spec: λ and the prior.
 
