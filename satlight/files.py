@@ -1,22 +1,32 @@
-"""Files that are whole or absent, locks between processes, and the one reader of JSON files."""
+"""Files that are whole or absent, locks between processes, and the one reader of text and JSON files."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
+import re
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from filelock import Timeout
 
 from satlight.errors import SatlightError
 
+_LOCK, _OLD = ".lock", "replaced"
+
+MAX_DEPTH = 100
+"""Nested lists and objects that JSON input may have."""
+
 
 def cache_dir() -> Path:
-    """Return the folder of cached weights and matrices: ``$SATLIGHT_CACHE``, or the platform's user cache."""
+    """Return the folder for weights, vectors and matrices: ``$SATLIGHT_CACHE``, or the user cache."""
     if configured := os.environ.get("SATLIGHT_CACHE"):
         return Path(configured).expanduser()
     from platformdirs import user_cache_dir
@@ -24,38 +34,71 @@ def cache_dir() -> Path:
     return Path(user_cache_dir("satlight"))
 
 
-@contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path next to ``path``; rename it to ``path`` on success, remove it on failure.
+# -- reading -----------------------------------------------------------------------------------------------
 
-    Works for files and for folders (the body creates either one). An existing file is replaced;
-    an existing folder is replaced too, and stays as it was until the new one is complete.
 
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-        >>> with atomic_path(target) as temporary:
-        ...     _ = temporary.write_text("whole")
-        >>> target.read_text()
-        'whole'
+def read_text(path: Path | str, advice: str) -> str:
+    """Read a text file: UTF-8 with or without byte-order mark, any line ends (returned as ``\\n``).
+
+    Args:
+        path: The file.
+        advice: What to do if it cannot be read, for the message.
+
+    Raises:
+        SatlightError: Missing, a folder, not UTF-8, or with NUL bytes.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary = holder / path.name
+    path = Path(path).expanduser()
     try:
-        yield temporary
-        if temporary.is_dir() and path.exists():
-            os.rename(path, holder / "replaced")
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        content = path.read_bytes()
+    except OSError as error:
+        raise SatlightError(f"{path} cannot be read ({error.strerror or error}); {advice}") from error
+    return decoded(content, str(path), advice)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def decoded(content: bytes, where: str, advice: str) -> str:
+    """Decode bytes as :func:`read_text` does."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SatlightError(
+            f"{where}, line {line}: byte {content[error.start]:#04x} is not UTF-8. Save the file as UTF-8 "
+            f"(`iconv -t utf-8`); {advice}"
+        ) from error
+    if (nul := text.find("\0")) >= 0:
+        line = text.count("\n", 0, nul) + 1
+        raise SatlightError(f"{where}, line {line}: a NUL byte, so this is no text; {advice}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(text: str, where: str, advice: str) -> Any:
+    """Parse JSON from outside: no NaN, no lone surrogates, at most :data:`MAX_DEPTH` levels.
+
+    Args:
+        text: One JSON value.
+        where: File and line, for the message.
+        advice: What to do, for the message.
+
+    Raises:
+        SatlightError: Not JSON of this kind.
+    """
+
+    def constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not a JSON number")
+
+    try:
+        if _depth(text) > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+        value = json.loads(text, parse_constant=constant)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SatlightError(
+            f"{where}: a lone surrogate {error.object[error.start]!r}, half of a character; {advice}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise SatlightError(f"{where}: not valid JSON ({error}); {advice}") from error
+    return value
 
 
 def read_json(path: Path | str, advice: str) -> Any:
@@ -66,12 +109,155 @@ def read_json(path: Path | str, advice: str) -> Any:
         advice: What to do if it cannot be read, for the message.
 
     Raises:
-        SatlightError: Missing, not UTF-8, or not JSON.
+        SatlightError: As :func:`read_text` and :func:`parse_json`.
     """
+    return parse_json(read_text(path, advice), str(path), advice)
+
+
+def read_jsonl(path: Path | str, advice: str) -> Iterator[tuple[int, Any]]:
+    """Yield the line number (from 1) and value of every line of a JSONL file; blank lines are skipped.
+
+    Raises:
+        SatlightError: As :func:`read_text` and :func:`parse_json`, with the line.
+    """
+    # Not splitlines(): JSON may hold U+2028 and other separators within a line.
+    for number, line in enumerate(read_text(path, advice).split("\n"), 1):
+        if line.strip():
+            yield number, parse_json(line, f"{path}, line {number}", advice)
+
+
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _depth(text: str) -> int:
+    """Return how deep brackets are nested outside of strings, without recursion."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return 0
+    deepest = level = 0
+    for sign in re.findall(r"[\[\]{}]", _STRINGS.sub("", text)):
+        level += 1 if sign in "[{" else -1
+        deepest = max(deepest, level)
+    return deepest
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path next to ``path``; it takes the place of ``path`` on success.
+
+    Works for files and for folders (the body creates either one). What was there stays as it was until the
+    new one is complete and on disk. A link is followed. What a killed process left behind is removed, or put
+    back if the kill came between the two renames of a system that cannot exchange folders.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> with atomic_path(target) as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> target.read_text()
+        'whole'
+    """
+    path = Path(os.path.realpath(Path(path).expanduser()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover(path)
+    holder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with _claimed(holder):
+        holder.mkdir()
+        temporary = holder / path.name
+        try:
+            yield temporary
+            sync(temporary)
+            _put(temporary, path, holder)
+            sync(path.parent, deep=False)
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def _claimed(holder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock that tells a temporary folder at work from one that a killed process left.
+
+    Raises:
+        Timeout: Another process has it, and ``wait`` is False.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(f"{holder}{_LOCK}", timeout=-1 if wait else 0)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SatlightError(f"{path} cannot be read ({error}); {advice}") from error
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:  # a file system without locks
+        if not wait:
+            raise Timeout(str(holder)) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+def _put(temporary: Path, path: Path, holder: Path) -> None:
+    """Rename the new file or folder to its place."""
+    if temporary.is_dir() and path.is_dir():
+        if not _exchange(temporary, path):
+            os.rename(path, holder / _OLD)  # a kill here is what recover() repairs
+            os.rename(temporary, path)
+        return
+    os.replace(temporary, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, so that one is always in place; False where that is not possible."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    current, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(current, os.fsencode(one), current, os.fsencode(other), exchange) == 0
+
+
+def recover(path: Path) -> None:
+    """Undo what killed processes left next to ``path``: put a folder back, remove temporary files."""
+    left = {one.with_suffix("") if one.suffix == _LOCK else one for one in _temporaries(path)}
+    for holder in left:
+        with suppress(Timeout, OSError), _claimed(holder, wait=False):  # else another process is at work
+            if (holder / _OLD).exists() and not path.exists():
+                os.rename(holder / _OLD, path)
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _temporaries(path: Path) -> list[Path]:
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}({re.escape(_LOCK)})?")
+    return [one for one in path.parent.iterdir() if pattern.fullmatch(one.name)]
+
+
+def sync(path: Path, deep: bool = True) -> None:
+    """Wait until a file, or a folder with what is in it, is on disk."""
+    for one in [path, *(path.rglob("*") if deep and path.is_dir() else [])]:
+        with suppress(OSError):  # some file systems cannot sync folders
+            descriptor = os.open(one, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def unwritable(path: Path | str, error: OSError) -> SatlightError:
+    """Return the error of a file that could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room there" if full else "check the rights"
+    return SatlightError(
+        f"cannot write {path}: {error.strerror or error}. Nothing half-written was kept; {remedy}, or choose "
+        "another folder"
+    )
 
 
 @contextmanager
@@ -88,7 +274,7 @@ def locked(path: Path | str) -> Iterator[None]:
         >>> with locked(Path(tempfile.mkdtemp()) / "a.lock"):
         ...     pass
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
