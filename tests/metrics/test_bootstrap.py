@@ -12,6 +12,7 @@ from satlight.metrics.bootstrap import (
     bootstrap_means,
     paired_bootstrap_difference,
     paired_bootstrap_interval,
+    part_draws,
     percentile_interval,
 )
 
@@ -50,13 +51,22 @@ def test_groups_are_macro_averaged():
     assert paired_bootstrap_interval(value, group_N=group) == (0.5, 0.5)
 
 
-def test_memory_pieces_cover_all_resamples(monkeypatch):
+def test_parts_are_resampled_one_by_one_and_nan_is_unknown():
+    value, parts = torch.stack([coin(60), coin(60, seed=1)]), [torch.arange(40), torch.arange(60) >= 40]
+    value[0, 3] = float("nan")
+    draws = part_draws(value, parts=parts, seeds=[7, 8], resamples=50)
+    known = ~value.isnan()
+    for rows, seed, draw in zip(parts, [7, 8], draws, strict=True):
+        assert torch.equal(draw, bootstrap_means(value[:, rows], known[:, rows], resamples=50, seed=seed))
+
+
+def test_memory_chunks_cover_all_resamples(monkeypatch):
     value, known = coin(50)[None], torch.ones(1, 50, dtype=torch.bool)
     whole = bootstrap_means(value, known, resamples=101)
-    monkeypatch.setattr(bootstrap, "_PIECE", 500)
-    pieces = bootstrap_means(value, known, resamples=101)
-    assert whole.shape == pieces.shape == (1, 101)
-    assert pieces.mean().item() == pytest.approx(value.mean().item(), abs=0.03)
+    monkeypatch.setattr(bootstrap, "_CHUNK", 500)
+    chunks = bootstrap_means(value, known, resamples=101)
+    assert whole.shape == chunks.shape == (1, 101)
+    assert chunks.mean().item() == pytest.approx(value.mean().item(), abs=0.03)
 
 
 def test_seed_decides():
