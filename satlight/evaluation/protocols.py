@@ -24,9 +24,9 @@ import torch
 
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import matrices
-from satlight.evaluation.evaluate import check_groups
 from satlight.metrics.functional import group_means
 from satlight.records import PerformanceRecords
+from satlight.records.groups import check_groups
 from satlight.records.names import listed
 
 Groups = dict[str, list[str]]

@@ -80,7 +80,7 @@ def apgr(preference_N: Tensor, weak_N: Tensor, strong_N: Tensor, known_N: Tensor
 def cpt(
     preference_N: Tensor, weak_N: Tensor, strong_N: Tensor, known_N: Tensor | None = None, *, share: float
 ) -> Tensor:
-    """Compute the call-performance threshold CPT(x): the lowest share of strong calls to recover x of the gap.
+    """Compute the call-performance threshold CPT(x): the lowest share of strong calls recovering x.
 
     Args:
         preference_N: Preference (N,) for the strong candidate.
