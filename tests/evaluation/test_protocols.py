@@ -389,7 +389,7 @@ def test_a_router_goes_through(settings, records):
             ]
         )
         (group,) = results.groups.values()
-        assert group["routed"] == pytest.approx(expected, abs=1e-4)
+        assert group.routed == pytest.approx(expected, abs=1e-4)
 
 
 def test_scores_given_once_serve_every_release():
