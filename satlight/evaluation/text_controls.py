@@ -8,7 +8,7 @@ They are the baselines of the same names on TF-IDF vectors; they need no downloa
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -117,10 +117,9 @@ def _tuned(name: str, records: PerformanceRecords, seed: int) -> Baseline:
     from satlight.baselines.base import grid_points
 
     held_out = records.splits == "validation"
-    fixed: dict[str, Any] = {}
-    if not (records.known[held_out].any() and records.known[~held_out].any()):
-        fixed = grid_points(build(name).GRID)[0]
-    return build(name, seed=seed, fixed=fixed)
+    if records.known[held_out].any() and records.known[~held_out].any():
+        return build(name, seed=seed)
+    return build(name, seed=seed, fixed=grid_points(build(name).GRID)[0])
 
 
 def _choices(baseline: Baseline, usable: PerformanceRecords, test: PerformanceRecords) -> Tensor:

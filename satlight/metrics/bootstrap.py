@@ -203,39 +203,3 @@ def paired_bootstrap_difference(
     known = torch.where(known_N, value_N, 0.0).double()
     means = torch.stack([known[rows].sum() / known_N[rows].sum() for rows in parts])
     return Difference.of(means.mean().item(), draw_R, level)
-
-
-def paired_bootstrap_interval(
-    value_N: Tensor,
-    baseline_N: Tensor | None = None,
-    known_N: Tensor | None = None,
-    group_N: Tensor | None = None,
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the bootstrap interval of a mean, or of a paired mean difference to a baseline.
-
-    Args:
-        value_N: Values (N,), e.g. outcomes of the routed candidates.
-        baseline_N: Values (N,) to subtract; None = nothing.
-        known_N: bool (N,), False where either value is unknown; None = all known.
-        group_N: int64 (N,), for a macro mean over groups; None = one group.
-        resamples: Number of resamples.
-        level: Share of resamples inside the interval, in (0, 1).
-        seed: Seed of the draws.
-
-    Returns:
-        Lower and upper bound of :func:`paired_bootstrap_difference`, in the unit of the values.
-
-    Example:
-        >>> low, high = paired_bootstrap_interval(torch.tensor([1.0] * 60 + [0.0] * 40))
-        >>> 0.48 < low < 0.53 and 0.67 < high < 0.72
-        True
-    """
-    baseline_N = torch.zeros_like(value_N) if baseline_N is None else baseline_N
-    difference = paired_bootstrap_difference(
-        value_N, baseline_N, known_N, group_N, resamples=resamples, level=level, seed=seed
-    )
-    return difference.low, difference.high
