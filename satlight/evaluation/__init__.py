@@ -2,23 +2,14 @@
 
 from satlight.evaluation.controls import Control, measure_controls
 from satlight.evaluation.evaluate import evaluate
-from satlight.evaluation.results import (
-    ControlResult,
-    CostResult,
-    DatasetResult,
-    ForecastResult,
-    GroupResult,
-    RoutingResults,
-)
+from satlight.evaluation.results import ControlResult, DatasetResult, GroupResult, RoutingResults
 from satlight.evaluation.table import print_table
 from satlight.records.groups import check_groups
 
 __all__ = [
     "Control",
     "ControlResult",
-    "CostResult",
     "DatasetResult",
-    "ForecastResult",
     "GroupResult",
     "RoutingResults",
     "check_groups",

@@ -19,10 +19,8 @@ from satlight.errors import SatlightError
 from satlight.evaluation.controls import Control, matrices, measure_controls
 from satlight.evaluation.results import (
     ControlResult,
-    CostResult,
     DatasetResult,
     EvaluatedData,
-    ForecastResult,
     GroupResult,
     RoutingResults,
     map_numbers,
@@ -105,8 +103,8 @@ def evaluate(
     parts = [torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in names]
     seeds = [zlib.crc32(f"{seed} {name}".encode()) for name in names]
     draws = _draws(columns, parts, seeds, resamples)
-    judge = _Judge(score_NM, test, columns, spending, calibration)
-    entries = [judge.measure(rows) for rows in parts]
+    evaluation = _Evaluation(score_NM, test, columns, spending, calibration)
+    entries = [evaluation.measure(rows) for rows in parts]
     inputs = [] if spending is None else [spending.curve_inputs(score_NM, rows) for rows in parts]
     best = _column(columns["best_single"])
 
@@ -177,8 +175,8 @@ def _column(control: Control) -> int:
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """Everything that the results of a dataset are measured on."""
+class _Evaluation:
+    """Inputs of the results of a dataset."""
 
     score_NM: Tensor
     test: PerformanceRecords
@@ -187,7 +185,7 @@ class _Judge:
     calibration: Temperature | None
 
     def measure(self, rows: Tensor) -> DatasetResult:
-        """Measure the rows of a dataset; :func:`_finished` adds what macro means are not taken of."""
+        """Measure the rows of a dataset; :func:`_finished` adds the rest."""
         columns = {name: control.at(rows) for name, control in self.columns.items()}
         cost = {} if self.spending is None else self.spending.costs(self.columns, rows)
         results = {
@@ -200,49 +198,41 @@ class _Judge:
         routed, single, oracle, random = (
             _number(results[name].accuracy) for name in ("routed", "best_single", "oracle", "random")
         )
-        costs, known_N = None, columns["routed"].known
-        if self.spending is not None:
-            nan = float("nan")
-            collapse = self.spending.collapse(self.columns["routed"], rows)
-            costs = CostResult(cost["routed"], collapse, nan, nan, nan, nan)
-        outcome_NM, known_NM = matrices(self.test.rows(rows.numpy()))
-        choice_N, ids = functional.choose(self.score_NM[rows]), self.test.model_ids
+        collapse = None if self.spending is None else self.spending.collapse(self.columns["routed"], rows)
+        score_NM, calibrated = self.score_NM[rows], None
+        outcome_NM, known_NM = cells = matrices(self.test.rows(rows.numpy()))
+        if self.calibration is not None:
+            scaled_NM = self.calibration.apply(score_NM)
+            calibrated = forecast.expected_calibration_error(scaled_NM, *cells).item()
+        choice_N, ids = functional.choose(score_NM), self.test.model_ids
         share_M = functional.selection_share(choice_N, len(ids))
         single_M = 100 * functional.group_means(outcome_NM, known_NM, torch.zeros_like(rows), 1)[0]
         return DatasetResult(
             n=len(rows),
-            n_unknown=int((~known_N).sum()),
+            n_unknown=int((~columns["routed"].known).sum()),
             routed=routed,
             controls={name: result for name, result in results.items() if name != "routed"},
             gain_random=selection.gain_over(routed, random),
             gain_best_single=selection.gain_over(routed, single),
             gap_oracle=selection.gap_to(routed, oracle),
-            forecast=self._forecast(self.score_NM[rows], outcome_NM, known_NM),
-            rare_solver_recall=selection.rare_solver_recall(choice_N, outcome_NM, known_NM).item(),
+            ece=forecast.expected_calibration_error(score_NM, *cells).item(),
+            ece_calibrated=calibrated,
+            brier=forecast.brier_score(score_NM, *cells).item(),
+            forecast_accuracy=forecast.forecast_accuracy(score_NM, *cells).item(),
+            auroc=forecast.forecast_auroc(score_NM, *cells).item(),
+            log_loss=forecast.forecast_log_loss(score_NM, *cells).item(),
+            rare_solver_recall=selection.rare_solver_recall(choice_N, *cells).item(),
             share=dict(zip(ids, share_M.tolist(), strict=True)),
             single=dict(zip(ids, single_M.tolist(), strict=True)),
             best_single_candidate=self._candidate(columns["best_single"]),
             dataset_best_candidate=self._candidate(columns["dataset_best"]),
-            costs=costs,
+            cost_routed=cost.get("routed"),
+            rci=collapse,
         )
 
     def _candidate(self, control: Control) -> str | None:
         column = _column(control)
         return None if column == functional.NONE else self.test.model_ids[column]
-
-    def _forecast(self, score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> ForecastResult:
-        cells, calibrated = (outcome_NM, known_NM), None
-        if self.calibration is not None:
-            score = self.calibration.apply(score_NM)
-            calibrated = forecast.expected_calibration_error(score, *cells).item()
-        return ForecastResult(
-            ece=forecast.expected_calibration_error(score_NM, *cells).item(),
-            brier=forecast.brier_score(score_NM, *cells).item(),
-            forecast_accuracy=forecast.forecast_accuracy(score_NM, *cells).item(),
-            auroc=forecast.forecast_auroc(score_NM, *cells).item(),
-            log_loss=forecast.forecast_log_loss(score_NM, *cells).item(),
-            ece_calibrated=calibrated,
-        )
 
 
 def _draws(
@@ -284,14 +274,15 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
     if "bayes_optimal" in accuracy:
         expected = (accuracy[name] for name in ("routed_expected", "best_single_expected", "bayes_optimal"))
         reachable = functional.gap_closed(*expected)
-    costs = entry.costs
-    if inputs is not None and costs is not None:
-        costs = replace(costs, **areas(inputs, best)._asdict())
+    area = {} if inputs is None else areas(inputs, best)
     complete = replace(
         entry,
         interval=percentile_interval(draws["routed"]),
         controls=controls,
-        costs=costs,
+        aiq=area.get("aiq"),
+        nauc=area.get("nauc"),
+        qnc=area.get("qnc"),
+        zero_router_aiq=area.get("zero_router_aiq"),
         gap_closed=functional.gap_closed(routed, single, accuracy["oracle"]),
         v_b=selection.accuracy_ratio(routed, single),
         selection_entropy=selection.entropy_of_shares(share_M).item(),

@@ -33,31 +33,18 @@ Groups = dict[str, list[str]]
 
 
 class Facts(TypedDict, total=False):
-    """Facts of a setting for reports; each protocol sets some of them.
-
-    Args:
-        train_datasets: Datasets to train on.
-        fold: Number of the fold, from 1.
-        folds: Number of folds.
-        probes: Number of probe instructions.
-        unseen: Candidates known on probes only.
-        tasks: Held-out tasks as "dataset/task", or held-out datasets.
-        newest: Candidate released last.
-        released: Its release date.
-        best: Best earlier candidates, best first.
-        release: Number of the release, from 1.
-    """
+    """Facts of a setting for reports; each protocol sets some of them."""
 
     train_datasets: list[str]
-    fold: int
+    fold: int  # from 1
     folds: int
     probes: int
-    unseen: list[str]
-    tasks: list[str]
+    unseen: list[str]  # candidates known on probes only
+    tasks: list[str]  # held-out tasks as "dataset/task", or held-out datasets
     newest: str
-    released: str
-    best: list[str]
-    release: int
+    released: str  # date of the newest
+    best: list[str]  # best earlier candidates, best first
+    release: int  # from 1
 
 
 class Setting(NamedTuple):

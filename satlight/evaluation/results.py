@@ -37,48 +37,6 @@ class ControlResult:
     cost: float | None = None
 
 
-@dataclass(frozen=True)
-class ForecastResult:
-    """Quality of Pr(correct) = sigmoid(score), see :mod:`satlight.metrics.forecast`.
-
-    Args:
-        ece: Expected calibration error.
-        brier: Brier score.
-        forecast_accuracy: Share of correctly predicted outcomes.
-        auroc: Area under the ROC curve.
-        log_loss: Nats per cell.
-        ece_calibrated: ``ece`` after temperature scaling; None without a temperature.
-    """
-
-    ece: float | None
-    brier: float | None
-    forecast_accuracy: float | None
-    auroc: float | None
-    log_loss: float | None
-    ece_calibrated: float | None = None
-
-
-@dataclass(frozen=True)
-class CostResult:
-    """Cost of routing and areas under the quality-cost curves, see :mod:`satlight.metrics.curves`.
-
-    Args:
-        cost_routed: US dollars per 1,000 instructions.
-        rci: Routing collapse index.
-        aiq: Average improvement in quality, percent.
-        nauc: Normalized area under the quality-cost curve, percent.
-        qnc: Quality-neutral cost, relative to the best single candidate.
-        zero_router_aiq: AIQ of the zero router, percent.
-    """
-
-    cost_routed: float | None
-    rci: float | None
-    aiq: float | None
-    nauc: float | None
-    qnc: float | None
-    zero_router_aiq: float | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class GroupResult:
     """Results on a group: macro means over its datasets. None = cannot be measured.
@@ -94,12 +52,22 @@ class GroupResult:
         gain_random: Gain@R.
         gain_best_single: Gain@B.
         gap_oracle: Gap@O.
-        forecast: Quality of the predicted probabilities.
-        rare_solver_recall: Share of instructions with few solvers that go to a solver.
+        ece: Expected calibration error.
+        ece_calibrated: ``ece`` after temperature scaling; None also without a temperature.
+        brier: Brier score.
+        forecast_accuracy: Share of correctly predicted outcomes.
+        auroc: Area under the ROC curve.
+        log_loss: Nats per cell.
+        rare_solver_recall: Share of instructions with few solvers that are routed to a solver.
         share: Share of the choices of each candidate.
         single: Accuracy of each candidate on its own, in percent.
         best_single_candidate: Best single candidate, chosen on train.
-        costs: Costs; None where the records have none, or only some.
+        cost_routed: US dollars per 1,000 instructions; this and the next five are None also without costs.
+        rci: Routing collapse index.
+        aiq: Average improvement in quality, percent.
+        nauc: Normalized area under the quality-cost curve, percent.
+        qnc: Quality-neutral cost, relative to the best single candidate.
+        zero_router_aiq: AIQ of the zero router, percent.
         gap_closed: Share of the gap from best single to oracle that the router closes.
         v_b: Routed accuracy over that of the best single candidate.
         selection_entropy: Entropy of the choices in bits.
@@ -115,12 +83,22 @@ class GroupResult:
     gain_random: float | None
     gain_best_single: float | None
     gap_oracle: float | None
-    forecast: ForecastResult
+    ece: float | None
+    ece_calibrated: float | None = None
+    brier: float | None
+    forecast_accuracy: float | None
+    auroc: float | None
+    log_loss: float | None
     rare_solver_recall: float | None
     share: dict[str, float | None]
     single: dict[str, float | None]
     best_single_candidate: str | None
-    costs: CostResult | None = None
+    cost_routed: float | None = None
+    rci: float | None = None
+    aiq: float | None = None
+    nauc: float | None = None
+    qnc: float | None = None
+    zero_router_aiq: float | None = None
     gap_closed: float | None = None
     v_b: float | None = None
     selection_entropy: float | None = None
@@ -286,15 +264,10 @@ class RoutingResults:
 
 
 def map_numbers(function: Callable[..., float | None], first: T, *others: T) -> T:
-    """Apply a function to the corresponding floats of results of the same structure.
-
-    Args:
-        function: Takes one float of each result.
-        first: A result, or any nesting of dataclasses, dictionaries, tuples and floats.
-        *others: Results of the same structure.
+    """Apply a function to the corresponding floats of nested dataclasses, dictionaries and tuples.
 
     Returns:
-        ``first`` with its floats replaced; everything else is that of ``first``.
+        ``first`` with its floats replaced.
 
     Example:
         >>> map_numbers(max, {"a": 1.0, "b": (2.0, "x")}, {"a": 3.0, "b": (1.0, "y")})
@@ -321,39 +294,29 @@ def _to_flat(entry: GroupResult, calibrated: bool) -> Json:
         "controls": {name: one.accuracy for name, one in controls},
         "interval": {"interval": list(entry.interval)}
         | {f"versus_{name}": list(one.versus) for name, one in controls if one.versus is not None},
-        "forecast": asdict(entry.forecast),
-        "costs": {},
+        "cost_routed": {"cost_routed": entry.cost_routed}
+        | {f"cost_{name}": one.cost for name, one in controls},
     }
-    if entry.costs is not None:
-        expanded["costs"] = asdict(entry.costs) | {f"cost_{name}": one.cost for name, one in controls}
+    if "zero_router" not in entry.controls:
+        expanded |= {key: {} for key in ("cost_routed", "rci", "aiq", "nauc", "qnc", "zero_router_aiq")}
+    if not calibrated:
+        expanded["ece_calibrated"] = {}
+    if "bayes_optimal" not in entry.controls:
+        expanded["reachable_gap_closed"] = {}
     flat: Json = {}
     for field in fields(entry):
         flat |= expanded.get(field.name, {field.name: getattr(entry, field.name)})
-    if not calibrated:
-        del flat["ece_calibrated"]
-    if "bayes_optimal" not in entry.controls:
-        del flat["reachable_gap_closed"]
     return flat
 
 
 def _from_flat(kind: type[G], flat: Json) -> G:
     """Read what :func:`_to_flat` returns; every key that is no field and has no prefix names a control."""
-    own = {field.name for one in (kind, ForecastResult, CostResult) for field in fields(one)}
+    own = {field.name for field in fields(kind)}
+    values = {name: value for name, value in flat.items() if name in own}
     controls = {}
     for name in flat:
         if name not in own and not name.startswith(("versus_", "cost_")):
             versus = flat.get(f"versus_{name}")
-            versus = None if versus is None else tuple(versus)
-            controls[name] = ControlResult(flat[name], versus, flat.get(f"cost_{name}"))
-    nested = {
-        "controls": controls,
-        "interval": tuple(flat["interval"]),
-        "forecast": _picked(ForecastResult, flat),
-        "costs": _picked(CostResult, flat) if "cost_routed" in flat else None,
-    }
-    return _picked(kind, flat | nested)
-
-
-def _picked(kind: type[T], values: Json) -> T:
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: values[name] for name in names if name in values})
+            cost = flat.get(f"cost_{name}")
+            controls[name] = ControlResult(flat[name], None if versus is None else tuple(versus), cost)
+    return kind(**values | {"controls": controls, "interval": tuple(flat["interval"])})

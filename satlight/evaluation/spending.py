@@ -173,16 +173,7 @@ class CurveInputs(NamedTuple):
         return cls(*(torch.stack(values).mean(0) for values in zip(*inputs, strict=True)))
 
 
-class Areas(NamedTuple):
-    """Areas under the quality-cost curves, see :class:`satlight.evaluation.results.CostResult`."""
-
-    aiq: float
-    nauc: float
-    qnc: float
-    zero_router_aiq: float
-
-
-def areas(inputs: CurveInputs, best_single: int) -> Areas:
+def areas(inputs: CurveInputs, best_single: int) -> dict[str, float]:
     """Compute the areas under the quality-cost curves.
 
     Args:
@@ -190,14 +181,14 @@ def areas(inputs: CurveInputs, best_single: int) -> Areas:
         best_single: Column of the best single candidate, -1 = none.
 
     Returns:
-        AIQ, nAUC and the zero router's AIQ in percent, QNC as a ratio; NaN where the candidates have no
-        prices on train.
+        ``aiq``, ``nauc``, ``qnc`` and ``zero_router_aiq`` as in
+        :class:`satlight.evaluation.results.GroupResult`; NaN where the candidates have no prices on train.
     """
     single = (inputs.single_cost, inputs.single_quality)
     priced_M = single[0][~single[0].isnan()]
     low, high = (priced_M.min().item(), priced_M.max().item()) if len(priced_M) else (0.0, 0.0)
-    nan = float("nan")
-    result = Areas(nan, nan, nan, 100 * curves.aiq(*single, low, high).item())
+    result = dict.fromkeys(("aiq", "nauc", "qnc"), float("nan"))
+    result["zero_router_aiq"] = 100 * curves.aiq(*single, low, high).item()
     if inputs.curve_cost.isnan().all() or not len(priced_M):
         return result
     cheapest = int(single[0].nan_to_num(float("inf")).argmin())
@@ -207,8 +198,7 @@ def areas(inputs: CurveInputs, best_single: int) -> Areas:
     every_call = cost.with_point(curve, (inputs.cheapest_cost, inputs.cheapest_quality))
     if best_single != functional.NONE:
         target_cost, target_quality = (side[best_single].item() for side in single)
-        result = result._replace(qnc=curves.qnc(*curve, target_quality, target_cost).item())
-    return result._replace(
-        aiq=100 * curves.aiq(*curve, low, high).item(),
-        nauc=100 * curves.nauc(*every_call, *inputs.bounds.tolist()).item(),
-    )
+        result["qnc"] = curves.qnc(*curve, target_quality, target_cost).item()
+    result["aiq"] = 100 * curves.aiq(*curve, low, high).item()
+    result["nauc"] = 100 * curves.nauc(*every_call, *inputs.bounds.tolist()).item()
+    return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import NamedTuple
 
 from rich import box
@@ -24,7 +23,7 @@ class _Column(NamedTuple):
 
     def cell(self, entry: GroupResult) -> str:
         control = entry.controls.get(self.name)
-        value = attrgetter(self.name)(entry) if control is None else control.accuracy
+        value = getattr(entry, self.name, None) if control is None else control.accuracy
         return _number(value, self.factor, self.decimals)
 
 
@@ -37,7 +36,7 @@ _COLUMNS = (
     _Column("dataset\noracle", "dataset_oracle"),
     _Column("oracle", "oracle"),
     _Column("gap\n%", "gap_closed", 100, 0),
-    _Column("ECE", "forecast.ece", 1, 3),
+    _Column("ECE", "ece", 1, 3),
 )
 _REACHABLE = (
     _Column("Bayes", "bayes_optimal"),
@@ -117,7 +116,7 @@ def _remarks(results: RoutingResults) -> list[str]:
         lines.append(f"{name}: chose {', '.join(shown + rest)}; {len(chosen)} of {len(short)} candidates")
     if results.calibration is not None:
         errors = ", ".join(
-            f"{name} {_number(entry.forecast.ece, 1, 3)} → {_number(entry.forecast.ece_calibrated, 1, 3)}"
+            f"{name} {_number(entry.ece, 1, 3)} → {_number(entry.ece_calibrated, 1, 3)}"
             for name, entry in groups.items()
         )
         lines.append(f"ECE after temperature scaling, fitted on validation: {errors}")
@@ -147,15 +146,14 @@ def _over_text_controls(entry: GroupResult) -> str:
 
 def _spent(entry: GroupResult) -> str:
     """Return the cost of routing, and the accuracy of the zero router at that cost."""
-    costs = entry.costs
-    if costs is None or costs.cost_routed is None:
+    if entry.cost_routed is None:
         return ""
     zero = entry.controls["zero_router"]
-    line = f"${costs.cost_routed:.3g} per 1,000 instructions"
+    line = f"${entry.cost_routed:.3g} per 1,000 instructions"
     if zero.accuracy is not None:
         line += f"; zero router {_number(zero.accuracy)} for ${zero.cost:.3g}"
-    if costs.aiq is not None:
-        line += f"; AIQ {_number(costs.aiq)}, of the zero router {_number(costs.zero_router_aiq)}"
+    if entry.aiq is not None:
+        line += f"; AIQ {_number(entry.aiq)}, of the zero router {_number(entry.zero_router_aiq)}"
     return line
 
 
