@@ -57,7 +57,7 @@ class RoutingReport(Callback):
     # -- test ----------------------------------------------------------------------------------------------
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        from satlight.records.groups import check_groups
+        from satlight.evaluation import check_groups
 
         data = self._data(trainer)
         self._scores, self.results = None, None

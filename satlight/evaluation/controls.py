@@ -135,7 +135,7 @@ def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -
         return {"best_single": none_N, "dataset_best": none_N, "task_best": none_N}
     outcome_NM, known_NM = matrices(train, test.model_ids)
     dataset_N, train_dataset_N = numbered(test.datasets, train.datasets)
-    task_N, train_task_N = numbered(_full_tasks(test), _full_tasks(train))
+    task_N, train_task_N = numbered(test.task_keys, train.task_keys)
     dataset_best_N = functional.group_best(outcome_NM, known_NM, train_dataset_N, dataset_N)
     task_best_N = functional.group_best(outcome_NM, known_NM, train_task_N, task_N)
     return {
@@ -143,11 +143,6 @@ def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -
         "dataset_best": dataset_best_N,
         "task_best": torch.where(task_best_N == functional.NONE, dataset_best_N, task_best_N),
     }
-
-
-def _full_tasks(records: PerformanceRecords) -> np.ndarray:
-    """Prefix tasks with their dataset, because two datasets may have tasks of the same name."""
-    return np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
 
 
 def numbered(*names: np.ndarray) -> list[Tensor]:

@@ -32,8 +32,8 @@ from satlight.metrics.bootstrap import part_draws, percentile_interval
 from satlight.records.groups import check_groups
 
 if TYPE_CHECKING:
-    from satlight.metrics.calibration import Temperature
     from satlight.records import PerformanceRecords
+    from satlight.types import Temperature
 
 COMPARED = ("best_single", "dataset_best", "task_best", "zero_router", *TEXT_CONTROLS)
 """Controls that never see a test outcome; the router is compared with them, instruction by instruction."""

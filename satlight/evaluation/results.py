@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
 from satlight.files import write_text
-from satlight.metrics.calibration import Temperature
+from satlight.types import Temperature
 
 Interval = tuple[float | None, float | None]
 """Lower and upper bound of a 95 % bootstrap interval; None where it cannot be measured."""
