@@ -23,18 +23,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", nargs="+", help="results.json of each seed")
-    runs = [RoutingResults.load(path) for path in parser.parse_args().results]
-    if len({run.data["name"] for run in runs}) != 1:
+    runs = [RoutingResults.load(path).to_dict() for path in parser.parse_args().results]
+    if len({run["data"]["name"] for run in runs}) != 1:
         raise SystemExit("The results are of different data; pass results of one experiment.")
-    extra = [
-        key for key in ("bayes_optimal", "reachable_gap_closed") if key in next(iter(runs[0].groups.values()))
-    ]
+    first = next(iter(runs[0]["groups"].values()))
+    extra = [key for key in ("bayes_optimal", "reachable_gap_closed") if key in first]
     columns = [*CONTROLS, *extra]
     print(f"| {len(runs)} seeds | n | routed | ± over seeds | {' | '.join(columns)} | ECE |")
     print("|---" * (len(columns) + 5) + "|")
     for kind in ("datasets", "groups"):
-        for name in getattr(runs[0], kind):
-            entries = [getattr(run, kind)[name] for run in runs]
+        for name in runs[0][kind]:
+            entries = [run[kind][name] for run in runs]
             routed = seed_interval([entry["routed"] for entry in entries])
             cells = [
                 "–" if any(e.get(key) is None for e in entries) else f"{mean(e[key] for e in entries):.2f}"

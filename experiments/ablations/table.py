@@ -24,7 +24,7 @@ from satlight.bench.config import load_config
 from satlight.bench.runner import read_result
 from satlight.bench.worker import split_up
 from satlight.evaluation.controls import matrices
-from satlight.evaluation.plots import CONTROL_COLOUR, INK, PALETTE
+from satlight.evaluation.plots import CONTROL_COLOR, INK, PALETTE
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
 from satlight.records import open_records
@@ -113,12 +113,12 @@ def plot(columns: list[str], table: dict[str, dict[str, list[float]]], path: Pat
     names = [name for name in table if any(table[name][column][1] for column in columns)]
     figure = Figure(figsize=(2.2 + 2.4 * len(columns), 1.2 + 0.27 * len(names)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(columns), sharey=True))
-    for axes, column, colour in zip(panels, columns, PALETTE, strict=False):
-        axes.axvline(0, color=CONTROL_COLOUR, linewidth=1)
+    for axes, column, color in zip(panels, columns, PALETTE, strict=False):
+        axes.axvline(0, color=CONTROL_COLOR, linewidth=1)
         for place, name in enumerate(names):
             _, difference, low, high = table[name][column]
-            axes.plot([low, high], [place, place], color=colour)
-            axes.plot(difference, place, "o", color=colour, markersize=4)
+            axes.plot([low, high], [place, place], color=color)
+            axes.plot(difference, place, "o", color=color, markersize=4)
         axes.set_title(column, loc="left", fontsize=9, color=INK)
         axes.set_xlabel("points against the base", fontsize=8)
         axes.tick_params(labelsize=8)

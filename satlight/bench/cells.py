@@ -255,7 +255,7 @@ def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
 
 
 def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: int) -> Problem:
-    from satlight.evaluation import check_groups
+    from satlight.records.groups import check_groups
 
     tested = list(dict.fromkeys(records.datasets[records.splits == "test"].tolist()))
     if not tested:

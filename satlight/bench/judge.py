@@ -5,7 +5,6 @@ Shape legend: N test instructions and M candidates of the problem.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def judge(
     primary = next(iter(cell.problem.groups.values()))
     return {
         "cost": cost_facts(prediction.scores, train, test, primary) if priced else None,
-        "results": asdict(results),
+        "results": results.to_dict(),
         "reliability": [[b.confidence, b.accuracy, b.count] for b in bins if b.count],
         "probabilistic": prediction.probabilistic,
         "outcomes": np.where(known_N.numpy(), outcome_N.numpy(), np.nan).astype(np.float32),

@@ -78,7 +78,7 @@ def run_unseen(cell: Cell, records: PerformanceRecords, folder: Path, output: Pa
             outcome_N = np.full(test.shape[0], np.nan, dtype=np.float32)
             outcome_N[rows] = outcome_n
             found[name].append(outcome_N)
-        folds.append(setting.about)
+        folds.append(dict(setting.about))
         seconds.append(prediction.fit_seconds or 0.0)
     arrays: dict[str, Any] = {name: _mean(np.stack(values)) for name, values in found.items()}
     np.savez(folder / "unseen.npz", **arrays)

@@ -1,4 +1,4 @@
-"""What test and predict leave behind: the table, results.json, choices, scores."""
+"""Outputs of test and predict: the table, results.json, choices, scores."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ log = logging.getLogger(__name__)
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """The folder of this run."""
+    """Return the folder of this run."""
     return Path(trainer.default_root_dir)
 
 
 class RoutingReport(Callback):
-    """Prints and saves the table of ``test`` with every control; writes the scores of ``predict``.
+    """Print and save the table of ``test`` with every control; write the scores of ``predict``.
 
     ``test`` writes results.json, results.csv and choices.csv into the run's folder, ``predict`` writes
-    scores.parquet there: a column instruction_id and one float32 column of log-odds per candidate. Where
-    the checkpoint holds a temperature, the table also has the calibration error with it.
+    scores.parquet there: a column instruction_id and one float32 column of log-odds per candidate. If the
+    checkpoint holds a temperature, the results also contain the calibration error after scaling.
 
     Args:
-        resamples: Bootstrap resamples of every interval.
-        seed: Of the bootstrap.
+        resamples: Number of bootstrap resamples of every interval.
+        seed: Seed of the bootstrap.
     """
 
     def __init__(self, resamples: int = 2000, seed: int = 0) -> None:
@@ -81,7 +81,7 @@ class RoutingReport(Callback):
         if not done.all():
             raise SatlightError(
                 f"Only {done.sum()} of {len(done)} test instructions were scored (limit_test_batches, or "
-                "several devices?); a table of a part would not be comparable. Test on one device, without "
+                "several devices?), and partial results would not be comparable. Test on one device, without "
                 "limits."
             )
         data = self._data(trainer)
@@ -98,7 +98,7 @@ class RoutingReport(Callback):
         )
         folder = run_folder(trainer)
         self.results.save(folder)
-        # The table needs 110 columns; a log file or a narrow window gets them too, not figures cut off.
+        # The table needs 110 columns; in a log file or a narrow window too, so that no value is cut off.
         print_table(self.results, Console(width=max(110, Console().width)))
         log.info("results.json, results.csv and choices.csv are in %s", folder)
 

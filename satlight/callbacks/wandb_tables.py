@@ -1,4 +1,4 @@
-"""What Weights & Biases should know of a run beyond its curves. Does nothing without a WandbLogger."""
+"""Result tables for Weights & Biases. Does nothing without a WandbLogger."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from satlight.callbacks.report import RoutingReport
 
 
 def wandb_loggers(trainer: L.Trainer) -> list[WandbLogger]:
-    """The trainer's W&B loggers."""
+    """Return the trainer's W&B loggers."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 def offline_without_key() -> None:
-    """Let W&B keep its runs in files where nobody has logged in, rather than ask or fail."""
+    """Switch W&B to offline mode if there is no API key, instead of prompting or failing."""
     if "WANDB_MODE" in os.environ or os.environ.get("WANDB_API_KEY"):
         return
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -33,9 +33,9 @@ def offline_without_key() -> None:
 
 
 class WandbTables(Callback):
-    """Logs the test table and the choices as W&B tables, and each group's routed accuracy in the summary.
+    """Log the test table and the choices as W&B tables, and the groups' routed accuracy in the summary.
 
-    It must stand behind :class:`~satlight.callbacks.report.RoutingReport` in the list of callbacks.
+    List it after :class:`~satlight.callbacks.report.RoutingReport` among the callbacks.
     """
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -48,5 +48,5 @@ class WandbTables(Callback):
                 if rows:
                     logger.log_table(key, columns=list(rows[0]), data=[list(row.values()) for row in rows])
             for name, entry in results.groups.items():
-                logger.experiment.summary[f"test/{name}/routed"] = entry["routed"]
-                logger.experiment.summary[f"test/{name}/gap_closed"] = entry["gap_closed"]
+                logger.experiment.summary[f"test/{name}/routed"] = entry.routed
+                logger.experiment.summary[f"test/{name}/gap_closed"] = entry.gap_closed

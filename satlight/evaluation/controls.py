@@ -1,28 +1,28 @@
-"""Controls: what choosing without a router gives. Every report prints them, asked or not.
+"""Controls: choices without the router. Every report contains them.
 
 Shape legend: N instructions and M candidates of the test records.
 
 | control | choice | chosen on |
 |---|---|---|
 | random | expected outcome of a random known candidate | – |
-| best_single | one candidate for everything (:func:`satlight.metrics.functional.best_single`) | train |
+| best_single | one candidate for all instructions (:func:`satlight.metrics.functional.best_single`) | train |
 | dataset_best | per dataset the best candidate; none for a dataset without train data | train |
 | task_best | per task the best candidate; for a task without train data, dataset_best | train |
 | tfidf_knn | per instruction the best candidate on the nearest train instructions | train |
-| aptitude_knn | the same with the core instructions of the aptitude test alone | train |
-| inferred_dataset | the best candidate on the dataset that the text looks like | train |
+| aptitude_knn | the same with only the core instructions of the aptitude test | train |
+| inferred_dataset | the best candidate on the dataset predicted from the text | train |
 | dataset_oracle | per dataset the best candidate | test |
 | oracle | per instruction the best candidate | test |
 | bayes_optimal | per instruction the highest true probability (simulated records only) | truth |
 
-The zero router, which reads no text either, depends on what the judged router costs; it is measured with the
-router (:meth:`satlight.evaluation.spending.Spending.zero_router`) where records have costs.
+The zero router depends on the cost of the evaluated router, so it is measured together with the router
+(:meth:`satlight.evaluation.spending.Spending.zero_router`) where records have costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,19 +38,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Control:
-    """One control on the test records.
+    """Outcomes of one control on the test records.
 
     Args:
         outcomes: float32 (N,) outcomes in [0, 1], 0 where unknown.
         known: bool (N,), False where the control has no choice or its outcome is unknown.
-        choices: int64 (N,) columns, -1 = none; None where it is not one choice (random, zero router).
-        shares: float64 (M,), how often a mixture draws each candidate; None where it is none.
+        choices: int64 (N,) columns, -1 = none; None for mixtures (random, zero router).
+        shares: float64 (M,), share of each candidate in the zero router; None otherwise.
     """
 
     outcomes: Tensor
     known: Tensor
     choices: Tensor | None = None
     shares: Tensor | None = None
+
+    def at(self, rows: Tensor) -> Control:
+        """Return the control on some rows (int64)."""
+        choices = None if self.choices is None else self.choices[rows]
+        return replace(self, outcomes=self.outcomes[rows], known=self.known[rows], choices=choices)
 
 
 def measure_controls(
@@ -59,14 +64,14 @@ def measure_controls(
     core: Collection[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Control]:
-    """All controls on the test records.
+    """Measure all controls on the test records.
 
     Args:
-        test: Records to be judged on, N × M.
-        train: Records to choose candidates on. Its candidates are matched by name, and those that it lacks
-            are never chosen. None = nothing may be chosen on train, so those controls have no outcome.
-        core: Ids of the core instructions among ``train``, for ``aptitude_knn``; None = it chooses its own.
-        seed: Of the core instructions that ``aptitude_knn`` draws where it chooses its own.
+        test: Records to evaluate on, N × M.
+        train: Records to choose candidates on, matched by name; candidates missing there are never chosen.
+            None = controls that are chosen on train are unknown.
+        core: Ids of the core instructions among ``train``, for ``aptitude_knn``; None = it selects its own.
+        seed: Seed of the core instructions that ``aptitude_knn`` selects.
 
     Returns:
         Controls by name, in the order of the table above; ``bayes_optimal`` only where ``test.expected`` is
@@ -104,13 +109,13 @@ def measure_controls(
 def matrices(
     records: PerformanceRecords, model_ids: list[str] | None = None, values: np.ndarray | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Outcomes (N, M) and known mask (N, M) of records as tensors.
+    """Return the outcomes (N, M) and the known mask (N, M) of records as tensors.
 
     Args:
         records: Any records.
-        model_ids: Order of the columns; candidates that the records lack are unknown everywhere. None = as
-            they are.
-        values: Another matrix of the records in place of the outcomes, e.g. their costs.
+        model_ids: Order of the columns; candidates missing in the records are unknown everywhere. None = the
+            order of the records.
+        values: Another matrix of the records to return instead of the outcomes, e.g. their costs.
 
     Returns:
         float32 outcomes and bool mask.
@@ -130,7 +135,7 @@ def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -
         return {"best_single": none_N, "dataset_best": none_N, "task_best": none_N}
     outcome_NM, known_NM = matrices(train, test.model_ids)
     dataset_N, train_dataset_N = numbered(test.datasets, train.datasets)
-    task_N, train_task_N = numbered(_full_tasks(test), _full_tasks(train))
+    task_N, train_task_N = numbered(test.task_keys, train.task_keys)
     dataset_best_N = functional.group_best(outcome_NM, known_NM, train_dataset_N, dataset_N)
     task_best_N = functional.group_best(outcome_NM, known_NM, train_task_N, task_N)
     return {
@@ -140,17 +145,12 @@ def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -
     }
 
 
-def _full_tasks(records: PerformanceRecords) -> np.ndarray:
-    """Tasks under their dataset's name, since two datasets may each have an "algebra"."""
-    return np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
-
-
 def numbered(*names: np.ndarray) -> list[Tensor]:
-    """Consecutive numbers for names, the same name the same number in every array."""
+    """Number names consecutively; the same name has the same number in every array."""
     _, number = np.unique(np.concatenate(names), return_inverse=True)
     return list(torch.from_numpy(number.astype(np.int64)).split([len(n) for n in names]))
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    # A memory-mapped matrix is read-only, which torch warns of; nothing here writes to it.
+    # torch warns about read-only arrays such as memory maps, although nothing here writes to them.
     return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,4 +1,4 @@
-"""The cost-aware protocol: what happens to quality and cost as a router weighs one against the other.
+"""The cost-aware protocol: quality and cost of a router at different weights of cost.
 
 Shape legend: N instructions and M candidates of the test records.
 """
@@ -25,12 +25,12 @@ from satlight.records.names import listed
 
 
 class CostPoint(NamedTuple):
-    """A point of the quality-cost curve.
+    """Point of the quality-cost curve.
 
     Args:
-        weight: How much probability a dollar is worth; infinity = the lowest price.
-        cost: US dollars per instruction, mean over datasets.
-        quality: Outcome in [0, 1], mean over datasets.
+        weight: Probability that one dollar is worth; infinity = the lowest price.
+        cost: US dollars per instruction, macro mean over datasets.
+        quality: Outcome in [0, 1], macro mean over datasets.
     """
 
     weight: float
@@ -41,21 +41,20 @@ class CostPoint(NamedTuple):
 def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
     """Choose by probability - weight · price, for weights from "quality alone" to "price alone".
 
-    The price of a candidate is its mean cost on ``setting.train``, for that is what can be known; quality and
-    cost of a point are what the chosen calls really gave and cost. Instructions whose chosen candidate has
-    no record are left out of both.
+    The price of a candidate is its mean cost on ``setting.train``; quality and cost of a point are those of
+    the recorded calls. Instructions whose chosen candidate has no record are left out of both.
 
     Args:
-        probability_NM: Pr(correct) (N, M) in the order of ``setting.test``: what a baseline predicts, or the
-            sigmoid of log-odds.
-        setting: From any protocol; its records have costs.
+        probability_NM: Predicted Pr(correct) (N, M) in the order of ``setting.test``, e.g. the sigmoid of
+            log-odds.
+        setting: From any protocol, on records with costs.
 
     Returns:
-        A point per weight, from the first to the last.
+        A point per weight, in increasing order.
 
     Raises:
-        SatlightError: No probabilities, records without costs, an outcome without a cost, or a candidate that
-            has no known cost on train.
+        SatlightError: The scores are not probabilities, a record has no cost, or a candidate has no known
+            cost on train.
     """
     test, train = setting.test, setting.train
     probability_NM = np.asarray(probability_NM)
@@ -66,8 +65,8 @@ def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
         )
     if not ((probability_NM >= 0) & (probability_NM <= 1)).all():
         raise SatlightError(
-            f"The scores go from {probability_NM.min():.3g} to {probability_NM.max():.3g}; a price can only "
-            "be weighed against probabilities in [0, 1]. Of log-odds take 1 / (1 + exp(-score))."
+            f"The scores go from {probability_NM.min():.3g} to {probability_NM.max():.3g}, but the cost "
+            "sweep needs probabilities in [0, 1]. Convert log-odds by 1 / (1 + exp(-score))."
         )
     price_M = _prices(train, test.model_ids)
     probability = torch.from_numpy(probability_NM)
@@ -86,20 +85,19 @@ def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
 
 
 def _prices(train: PerformanceRecords, model_ids: list[str]) -> torch.Tensor:
-    """Mean cost on train, float64 (M,)."""
+    """Compute the mean cost on train, float64 (M,)."""
     column = {model_id: place for place, model_id in enumerate(train.model_ids)}
     outcome_NM, known_NM = matrices(train)
     price_M = single_points(outcome_NM, known_NM, _costs(train))[0]
     prices = price_M[[column[model_id] for model_id in model_ids]]
     if unknown := [name for name, price in zip(model_ids, prices.tolist(), strict=True) if price != price]:
-        raise SatlightError(f"No cost of {listed(unknown)} is known on train; leave them out of the zoo.")
+        raise SatlightError(f"No cost of {listed(unknown)} is known on train; remove them from the zoo.")
     return prices
 
 
 def _costs(records: PerformanceRecords) -> torch.Tensor:
     if records.costs is None:
         raise SatlightError(
-            f"'{records.name}' has no costs to weigh. Take records with a column cost_usd, such as "
-            "RouterBench's."
+            f"'{records.name}' has no costs. Use records with a column cost_usd, such as RouterBench's."
         )
     return torch.from_numpy(np.array(records.costs))

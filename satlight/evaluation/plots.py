@@ -1,7 +1,7 @@
-"""Plots of routing results, as matplotlib figures without a window; the caller saves them.
+"""Plots of routing results as matplotlib figures, for the caller to save.
 
-Colours are Okabe and Ito's, which colour-blind people can tell apart; markers and line styles differ too.
-All text and axes have the one colour :data:`INK`, so that a page can replace it in an SVG.
+The palette is that of Okabe and Ito, which is distinguishable with color blindness; markers and line styles
+differ as well. All text and axes have the color :data:`INK`, so that a page can replace it in an SVG.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 P = ParamSpec("P")
 
 INK = "#23272e"
-"""Colour of text, axes and reference lines."""
+"""Color of text, axes and reference lines."""
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d00", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
-CONTROL_COLOUR = "#9aa0a6"
-"""Of everything that is no router: single candidates, controls."""
+CONTROL_COLOR = "#9aa0a6"
+"""Color of single candidates and controls."""
 
 _STYLE: Any = {
     "font.size": 9,
@@ -38,7 +38,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": CONTROL_COLOUR,
+    "grid.color": CONTROL_COLOR,
     "grid.alpha": 0.35,
     "grid.linewidth": 0.6,
     "xtick.color": INK,
@@ -50,7 +50,7 @@ _STYLE: Any = {
 
 
 class Estimate(NamedTuple):
-    """A figure with its interval; NaN bounds draw none.
+    """Value with its interval; NaN bounds draw no error bar.
 
     Args:
         value: In the unit of the axis.
@@ -69,7 +69,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style above, whatever the caller's matplotlib is set to."""
+    """Draw in the style above, independent of the caller's matplotlib settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -80,7 +80,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def _errors(estimates: Sequence[Estimate]) -> np.ndarray:
-    """(2, n) distances of the bounds from the values; NaN, which draws nothing, where there are none."""
+    """Return the distances (2, n) of the bounds from the values; NaN, which draws nothing, without bounds."""
     lower = [estimate.value - estimate.low for estimate in estimates]
     upper = [estimate.high - estimate.value for estimate in estimates]
     return np.array([lower, upper]).clip(min=0)
@@ -93,7 +93,7 @@ def dataset_bars(
     *,
     title: str = "",
 ) -> Figure:
-    """Routed accuracy per dataset, a bar with its interval for each router.
+    """Plot routed accuracy per dataset, with one bar and interval for each router.
 
     Args:
         accuracy: Router → dataset → accuracy in percent; datasets in the order of the first router.
@@ -143,7 +143,7 @@ def dataset_bars(
 def _frame(
     axes: Axes, estimates: Sequence[Estimate], marks: Mapping[str, Mapping[str, float]] | None
 ) -> None:
-    """Leave out the empty part of the axis below all bars, and say so by a broken axis label."""
+    """Cut off the empty part of the axis below all bars."""
     values = [v for e in estimates for v in e if np.isfinite(v)]
     values += [v for mark in (marks or {}).values() for v in mark.values() if np.isfinite(v)]
     if values and min(values) > 20:
@@ -159,18 +159,18 @@ def quality_cost(
     *,
     title: str = "",
 ) -> Figure:
-    """Quality against cost: what each router reaches as it trades one for the other.
+    """Plot quality against cost of each router as it trades one for the other.
 
     Args:
-        curves: Router → (costs in US dollars per 1,000 instructions, accuracies in percent); the first point
-            is the router that minds quality alone, drawn as a marker.
+        curves: Router → (costs in US dollars per 1,000 instructions, accuracies in percent); the first point,
+            quality alone, is drawn as a marker.
         singles: Candidate → (cost, accuracy).
-        zero_router: Corners of the hull of the single candidates, by cost.
+        zero_router: Corners of the hull of the single candidates, in order of cost.
         oracle: Cost and accuracy of the oracle.
         title: Above the plot.
 
     Returns:
-        The figure, cost on a logarithmic axis. A candidate's name is left out where it would lie on another.
+        The figure, with cost on a logarithmic axis. Candidate names that would overlap others are left out.
 
     Example:
         >>> figure = quality_cost({"knn": ([2.0, 1.0], [80.0, 70.0])}, {"small": (1.0, 70.0)})
@@ -179,12 +179,12 @@ def quality_cost(
     """
     figure, axes = _figure(7.2, 4.6)
     for i, (name, (costs, qualities)) in enumerate(curves.items()):
-        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
         order = np.argsort(costs, kind="stable")
-        axes.plot(np.array(costs)[order], np.array(qualities)[order], color=colour, lw=1.4, alpha=0.85)
-        axes.plot(costs[0], qualities[0], marker, color=colour, ms=7, label=name)
+        axes.plot(np.array(costs)[order], np.array(qualities)[order], color=color, lw=1.4, alpha=0.85)
+        axes.plot(costs[0], qualities[0], marker, color=color, ms=7, label=name)
     costs_M, qualities_M = zip(*singles.values(), strict=True)
-    axes.scatter(costs_M, qualities_M, 26, CONTROL_COLOUR, label="single candidate", zorder=3)
+    axes.scatter(costs_M, qualities_M, 26, CONTROL_COLOR, label="single candidate", zorder=3)
     if zero_router is not None:
         axes.plot(*zero_router, color=INK, ls="--", lw=1.1, label="zero router (hull of singles)")
     if oracle is not None:
@@ -201,7 +201,7 @@ def quality_cost(
 
 
 def _few_minor_labels(value: float, place: float = 0.0) -> str:
-    """Labels of a logarithmic axis between its powers of ten: only 2 and 5, or they would run together."""
+    """Label only 2 and 5 between the powers of ten of a logarithmic axis, so that labels do not overlap."""
     return f"{value:g}" if f"{value:e}"[0] in "25" else ""
 
 
@@ -211,8 +211,8 @@ def _label_apart(
     points: Mapping[str, tuple[float, float]],
     first: set[tuple[float, float]],
 ) -> None:
-    """Name the points, those in ``first`` before others, and leave out names that would lie on another."""
-    figure.draw_without_rendering()  # so that places on the axes are known
+    """Label the points, those in ``first`` before others, and leave out labels that would overlap."""
+    figure.draw_without_rendering()  # makes the positions on the axes known
     taken: list[np.ndarray] = []
     for name, point in sorted(points.items(), key=lambda item: item[1] not in first):
         place = axes.transAxes.inverted().transform(axes.transData.transform(point))
@@ -233,13 +233,13 @@ def curves_over(
     controls: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """Accuracy along releases or zoo sizes, with a band for each interval.
+    """Plot accuracy over releases or zoo sizes, with a band for each interval.
 
     Args:
-        places: Where the points stand: names (evenly spaced) or numbers.
+        places: Positions of the points: names (evenly spaced) or numbers.
         curves: Name → one accuracy in percent per place; NaN leaves a gap.
         xlabel: Label of the axis, with its unit.
-        controls: Names among ``curves`` that are no routers; grey.
+        controls: Names among ``curves`` that are controls, drawn in gray.
         title: Above the plot.
 
     Returns:
@@ -253,27 +253,32 @@ def curves_over(
     named = bool(places) and isinstance(places[0], str)
     figure, axes = _figure(max(6.4, 0.24 * len(places)) if named else 6.4, 4.0)
     x = np.arange(len(places)) if named else np.array(places, dtype=float)
-    colours, greys = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(LINES))
+    colors, grays = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(LINES))
     for i, (name, estimates) in enumerate(curves.items()):
         control = name in controls
-        colour = CONTROL_COLOUR if control else next(colours)
+        color = CONTROL_COLOR if control else next(colors)
         y = np.array([estimate.value for estimate in estimates], dtype=float)
         axes.plot(
             x,
             y,
-            color=colour,
+            color=color,
             label=name,
             lw=1.4,
-            ls=next(greys) if control else "-",
+            ls=next(grays) if control else "-",
             marker=None if control else MARKERS[i % len(MARKERS)],
             ms=4.5,
         )
         low, high = (np.array([e[k] for e in estimates], dtype=float) for k in (1, 2))
         if not control and np.isfinite(low).any():
-            axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+            axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
     if named:
-        turn: dict[str, Any] = {"rotation": 45, "ha": "right"} if len(places) > 3 else {}
-        axes.set_xticks(x, [str(place) for place in places], **turn)
+        turned = len(places) > 3
+        axes.set_xticks(
+            x,
+            [str(place) for place in places],
+            rotation=45 if turned else 0,
+            ha="right" if turned else "center",
+        )
     else:
         axes.set_xticks(x)
     axes.set_xlabel(xlabel)
@@ -285,14 +290,14 @@ def curves_over(
 
 @_styled
 def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title: str = "") -> Figure:
-    """Reliability diagram: the share that is right, over the Pr(correct) that was promised.
+    """Plot a reliability diagram: the share of right answers over the predicted Pr(correct).
 
     Args:
-        bins: Router → bins of mean Pr(correct), share right, and number of cells (the size of the marker).
+        bins: Router → bins of mean Pr(correct), share of right answers, and number of cells (marker size).
         title: Above the plot.
 
     Returns:
-        The figure; on the diagonal a router is calibrated.
+        The figure; a calibrated router lies on the diagonal.
 
     Example:
         >>> figure = reliability({"knn": [(0.2, 0.3, 10), (0.8, 0.7, 5)]})
@@ -304,13 +309,13 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title
     most = max((count for rows in bins.values() for _, _, count in rows), default=1)
     for i, (name, rows) in enumerate(bins.items()):
         confidence, accuracy, count = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-        colour = PALETTE[i % len(PALETTE)]
-        axes.plot(confidence, accuracy, color=colour, lw=1.2, ls=LINES[i // len(PALETTE) % len(LINES)])
+        color = PALETTE[i % len(PALETTE)]
+        axes.plot(confidence, accuracy, color=color, lw=1.2, ls=LINES[i // len(PALETTE) % len(LINES)])
         axes.scatter(
             confidence,
             accuracy,
             s=8 + 60 * count / most,
-            color=colour,
+            color=color,
             marker=MARKERS[i % len(MARKERS)],
             label=name,
             alpha=0.85,
@@ -327,7 +332,7 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title
 def choice_heatmap(
     share_DM: np.ndarray, datasets: Sequence[str], candidates: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """Who is chosen where: the share of each dataset's instructions that goes to each candidate.
+    """Plot the share of each dataset's instructions that is routed to each candidate.
 
     Args:
         share_DM: Shares in [0, 1], datasets × candidates.
@@ -336,7 +341,7 @@ def choice_heatmap(
         title: Above the plot.
 
     Returns:
-        The figure, each cell with its share in percent unless that is 0.
+        The figure, with the share of each cell in percent unless it is 0.
 
     Example:
         >>> figure = choice_heatmap(np.array([[0.25, 0.75]]), ["math"], ["org/a", "org/b"])
@@ -348,15 +353,15 @@ def choice_heatmap(
     mesh = axes.pcolormesh(share_DM * 100, cmap="cividis", vmin=0, vmax=100, edgecolors="none")
     for row, column in itertools.product(range(rows), range(columns)):
         share = share_DM[row, column]
-        if share >= 0.005:  # a zero in every other cell would hide the rest
-            colour = "#ffffff" if share < 0.5 else "#000000"
+        if share >= 0.005:  # zeros would clutter the plot
+            color = "#ffffff" if share < 0.5 else "#000000"
             axes.text(
                 column + 0.5,
                 row + 0.5,
                 f"{100 * share:.0f}",
                 ha="center",
                 va="center",
-                color=colour,
+                color=color,
                 fontsize=8,
             )
     axes.set_xticks(

@@ -1,13 +1,13 @@
-"""Protocols: what a router may know before it is judged, and between whom it then chooses.
+"""Protocols: what a router may be trained on, and which candidates and instructions it is evaluated on.
 
-A protocol takes records with splits and yields settings; any router goes through them, here a baseline::
+A protocol takes records with splits and yields settings for any router, here a baseline::
 
     for setting in unseen_candidates(records, folds=3, probes=64, seed=0):
         baseline.fit(setting.train, embed)
         score_NM = baseline.predict(setting.test.texts, setting.test.model_ids)
         results = evaluate(score_NM, setting.test, setting.train, setting.groups)
 
-A router that has scored everything once, satlight's own after ``lightning predict`` for instance, uses
+For a router that has already scored all test instructions, e.g. by ``lightning predict``, use
 :meth:`satlight.routing.scores.StoredScores.of` in place of fit and predict.
 
 Shape legend: N instructions and M candidates of the records.
@@ -17,57 +17,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import matrices
-from satlight.evaluation.evaluate import check_groups
 from satlight.metrics.functional import group_means
 from satlight.records import PerformanceRecords
+from satlight.records.groups import check_groups
 from satlight.records.names import listed
 
 Groups = dict[str, list[str]]
 
 
+class Facts(TypedDict, total=False):
+    """Facts of a setting for reports; each protocol sets some of them."""
+
+    train_datasets: list[str]
+    fold: int  # from 1
+    folds: int
+    probes: int
+    unseen: list[str]  # candidates known on probes only
+    tasks: list[str]  # held-out tasks as "dataset/task", or held-out datasets
+    newest: str
+    released: str  # date of the newest
+    best: list[str]  # best earlier candidates, best first
+    release: int  # from 1
+
+
 class Setting(NamedTuple):
-    """One thing to judge a router on.
+    """One training and evaluation setting.
 
     Args:
-        name: For tables.
-        train: All that may be learned from: rows of the splits train and validation. What must not be known
-            is unknown there (mask, outcomes and costs); true probabilities are never in it.
-        test: What is judged: test rows, and the candidates to choose between.
-        groups: Named groups of its datasets, for macro means; None = one group of all.
-        about: Facts of the setting for reports: numbers, and names of candidates or tasks.
+        name: Name, for tables.
+        train: Rows of the splits train and validation, without true probabilities. Outcomes and costs that
+            the router must not know are masked.
+        test: Test rows, with the candidates to choose between.
+        groups: Dataset groups by name, for macro means; None = one group of all datasets.
+        about: Facts for reports.
     """
 
     name: str
     train: PerformanceRecords
     test: PerformanceRecords
     groups: Groups | None
-    about: dict[str, Any]
+    about: Facts
 
 
 def domains(
     records: PerformanceRecords, groups: Groups | None = None, train_datasets: Sequence[str] | None = None
 ) -> Iterator[Setting]:
-    """In-domain and out-of-domain: learn from some datasets, be judged on all that have test rows.
+    """Train on some datasets and evaluate on all datasets with test rows (in-domain and out-of-domain).
 
-    The same as ``data.train_datasets`` and ``data.test_groups`` of a training run.
+    Equivalent to ``data.train_datasets`` and ``data.test_groups`` of a training run.
 
     Args:
         records: N × M with splits.
         groups: E.g. ``{"in_domain": ["mmlu"], "out_of_domain": ["mbpp"]}``.
-        train_datasets: Datasets to learn from; None = all.
+        train_datasets: Datasets to train on; None = all.
 
     Yields:
         One setting.
 
     Raises:
-        SatlightError: No train or test rows, an unknown dataset, or a group of unknown datasets.
+        SatlightError: There are no train or test rows, or a dataset is unknown.
     """
     train, test, groups = _sides(records, groups, train_datasets)
     yield Setting("domains", train, test, groups, {"train_datasets": sorted(set(train.datasets.tolist()))})
@@ -82,34 +97,34 @@ def unseen_candidates(
     groups: Groups | None = None,
     train_datasets: Sequence[str] | None = None,
 ) -> Iterator[Setting]:
-    """Each candidate is unseen once: of it, only the outcomes on a few probe instructions are known.
+    """Hold out each candidate once: only its outcomes on a few probe instructions are known.
 
-    The probes are the same train rows for all folds, see :func:`probe_rows`. On validation rows unseen
-    candidates are unknown, so that choices are made with the seen ones.
+    The probes are the same train rows in all folds, see :func:`probe_rows`. Unseen candidates are unknown on
+    validation rows, so that hyperparameters are chosen with the seen candidates.
 
     Args:
         records: N × M with splits.
-        folds: Parts into which the candidates are divided by chance.
+        folds: Number of random folds of the candidates.
         probes: Number K of probe instructions, at least 1.
-        seed: Of the division and the probes.
-        zoo: Who is chosen between: the ``unseen`` candidates of the fold, or ``all``.
+        seed: Seed of the folds and the probes.
+        zoo: Candidates to choose between: the ``unseen`` candidates of the fold, or ``all``.
         groups: Groups of test datasets.
-        train_datasets: Datasets to learn from; None = all.
+        train_datasets: Datasets to train on; None = all.
 
     Yields:
         One setting per fold; ``about["unseen"]`` names the unseen candidates.
 
     Raises:
-        SatlightError: Too many folds or probes, or an unseen candidate without an outcome on any probe.
+        SatlightError: Too many folds or probes, or an unseen candidate has no outcome on any probe.
     """
     train, test, groups = _sides(records, groups, train_datasets)
-    smallest = 2 if zoo == "unseen" else 1  # one candidate leaves nothing to choose
+    smallest = 2 if zoo == "unseen" else 1  # with one candidate there is no choice
     _require(folds, "folds", 2, train.shape[1] // smallest, f"{train.shape[1]} candidates, zoo: {zoo}")
     rows = probe_rows(train, probes, seed)
     order = np.random.default_rng(seed).permutation(train.shape[1])
     for fold, columns in enumerate(np.array_split(order, folds), 1):
         unseen = [train.model_ids[column] for column in sorted(columns)]
-        about = {"fold": fold, "folds": folds, "probes": probes, "unseen": unseen}
+        about = Facts(fold=fold, folds=folds, probes=probes, unseen=unseen)
         yield Setting(
             f"unseen {fold}/{folds}",
             _known_on_probes(train, unseen, rows),
@@ -122,19 +137,19 @@ def unseen_candidates(
 def unseen_tasks(
     records: PerformanceRecords, folds: int = 5, seed: int = 0, level: Literal["task", "dataset"] = "task"
 ) -> Iterator[Setting]:
-    """Each task is unseen once: learn from the other tasks, be judged on the test rows of these.
+    """Hold out each task once: train on the other tasks, evaluate on the test rows of the held-out tasks.
 
     Args:
         records: N × M with splits.
-        folds: Parts into which the tasks that have test rows are divided by chance.
-        seed: Of the division.
-        level: Hold out whole datasets instead of tasks.
+        folds: Number of random folds of the tasks with test rows.
+        seed: Seed of the folds.
+        level: Hold out tasks, or whole datasets.
 
     Yields:
         One setting per fold; ``about["tasks"]`` names the tasks as "dataset/task", or the datasets.
 
     Raises:
-        SatlightError: Too many folds, or one that leaves no train rows.
+        SatlightError: There are too many folds, or one leaves no train rows.
     """
     train, test, _ = _sides(records, None, None)
     train_N, test_N = (part.task_keys if level == "task" else part.datasets for part in (train, test))
@@ -149,7 +164,7 @@ def unseen_tasks(
                 f"Without the {level}s of fold {fold}, {listed(held.tolist(), 5)}, '{records.name}' has no "
                 "train rows left. Raise folds, or hold out tasks instead of datasets."
             )
-        about = {"fold": fold, "folds": folds, "tasks": held.tolist()}
+        about = Facts(fold=fold, folds=folds, tasks=held.tolist())
         name = f"unseen {level}s {fold}/{folds}"
         yield Setting(name, train.rows(kept), test.rows(np.isin(test_N, held)), None, about)
 
@@ -163,33 +178,33 @@ def incremental_release(
     groups: Groups | None = None,
     train_datasets: Sequence[str] | None = None,
 ) -> Iterator[Setting]:
-    """After each release, choose between the historically best and the newest, without training again.
+    """After each release, choose between the best earlier candidates and the newest, without retraining.
 
-    Candidates are released in the order of their date, then of their name. Best are those of the earlier
-    ones with the highest mean over datasets of the mean outcome, on the rows of ``train`` where everyone is
-    known (one with outcomes in fewer datasets comes after those with more; equals in order of release).
+    Candidates are released in the order of date, then name. The best earlier candidates have the highest
+    macro mean outcome on the probes, or without founders on all rows of ``train`` (candidates with outcomes
+    in fewer datasets rank lower; ties are in order of release).
 
-    ``train`` is one and the same object in all settings. So fit once, and score the test rows once for all
-    candidates; each setting takes its columns, e.g. by :class:`satlight.routing.scores.StoredScores`. That is
-    exact for routers whose score of one candidate does not depend on the others they are asked about. A
-    method that fits candidates jointly also sees the probe outcomes of later releases.
+    All settings share the same ``train`` object, so fit once and score the test rows once for all candidates;
+    each setting selects its columns, e.g. by :class:`satlight.routing.scores.StoredScores`. This is exact for
+    routers whose score of a candidate does not depend on the other candidates. A method that fits candidates
+    jointly also sees the probe outcomes of later releases.
 
     Args:
         records: N × M with splits; every candidate with a release date.
-        best: How many of the earlier ones stay, at least 1.
-        founders: The first so many releases are what the router is trained on: of all later ones only the
-            outcomes on probes are known, and settings begin with the first of those. None = everyone is known
-            on all train rows, for scores of a router that was trained elsewhere.
-        probes: Number K of probe instructions; without founders there are none.
-        seed: Of the probes.
+        best: Number of earlier candidates to keep, at least 1.
+        founders: Number of first releases that the router is trained on. Later candidates are known on the
+            probes only, and settings start with the first of them. None = all candidates are known on all
+            train rows, for scores of a router that was trained elsewhere.
+        probes: Number K of probe instructions; ignored without founders.
+        seed: Seed of the probes.
         groups: Groups of test datasets.
-        train_datasets: Datasets to learn from; None = all.
+        train_datasets: Datasets to train on; None = all.
 
     Yields:
         One setting per release, from the second on; ``about`` has ``newest``, ``released`` and ``best``.
 
     Raises:
-        SatlightError: A candidate without a release date, or a number out of range.
+        SatlightError: A candidate has no release date, or a number is out of range.
 
     Reference:
         [Zhang et al. 2025, Figure 5]
@@ -207,8 +222,8 @@ def incremental_release(
     for place in range(founders or 1, len(released)):
         newest, date = released[place]
         earlier = [model_id for model_id, _ in released[:place]]
-        stay = sorted(earlier, key=standing.__getitem__)[:best]  # stable: equals in order of release
-        about = {"newest": newest, "released": date, "best": stay, "release": place + 1}
+        stay = sorted(earlier, key=standing.__getitem__)[:best]  # stable: ties in order of release
+        about = Facts(newest=newest, released=date, best=stay, release=place + 1)
         zoo = test.filter(candidates=[*stay, newest])
         yield Setting(f"{date} {newest}", train, zoo, groups, about)
 
@@ -223,25 +238,25 @@ PROTOCOLS: dict[str, Callable[..., Iterator[Setting]]] = {
 
 
 def probe_rows(train: PerformanceRecords, count: int, seed: int) -> np.ndarray:
-    """Rows of probe instructions: drawn by chance from the split train, evenly over datasets.
+    """Draw the rows of probe instructions at random from the split train, evenly over datasets.
 
-    The first so many of a longer list, so that fewer probes are a part of more.
+    With the same seed, fewer probes are a subset of more probes.
 
     Args:
-        train: What may be learned from.
-        count: How many, at least 1.
-        seed: Of the draw.
+        train: Training records of a setting.
+        count: Number of probes, at least 1.
+        seed: Seed of the draw.
 
     Returns:
         int64 (count,), ascending.
 
     Raises:
-        SatlightError: More than there are train rows.
+        SatlightError: There are fewer train rows than ``count``.
     """
     rows = np.flatnonzero(train.splits == "train")
     _require(count, "probes", 1, len(rows), f"{len(rows)} train rows")
     drawn = np.random.default_rng(seed).permutation(rows)
-    turn = np.zeros(len(drawn), dtype=np.int64)  # which of its dataset's rows it is
+    turn = np.zeros(len(drawn), dtype=np.int64)  # position among the rows of its dataset
     for dataset in np.unique(train.datasets[drawn]):
         own = train.datasets[drawn] == dataset
         turn[own] = np.arange(own.sum())
@@ -254,7 +269,7 @@ def probe_rows(train: PerformanceRecords, count: int, seed: int) -> np.ndarray:
 def _sides(
     records: PerformanceRecords, groups: Groups | None, train_datasets: Sequence[str] | None
 ) -> tuple[PerformanceRecords, PerformanceRecords, Groups | None]:
-    """What may be learned from, what is judged, and the groups after a check."""
+    """Return the training records, the test records and the checked groups."""
     learned = np.isin(records.splits, ["train", "validation"])
     if train_datasets is not None:
         if unknown := sorted(set(train_datasets) - set(records.datasets.tolist())):
@@ -268,7 +283,7 @@ def _sides(
         raise SatlightError(
             f"A protocol needs train and test rows; '{records.name}' has the splits "
             f"{listed(sorted(set(records.splits.tolist())))}"
-            + (f" and is to learn from {listed(list(train_datasets))}" if train_datasets is not None else "")
+            + (f" and trains on {listed(list(train_datasets))}" if train_datasets is not None else "")
             + ". Use records.with_splits(split_records(records))."
         )
     test = records.rows(tested)
@@ -278,7 +293,7 @@ def _sides(
 
 
 def _known_on_probes(train: PerformanceRecords, unseen: list[str], rows: np.ndarray) -> PerformanceRecords:
-    """The records with the unseen candidates unknown everywhere but on the probe rows."""
+    """Mask the unseen candidates everywhere except on the probe rows."""
     hidden = np.ones(train.shape[0], dtype=bool)
     hidden[rows] = False
     known = np.array(train.known)
@@ -286,8 +301,8 @@ def _known_on_probes(train: PerformanceRecords, unseen: list[str], rows: np.ndar
     silent = [name for name in unseen if not known[:, train.model_ids.index(name)].any()]
     if silent:
         raise SatlightError(
-            f"None of the {len(rows)} probes has an outcome of {listed(silent)}. Raise probes, or leave "
-            f"{'it' if len(silent) == 1 else 'them'} out."
+            f"None of the {len(rows)} probes has an outcome of {listed(silent)}. Raise probes, or remove "
+            f"{'this candidate' if len(silent) == 1 else 'these candidates'}."
         )
     return replace(
         train,
@@ -298,18 +313,18 @@ def _known_on_probes(train: PerformanceRecords, unseen: list[str], rows: np.ndar
 
 
 def _by_release(records: PerformanceRecords) -> list[tuple[str, str]]:
-    """(candidate, date), in order of release."""
+    """Return (candidate, date) in order of release."""
     if undated := [one.model_id for one in records.candidates if one.release_date is None]:
         raise SatlightError(
-            f"The order of release needs every candidate's release_date; it is unknown of {listed(undated)}. "
-            "Fill it in in models.json, or leave them out."
+            f"Incremental release needs the release_date of every candidate; missing for {listed(undated)}. "
+            "Add it in models.json, or remove the candidates."
         )
     dates = [(one.model_id, str(one.release_date)) for one in records.candidates]
     return sorted(dates, key=lambda pair: (pair[1], pair[0]))
 
 
 def _standing(records: PerformanceRecords) -> dict[str, tuple[int, float]]:
-    """What sorts candidates from best to worst: datasets without outcomes, then the negative mean."""
+    """Return keys that sort candidates best first: datasets without outcomes, then the negative mean."""
     _, group_N = np.unique(records.datasets, return_inverse=True)
     outcome_NM, known_NM = matrices(records)
     mean_GM = group_means(outcome_NM, known_NM, torch.from_numpy(group_N), int(group_N.max()) + 1)

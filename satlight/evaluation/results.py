@@ -1,67 +1,201 @@
-"""The results of an evaluation, and the files that hold them."""
+"""Results of an evaluation as dataclasses, and the files that hold them."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
 from satlight.files import write_text
+from satlight.types import Temperature
+
+Interval = tuple[float | None, float | None]
+"""Lower and upper bound of a 95 % bootstrap interval; None where it cannot be measured."""
+
+Json = dict[str, Any]
+Row = dict[str, float | int | str | None]
+T = TypeVar("T")
+G = TypeVar("G", bound="GroupResult")
 
 
-@dataclass
-class RoutingResults:
-    """What :func:`satlight.evaluation.evaluate` measured; ``results.json`` has the same keys.
-
-    Accuracies, their intervals and differences and the areas ``aiq``, ``zero_router_aiq`` and ``nauc`` are
-    percent; ``cost_*`` are US dollars per 1,000 instructions, ``selection_entropy`` is in bits, ``log_loss``
-    in nats; everything else is a fraction or a ratio. None = cannot be measured.
+@dataclass(frozen=True)
+class ControlResult:
+    """Result of one control on a dataset or group.
 
     Args:
-        datasets: Per dataset ``routed``, ``interval`` [low, high], the controls (``random``, ``best_single``,
-            ``dataset_best``, ``task_best``, ``tfidf_knn``, ``aptitude_knn``, ``inferred_dataset``,
-            ``dataset_oracle``, ``oracle``), ``versus_<control>`` [low, high] of the paired difference,
-            ``gap_closed``, ``gain_random``, ``gain_best_single``, ``gap_oracle``, ``v_b``, ``ece``,
-            ``brier``, ``forecast_accuracy``, ``auroc``, ``log_loss``, ``rare_solver_recall``,
-            ``selection_entropy``, ``n`` instructions, ``n_unknown`` of them without a record of the routed
-            candidate, ``share`` and ``single`` (own accuracy) of each candidate, ``best_single_candidate``,
-            ``dataset_best_candidate``; on records with costs also ``zero_router``, ``cost_routed``,
-            ``cost_<control>``, ``rci``, ``aiq``, ``zero_router_aiq``, ``nauc`` and ``qnc``; on simulated
-            records also ``bayes_optimal``, ``routed_expected``, ``best_single_expected`` and
-            ``reachable_gap_closed``, by true probabilities; with a ``calibration`` also ``ece_calibrated``.
-        groups: The same per named group, macro means over its datasets.
-        candidates: Candidate names, in the order of the scores' columns.
-        split: Split that was judged.
-        score_column: Column of the records that held the outcomes.
-        data: ``name``, ``fingerprint`` and ``simulated`` of the judged records, and whether their ``costs``
-            are "complete", "incomplete" (then nothing is said of them) or "none".
-        seed: Of the bootstrap.
-        calibration: ``temperature`` and ``bias`` fitted on validation; None = there are none.
+        accuracy: Percent.
+        versus: Interval of the paired difference of the router to the control, in percentage points; None =
+            not compared (the control has seen test outcomes).
+        cost: US dollars per 1,000 instructions; None also where there are no costs.
     """
 
-    datasets: dict[str, dict[str, Any]]
-    groups: dict[str, dict[str, Any]]
+    accuracy: float | None
+    versus: Interval | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupResult:
+    """Results on a group: macro means over its datasets. None = cannot be measured.
+
+    Args:
+        n: Number of instructions.
+        n_unknown: Number of those without a record of the routed candidate; ``routed`` leaves them out.
+        routed: Routed accuracy in percent.
+        controls: Every control by name: those of :mod:`satlight.evaluation.controls`; ``zero_router`` on
+            records with costs; ``routed_expected`` and ``best_single_expected``, by true probabilities, on
+            simulated records.
+        interval: Interval of ``routed``.
+        gain_random: Gain@R.
+        gain_best_single: Gain@B.
+        gap_oracle: Gap@O.
+        ece: Expected calibration error.
+        ece_calibrated: ``ece`` after temperature scaling; None also without a temperature.
+        brier: Brier score.
+        forecast_accuracy: Share of correctly predicted outcomes.
+        auroc: Area under the ROC curve.
+        log_loss: Nats per cell.
+        rare_solver_recall: Share of instructions with few solvers that are routed to a solver.
+        share: Share of the choices of each candidate.
+        single: Accuracy of each candidate on its own, in percent.
+        best_single_candidate: Best single candidate, chosen on train.
+        cost_routed: US dollars per 1,000 instructions; this and the next five are None also without costs.
+        rci: Routing collapse index.
+        aiq: Average improvement in quality, percent.
+        nauc: Normalized area under the quality-cost curve, percent.
+        qnc: Quality-neutral cost, relative to the best single candidate.
+        zero_router_aiq: AIQ of the zero router, percent.
+        gap_closed: Share of the gap from best single to oracle that the router closes.
+        v_b: Routed accuracy over that of the best single candidate.
+        selection_entropy: Entropy of the choices in bits.
+        reachable_gap_closed: ``gap_closed`` up to the Bayes-optimal choice, by true probabilities; None also
+            where these are unknown.
+    """
+
+    n: int
+    n_unknown: int
+    routed: float | None
+    controls: dict[str, ControlResult]
+    interval: Interval = (None, None)
+    gain_random: float | None
+    gain_best_single: float | None
+    gap_oracle: float | None
+    ece: float | None
+    ece_calibrated: float | None = None
+    brier: float | None
+    forecast_accuracy: float | None
+    auroc: float | None
+    log_loss: float | None
+    rare_solver_recall: float | None
+    share: dict[str, float | None]
+    single: dict[str, float | None]
+    best_single_candidate: str | None
+    cost_routed: float | None = None
+    rci: float | None = None
+    aiq: float | None = None
+    nauc: float | None = None
+    qnc: float | None = None
+    zero_router_aiq: float | None = None
+    gap_closed: float | None = None
+    v_b: float | None = None
+    selection_entropy: float | None = None
+    reachable_gap_closed: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetResult(GroupResult):
+    """Results on one dataset.
+
+    Args:
+        dataset_best_candidate: Best candidate of the dataset, chosen on train.
+    """
+
+    dataset_best_candidate: str | None
+
+
+@dataclass(frozen=True)
+class EvaluatedData:
+    """Records that a router was evaluated on.
+
+    Args:
+        name: Name of the records.
+        fingerprint: Fingerprint of the records.
+        simulated: Whether the outcomes were drawn from a model.
+        costs: "complete", "incomplete" (then no costs are reported) or "none".
+    """
+
+    name: str
+    fingerprint: str
+    simulated: bool
+    costs: str = "none"
+
+
+@dataclass(frozen=True)
+class RoutingResults:
+    """Results of :func:`satlight.evaluation.evaluate`, as printed and as written to ``results.json``.
+
+    The file holds each entry of ``datasets`` and ``groups`` as one flat object: the accuracy of a control
+    under its name, its interval under ``versus_<control>``, its cost under ``cost_<control>``, and every
+    other field under its own name.
+
+    Args:
+        datasets: Results per dataset.
+        groups: Results per named group.
+        candidates: Candidate names, in the order of the scores' columns.
+        split: Evaluated split.
+        score_column: Column of the records that held the outcomes.
+        data: The evaluated records.
+        seed: Seed of the bootstrap.
+        calibration: Temperature and bias fitted on validation; None = none was fitted.
+    """
+
+    datasets: dict[str, DatasetResult]
+    groups: dict[str, GroupResult]
     candidates: list[str]
     split: str
     score_column: str
-    data: dict[str, Any]
+    data: EvaluatedData
     seed: int
-    calibration: dict[str, float] | None = None
+    calibration: Temperature | None = None
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One flat row per dataset and group: the scalars, with intervals as two columns each.
+    def to_dict(self) -> Json:
+        """Return the content of ``results.json``."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content["data"] = asdict(self.data)
+        content["calibration"] = None if self.calibration is None else asdict(self.calibration)
+        for kind, name, entry in self._entries():
+            content[kind] = content[kind] | {name: _to_flat(entry, self.calibration is not None)}
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Json) -> RoutingResults:
+        """Read what :meth:`to_dict` returns.
+
+        Raises:
+            TypeError: A key is missing or unknown.
+        """
+        calibration = content["calibration"]
+        nested = {
+            "datasets": {name: _from_flat(DatasetResult, one) for name, one in content["datasets"].items()},
+            "groups": {name: _from_flat(GroupResult, one) for name, one in content["groups"].items()},
+            "data": EvaluatedData(**content["data"]),
+            "calibration": None if calibration is None else Temperature(**calibration),
+        }
+        return cls(**content | nested)
+
+    def rows(self) -> list[Row]:
+        """Return one flat row per dataset and group: the scalars, with intervals as two columns each.
 
         Returns:
-            Rows with ``kind`` ("dataset" or "group"), ``name`` and equal keys throughout.
+            Rows with ``kind`` ("dataset" or "group"), ``name`` and the same keys throughout.
         """
         rows = []
         for kind, name, entry in self._entries():
-            row: dict[str, Any] = {"kind": kind, "name": name}
-            for key, value in entry.items():
+            row: Row = {"kind": kind.removesuffix("s"), "name": name}
+            for key, value in _to_flat(entry, self.calibration is not None).items():
                 if isinstance(value, list):
                     row[f"{key}_low"], row[f"{key}_high"] = value
                 elif not isinstance(value, dict):
@@ -70,26 +204,27 @@ class RoutingResults:
         keys = list(dict.fromkeys(key for row in rows for key in row))
         return [{key: row.get(key) for key in keys} for row in rows]
 
-    def choice_rows(self) -> list[dict[str, Any]]:
-        """One row per dataset or group and candidate: ``share`` of the choices, own accuracy ``single``."""
+    def choice_rows(self) -> list[Row]:
+        """Return one row per dataset or group and candidate: ``share`` of the choices and ``single``."""
         return [
-            {"kind": kind, "name": name, "candidate": candidate}
-            | {"share": entry["share"][candidate], "single": entry["single"][candidate]}
+            {"kind": kind.removesuffix("s"), "name": name, "candidate": candidate}
+            | {"share": entry.share[candidate], "single": entry.single[candidate]}
             for kind, name, entry in self._entries()
             for candidate in self.candidates
         ]
 
     def save(self, folder: Path | str) -> None:
-        """Write ``results.json``, ``results.csv`` and ``choices.csv``, each whole or not at all.
+        """Write ``results.json``, ``results.csv`` and ``choices.csv``, each completely or not at all.
 
         Args:
-            folder: Where to; made if it is missing, files of these names are replaced.
+            folder: Output folder, created if missing; existing files of these names are replaced.
         """
-        folder = Path(folder)
-        write_text(folder / "choices.csv", _csv(self.choice_rows()))
-        write_text(folder / "results.csv", _csv(self.rows()))
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(folder / "results.json", text + "\n")
+        import polars as pl
+
+        for name, rows in (("choices.csv", self.choice_rows()), ("results.csv", self.rows())):
+            write_text(Path(folder) / name, pl.DataFrame(rows, infer_schema_length=None).write_csv())
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(Path(folder) / "results.json", text + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> RoutingResults:
@@ -99,7 +234,7 @@ class RoutingResults:
             path: The file, or the folder that holds it.
 
         Raises:
-            SatlightError: It is missing or not what :meth:`save` writes.
+            SatlightError: The file is missing, or :meth:`save` did not write it.
         """
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
@@ -113,20 +248,75 @@ class RoutingResults:
         if not isinstance(content, dict) or set(content) != wanted:
             got = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise SatlightError(
-                f"{path} is no results.json: got {got}, expected the keys {sorted(wanted)}; "
+                f"{path} is not a results.json: got {got}, expected the keys {sorted(wanted)}; "
                 "write it again with `lightning test`"
             )
-        return cls(**content)
+        try:
+            return cls.from_dict(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SatlightError(
+                f"{path} is not a results.json of this version: {error}; write it again with `lightning test`"
+            ) from error
 
-    def _entries(self) -> list[tuple[str, str, dict[str, Any]]]:
-        return [("dataset", name, entry) for name, entry in self.datasets.items()] + [
-            ("group", name, entry) for name, entry in self.groups.items()
-        ]
+    def _entries(self) -> Iterator[tuple[str, str, GroupResult]]:
+        yield from (("datasets", name, dataset) for name, dataset in self.datasets.items())
+        yield from (("groups", name, group) for name, group in self.groups.items())
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+def map_numbers(function: Callable[..., float | None], first: T, *others: T) -> T:
+    """Apply a function to the corresponding floats of nested dataclasses, dictionaries and tuples.
+
+    Returns:
+        ``first`` with its floats replaced.
+
+    Example:
+        >>> map_numbers(max, {"a": 1.0, "b": (2.0, "x")}, {"a": 3.0, "b": (1.0, "y")})
+        {'a': 3.0, 'b': (2.0, 'x')}
+    """
+    result: Any = first
+    if isinstance(first, float):
+        result = function(first, *others)
+    elif isinstance(first, tuple):
+        result = tuple(map_numbers(function, *values) for values in zip(first, *others, strict=True))  # type: ignore[arg-type]
+    elif isinstance(first, dict):
+        result = {key: map_numbers(function, *(one[key] for one in (first, *others))) for key in first}  # type: ignore[index]
+    elif is_dataclass(first):
+        names = [field.name for field in fields(first)]
+        values = {n: map_numbers(function, *(getattr(one, n) for one in (first, *others))) for n in names}
+        result = replace(first, **values)  # type: ignore[type-var]
+    return result
+
+
+def _to_flat(entry: GroupResult, calibrated: bool) -> Json:
+    """Return the flat object of one dataset or group in ``results.json``."""
+    controls = entry.controls.items()
+    expanded: dict[str, Json] = {
+        "controls": {name: one.accuracy for name, one in controls},
+        "interval": {"interval": list(entry.interval)}
+        | {f"versus_{name}": list(one.versus) for name, one in controls if one.versus is not None},
+        "cost_routed": {"cost_routed": entry.cost_routed}
+        | {f"cost_{name}": one.cost for name, one in controls},
+    }
+    if "zero_router" not in entry.controls:
+        expanded |= {key: {} for key in ("cost_routed", "rci", "aiq", "nauc", "qnc", "zero_router_aiq")}
+    if not calibrated:
+        expanded["ece_calibrated"] = {}
+    if "bayes_optimal" not in entry.controls:
+        expanded["reachable_gap_closed"] = {}
+    flat: Json = {}
+    for field in fields(entry):
+        flat |= expanded.get(field.name, {field.name: getattr(entry, field.name)})
+    return flat
+
+
+def _from_flat(kind: type[G], flat: Json) -> G:
+    """Read what :func:`_to_flat` returns; every key that is no field and has no prefix names a control."""
+    own = {field.name for field in fields(kind)}
+    values = {name: value for name, value in flat.items() if name in own}
+    controls = {}
+    for name in flat:
+        if name not in own and not name.startswith(("versus_", "cost_")):
+            versus = flat.get(f"versus_{name}")
+            cost = flat.get(f"cost_{name}")
+            controls[name] = ControlResult(flat[name], None if versus is None else tuple(versus), cost)
+    return kind(**values | {"controls": controls, "interval": tuple(flat["interval"])})

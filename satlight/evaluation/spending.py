@@ -1,4 +1,4 @@
-"""What routing costs, for reports on records with costs.
+"""Costs of routing, on records with costs.
 
 Shape legend: N instructions and M candidates of the test records, P policies of a quality-cost curve.
 
@@ -7,8 +7,9 @@ Costs in results are US dollars per 1,000 instructions; areas under curves are p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 PER = 1000
-"""Instructions that a reported cost is for; a single one costs too little to read."""
-
-Parts = dict[str, Tensor]
+"""Number of instructions that reported costs refer to."""
 
 
 def cost_state(records: PerformanceRecords) -> str:
-    """Whether costs can be reported: "complete", "none", or "incomplete", where some records have no cost.
+    """Return "complete", "none", or "incomplete" when some records have no cost.
 
-    An unknown price is never taken for $0, so nothing is said of costs unless they are complete.
+    An unknown price is not $0, so costs are only reported when they are complete.
     """
     if records.costs is None or np.isnan(records.costs[records.known]).all():
         return "none"
@@ -39,15 +38,15 @@ def cost_state(records: PerformanceRecords) -> str:
 
 @dataclass(frozen=True)
 class Spending:
-    """Outcomes and costs on the test records, and what train says of each candidate.
+    """Outcomes and costs on the test records, and means of each candidate on train.
 
     Args:
         outcome_NM: float32 (N, M) outcomes.
         known_NM: bool (N, M).
         cost_NM: float64 (N, M) US dollars, 0 where there is no record.
         dataset_N: int64 (N,), number of each instruction's dataset.
-        price_M: float64 (M,) mean cost of each candidate on train, mean over datasets; NaN = unknown.
-        quality_M: float64 (M,) mean outcome, likewise.
+        price_M: float64 (M,) macro mean cost of each candidate on train; NaN = unknown.
+        quality_M: float64 (M,) macro mean outcome of each candidate on train; NaN = unknown.
     """
 
     outcome_NM: Tensor
@@ -59,7 +58,7 @@ class Spending:
 
     @classmethod
     def of(cls, test: PerformanceRecords, train: PerformanceRecords | None) -> Spending | None:
-        """None where the test records have no complete costs."""
+        """Collect them; None where the costs of the test records are not complete."""
         if cost_state(test) != "complete":
             return None
         outcome_NM, known_NM = matrices(test)
@@ -75,15 +74,15 @@ class Spending:
         return cls(outcome_NM, known_NM, cost_NM, dataset_N, price_M, quality_M)
 
     def zero_router(self, choice_N: Tensor) -> Control:
-        """The mixture of single candidates that costs on train what the router costs on test.
+        """Measure the mixture of single candidates that costs on train what the router costs on test.
 
-        Both are means over datasets of the means within them.
+        Both costs are macro means over datasets.
 
         Args:
             choice_N: The router's choices on the test records.
 
         Returns:
-            What to expect of the mixture on the test records; unknown where one of its candidates is.
+            Expected outcomes of the mixture on the test records; unknown where one of its candidates is.
         """
         paid_N, known_N = functional.outcomes_of(choice_N, self.cost_NM, self.known_NM)
         target = functional.macro_means(paid_N[:, None], known_N[:, None], self.dataset_N).item()
@@ -91,7 +90,7 @@ class Spending:
         return Control(*self._mixed(self.outcome_NM, share_M), shares=share_M)
 
     def paid(self, control: Control) -> tuple[Tensor, Tensor]:
-        """What a control pays for each instruction, (N,), and where that is known."""
+        """Return the cost of a control on each instruction (N,), and where it is known."""
         if control.choices is not None:
             return functional.outcomes_of(control.choices, self.cost_NM, self.known_NM)
         if control.shares is not None:
@@ -107,82 +106,99 @@ class Spending:
         return torch.where(known_N, mixed_N, 0.0).float(), known_N
 
     def costs(self, columns: dict[str, Control], rows: Tensor) -> dict[str, float]:
-        """Mean costs of the router and the controls on some rows, and the router's collapse index.
+        """Compute the mean cost of the router and of every control on some rows.
 
         Args:
             columns: ``routed`` and the controls, on all rows.
-            rows: int64, of one dataset.
+            rows: int64, rows of one dataset.
 
         Returns:
-            ``cost_<name>`` in US dollars per :data:`PER` instructions, and ``rci``.
+            US dollars per :data:`PER` instructions, under the same names.
         """
-        entry = {}
-        for name, control in columns.items():
-            paid_N, known_N = self.paid(control)
-            entry[f"cost_{name}"] = PER * functional.masked_mean(paid_N[rows].double(), known_N[rows]).item()
-        choice_N = columns["routed"].choices
-        assert choice_N is not None
-        cells = (self.outcome_NM[rows], self.known_NM[rows], self.cost_NM[rows])
-        entry["rci"] = selection.routing_collapse(choice_N[rows], *cells).item()
-        return entry
+        paid = {name: self.paid(control) for name, control in columns.items()}
+        return {
+            name: PER * functional.masked_mean(paid_N[rows].double(), known_N[rows]).item()
+            for name, (paid_N, known_N) in paid.items()
+        }
 
-    def parts(self, score_NM: Tensor, rows: Tensor) -> Parts:
-        """What the areas under the curves of some rows need; means of parts are parts of a macro mean.
+    def collapse(self, routed: Control, rows: Tensor) -> float:
+        """Compute the router's collapse index on some rows."""
+        assert routed.choices is not None
+        return selection.routing_collapse(routed.choices[rows], *self._cells(rows)).item()
+
+    def curve_inputs(self, score_NM: Tensor, rows: Tensor) -> CurveInputs:
+        """Measure the policies of the quality-cost curves on some rows.
 
         Args:
             score_NM: Log-odds (N, M) of the router.
-            rows: int64, of one dataset.
+            rows: int64, rows of one dataset.
         """
-        cells = (self.outcome_NM[rows], self.known_NM[rows], self.cost_NM[rows])
-        single = cost.single_points(*cells)
-        cheapest = cost.policy_point(cost.cheapest_choices(cells[2], cells[1]), *cells)
-        low, high = cost.cost_bounds(cells[2], cells[1])
+        cells = _, known_NM, cost_NM = self._cells(rows)
+        cheapest = cost.policy_point(cost.cheapest_choices(cost_NM, known_NM), *cells)
+        low, high = cost.cost_bounds(cost_NM, known_NM)
         curve = (torch.full((1,), torch.nan), torch.full((1,), torch.nan))
         if self.price_M.isfinite().all():
             curve = cost.trade_off_curve(score_NM[rows].double().sigmoid(), self.price_M, *cells)
-        return {
-            "single_cost": single[0],
-            "single_quality": single[1],
-            "cheapest_cost": cheapest[0],
-            "cheapest_quality": cheapest[1],
-            "low": torch.tensor(low, dtype=torch.double),
-            "high": torch.tensor(high, dtype=torch.double),
-            "curve_cost": curve[0],
-            "curve_quality": curve[1],
-        }
+        bounds = torch.tensor([low, high], dtype=torch.double)
+        return CurveInputs(*cost.single_points(*cells), *cheapest, *curve, bounds)
+
+    def _cells(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.outcome_NM[rows], self.known_NM[rows], self.cost_NM[rows]
 
 
-def mean_parts(parts: list[Parts]) -> Parts:
-    """Key by key the mean over datasets."""
-    return {key: torch.stack([part[key] for part in parts]).mean(0) for key in parts[0]}
-
-
-def areas(parts: Parts, best_single: int) -> dict[str, Any]:
-    """Areas under the quality-cost curves.
+class CurveInputs(NamedTuple):
+    """Per-dataset inputs to the quality-cost curves; average them before computing areas.
 
     Args:
-        parts: From :meth:`Spending.parts`.
+        single_cost: Mean cost (M,) of each candidate on its own, US dollars per instruction.
+        single_quality: Mean outcome (M,) of each candidate on its own.
+        cheapest_cost: Mean cost of the cheapest call per instruction.
+        cheapest_quality: Mean outcome of the cheapest call per instruction.
+        curve_cost: Mean costs (P,) of the router's policies; NaN without prices on train.
+        curve_quality: Mean outcomes (P,) of the router's policies; NaN without prices on train.
+        bounds: Lower and upper bound (2,) of the cost of any router.
+    """
+
+    single_cost: Tensor
+    single_quality: Tensor
+    cheapest_cost: Tensor
+    cheapest_quality: Tensor
+    curve_cost: Tensor
+    curve_quality: Tensor
+    bounds: Tensor
+
+    @classmethod
+    def mean(cls, inputs: Sequence[CurveInputs]) -> CurveInputs:
+        """Average over datasets."""
+        return cls(*(torch.stack(values).mean(0) for values in zip(*inputs, strict=True)))
+
+
+def areas(inputs: CurveInputs, best_single: int) -> dict[str, float]:
+    """Compute the areas under the quality-cost curves.
+
+    Args:
+        inputs: From :meth:`Spending.curve_inputs`.
         best_single: Column of the best single candidate, -1 = none.
 
     Returns:
-        ``aiq``, ``zero_router_aiq`` and ``nauc`` in percent, ``qnc`` a share; NaN where the candidates have
-        no prices on train.
+        ``aiq``, ``nauc``, ``qnc`` and ``zero_router_aiq`` as in
+        :class:`satlight.evaluation.results.GroupResult`; NaN where the candidates have no prices on train.
     """
-    single = (parts["single_cost"], parts["single_quality"])
+    single = (inputs.single_cost, inputs.single_quality)
     priced_M = single[0][~single[0].isnan()]
     low, high = (priced_M.min().item(), priced_M.max().item()) if len(priced_M) else (0.0, 0.0)
-    entry = {"aiq": float("nan"), "nauc": float("nan"), "qnc": float("nan")}
-    entry["zero_router_aiq"] = 100 * curves.aiq(*single, low, high).item()
-    if parts["curve_cost"].isnan().all() or not len(priced_M):
-        return entry
+    result = dict.fromkeys(("aiq", "nauc", "qnc"), float("nan"))
+    result["zero_router_aiq"] = 100 * curves.aiq(*single, low, high).item()
+    if inputs.curve_cost.isnan().all() or not len(priced_M):
+        return result
     cheapest = int(single[0].nan_to_num(float("inf")).argmin())
     curve = cost.with_point(
-        (parts["curve_cost"], parts["curve_quality"]), (single[0][cheapest], single[1][cheapest])
+        (inputs.curve_cost, inputs.curve_quality), (single[0][cheapest], single[1][cheapest])
     )
-    entry["aiq"] = 100 * curves.aiq(*curve, low, high).item()
-    every_call = cost.with_point(curve, (parts["cheapest_cost"], parts["cheapest_quality"]))
-    entry["nauc"] = 100 * curves.nauc(*every_call, parts["low"].item(), parts["high"].item()).item()
+    every_call = cost.with_point(curve, (inputs.cheapest_cost, inputs.cheapest_quality))
     if best_single != functional.NONE:
         target_cost, target_quality = (side[best_single].item() for side in single)
-        entry["qnc"] = curves.qnc(*curve, target_quality, target_cost).item()
-    return entry
+        result["qnc"] = curves.qnc(*curve, target_quality, target_cost).item()
+    result["aiq"] = 100 * curves.aiq(*curve, low, high).item()
+    result["nauc"] = 100 * curves.nauc(*every_call, *inputs.bounds.tolist()).item()
+    return result

@@ -1,14 +1,14 @@
-"""Controls that read the text: what a minute's work without a neural network gives.
+"""Controls that read the text: simple baselines without a neural network.
 
 Shape legend: N instructions and M candidates of the test records.
 
-They are the baselines of the same names on TF-IDF vectors, so they need no weights and no network.
+They are the baselines of the same names on TF-IDF vectors; they need no downloaded weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TEXT_CONTROLS = ("tfidf_knn", "aptitude_knn", "inferred_dataset")
 
 HELD_OUT = 5
-"""Where no rows are marked as validation, every fifth is held out to choose k on."""
+"""Without validation rows, every fifth row is held out to choose k on."""
 
 
 def text_choices(
@@ -33,25 +33,25 @@ def text_choices(
     core: Collection[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """The choices of every control that reads the text.
+    """Return the choices of every control that reads the text.
 
-    The number of neighbours is chosen on the rows of ``train`` marked "validation"; without any, on every
+    The number of neighbors is chosen on the rows of ``train`` marked "validation"; without any, on every
     fifth row; with fewer than five rows it is the first of the baseline's grid. All other rows of ``train``
     count as train rows.
 
     Args:
         test: Records to route, N × M. Their outcomes are not read.
-        train: Records to learn from. Candidates are matched by name, and those without an outcome there are
-            never chosen. None = nothing can be learnt.
-        core: Ids of the core instructions among ``train``, which vote in ``aptitude_knn``; None = the
-            baseline chooses core instructions itself.
-        seed: Of the baselines, as in a bench.
+        train: Records to fit on. Candidates are matched by name, and those without an outcome there are
+            never chosen. None = no choices.
+        core: Ids of the core instructions among ``train``, the neighbors of ``aptitude_knn``; None = the
+            baseline selects core instructions itself.
+        seed: Seed of the baselines.
 
     Returns:
-        int64 (N,) per control: columns of ``test``, all -1 where there is nothing to learn from.
+        int64 (N,) per control: columns of ``test``, all -1 without usable training rows.
 
     Raises:
-        SatlightError: None of ``core`` is in ``train``.
+        SatlightError: No id of ``core`` is in ``train``.
 
     Example:
         >>> import polars as pl
@@ -66,19 +66,19 @@ def text_choices(
     """
     from satlight.baselines import build
 
-    learnt = None if train is None else _learnable(train, test)
-    if learnt is None:
+    usable = None if train is None else _usable(train, test)
+    if usable is None:
         return {name: torch.full((test.shape[0],), NONE) for name in TEXT_CONTROLS}
     inferred = build("inferred_dataset", seed=seed, fixed={"label": "dataset", "use": "best"})
     return {
-        "tfidf_knn": _choices(_tuned("tfidf_knn", learnt, seed).fit(learnt), learnt, test),
-        "aptitude_knn": _aptitude_choices(learnt, test, core, seed),
-        "inferred_dataset": _choices(inferred.fit(learnt), learnt, test),
+        "tfidf_knn": _choices(_tuned("tfidf_knn", usable, seed).fit(usable), usable, test),
+        "aptitude_knn": _aptitude_choices(usable, test, core, seed),
+        "inferred_dataset": _choices(inferred.fit(usable), usable, test),
     }
 
 
-def _learnable(train: PerformanceRecords, test: PerformanceRecords) -> PerformanceRecords | None:
-    """What there is to learn of the test candidates, with rows to choose on; None = nothing."""
+def _usable(train: PerformanceRecords, test: PerformanceRecords) -> PerformanceRecords | None:
+    """Return the usable training rows and mark a validation subset; None = there are none."""
     records = _measured(train, test.model_ids)
     if records is None or not any(text.strip() for text in records.texts):
         return None
@@ -88,50 +88,49 @@ def _learnable(train: PerformanceRecords, test: PerformanceRecords) -> Performan
 
 
 def _aptitude_choices(
-    learnt: PerformanceRecords, test: PerformanceRecords, core: Collection[str] | None, seed: int
+    usable: PerformanceRecords, test: PerformanceRecords, core: Collection[str] | None, seed: int
 ) -> Tensor:
-    """Only core instructions vote; validation rows serve to choose how many of them."""
+    """Fit on core instructions only; choose the number of neighbors on validation rows."""
     from satlight.baselines import build
 
     if core is None:
-        return _choices(_tuned("aptitude_knn", learnt, seed).fit(learnt), learnt, test)
-    is_core = np.isin(learnt.instructions["instruction_id"].to_numpy(), list(core))
+        return _choices(_tuned("aptitude_knn", usable, seed).fit(usable), usable, test)
+    is_core = np.isin(usable.instructions["instruction_id"].to_numpy(), list(core))
     if not is_core.any():
         raise SatlightError(
-            f"None of the {len(core)} core instructions is among the {learnt.shape[0]} train and validation "
-            f"rows of '{learnt.name}'; pass the aptitude test of these records, or core=None"
+            f"None of the {len(core)} core instructions is among the {usable.shape[0]} train and validation "
+            f"rows of '{usable.name}'; pass the aptitude test of these records, or core=None"
         )
-    voters = _measured(_marked(learnt.rows(is_core)), test.model_ids)
+    voters = _measured(_marked(usable.rows(is_core)), test.model_ids)
     if voters is None:
         return torch.full((test.shape[0],), NONE)
-    held_out = learnt.splits == "validation"
-    choosing = _measured(_marked(learnt, held_out & ~is_core).rows(is_core | held_out), voters.model_ids)
+    held_out = usable.splits == "validation"
+    choosing = _measured(_marked(usable, held_out & ~is_core).rows(is_core | held_out), voters.model_ids)
     assert choosing is not None
     chosen = _tuned("aptitude_knn", choosing, seed).fit(choosing).chosen
     return _choices(build("aptitude_knn", seed=seed, fixed=chosen).fit(voters), voters, test)
 
 
 def _tuned(name: str, records: PerformanceRecords, seed: int) -> Baseline:
-    """The baseline, with the first of its grid where the records have nothing to choose on."""
+    """Build the baseline, with the first point of its grid where there are no rows to choose on."""
     from satlight.baselines import build
     from satlight.baselines.base import grid_points
 
     held_out = records.splits == "validation"
-    fixed: dict[str, Any] = {}
-    if not (records.known[held_out].any() and records.known[~held_out].any()):
-        fixed = grid_points(build(name).GRID)[0]
-    return build(name, seed=seed, fixed=fixed)
+    if records.known[held_out].any() and records.known[~held_out].any():
+        return build(name, seed=seed)
+    return build(name, seed=seed, fixed=grid_points(build(name).GRID)[0])
 
 
-def _choices(baseline: Baseline, learnt: PerformanceRecords, test: PerformanceRecords) -> Tensor:
-    known = set(learnt.model_ids)
+def _choices(baseline: Baseline, usable: PerformanceRecords, test: PerformanceRecords) -> Tensor:
+    known = set(usable.model_ids)
     columns = [m for m, model_id in enumerate(test.model_ids) if model_id in known]
     scores = baseline.predict(test.texts, [test.model_ids[m] for m in columns])
     return torch.tensor(columns)[choose(torch.from_numpy(scores))]
 
 
 def _measured(records: PerformanceRecords, model_ids: list[str]) -> PerformanceRecords | None:
-    """The records of those candidates that have any outcome; None = of nobody."""
+    """Keep the candidates that have any outcome; None = there are none."""
     wanted = set(model_ids)
     columns = np.flatnonzero(np.any(records.known, axis=0)).tolist()
     measured = [records.model_ids[column] for column in columns if records.model_ids[column] in wanted]
@@ -139,6 +138,6 @@ def _measured(records: PerformanceRecords, model_ids: list[str]) -> PerformanceR
 
 
 def _marked(records: PerformanceRecords, held_out: np.ndarray | None = None) -> PerformanceRecords:
-    """All rows as train rows but those held out."""
+    """Mark the held-out rows as validation and all other rows as train."""
     held_out = np.zeros(records.shape[0], dtype=bool) if held_out is None else held_out
     return records.with_splits(np.where(held_out, "validation", "train"))

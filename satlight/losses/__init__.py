@@ -1,4 +1,4 @@
-"""Objectives: equations in :mod:`satlight.losses.functional`, modules for YAML here."""
+"""Objectives: modules for configs here, their equations in :mod:`satlight.losses.functional`."""
 
 from satlight.losses.objectives import (
     CandidateContrastive,

@@ -1,10 +1,10 @@
-"""The objectives' equations, each one an operation on a block of the score matrix.
+"""Equations of the objectives, each an operation on a block of the score matrix.
 
 Shape legend: B instructions and C candidates of a block.
 
 A cell with a soft outcome t is a *positive* where t >= ``threshold`` and counts t; otherwise it is a
-*negative* and counts 1 - t. A weight w makes a cell count w times, in either part. All sums are taken in
-float32, whatever the precision of the scores.
+*negative* and counts 1 - t. A weight w makes a cell count w times. All sums are computed in float32,
+independent of the precision of the scores.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def instruction_contrastive(
     temperature: float = 1.0,
     threshold: float = 0.5,
 ) -> Tensor:
-    """Softmax down a column: an instruction the candidate handles against those it fails.
+    """Compute the softmax loss along columns: instructions a candidate solves against those it fails.
 
-    Every positive of a column competes with that column's negatives only, never with another positive:
+    Every positive of a column competes with the negatives of that column only, never with other positives:
     -log(exp(s⁺) / (exp(s⁺) + Σ exp(s⁻))). The result is the mean over all positives of all columns.
 
     Args:
@@ -33,11 +33,11 @@ def instruction_contrastive(
         target_BC: Outcomes (B, C) in [0, 1].
         known_BC: bool (B, C), False where no record exists; such cells never count.
         weight_BC: Non-negative weights (B, C); None = all 1.
-        temperature: Divides the scores; > 0. Smaller values stress the hardest negatives.
+        temperature: Divides the scores; > 0. Smaller values emphasize the hardest negatives.
         threshold: Outcome from which a cell is a positive, in (0, 1].
 
     Returns:
-        Scalar loss. A block without any positive-negative pair gives 0 that can still be differentiated.
+        Scalar loss. A block without any positive-negative pair has a differentiable loss of 0.
 
     Example:
         >>> score = torch.tensor([[2.0], [0.0], [0.0], [0.0]])
@@ -54,8 +54,8 @@ def instruction_contrastive(
     gain_BC = torch.where(positive_BC, target_BC, 0.0) * weight_BC
     mass_BC = torch.where(positive_BC, 0.0, 1.0 - target_BC) * weight_BC
     paired_C = (gain_BC > 0).any(0) & (mass_BC > 0).any(0)
-    # A column without negatives would be all -inf, whose logsumexp has NaN gradients: it gets a
-    # harmless constant instead, and no gain.
+    # A column without negatives would be all -inf, and its logsumexp would have NaN gradients; use a constant
+    # there, with zero gain.
     rival_BC = torch.where(mass_BC > 0, score_BC + mass_BC.clamp_min(1e-30).log(), float("-inf"))
     rivals_C = torch.where(paired_C, rival_BC, 0.0).logsumexp(0)
     # -log(e^s / (e^s + e^r)) = softplus(r - s)
@@ -71,9 +71,9 @@ def candidate_contrastive(
     temperature: float = 1.0,
     threshold: float = 0.5,
 ) -> Tensor:
-    """Softmax along a row: a candidate that solves the instruction against those that do not.
+    """Compute the softmax loss along rows: candidates that solve an instruction against those that fail.
 
-    This is :func:`instruction_contrastive` on the transposed block, and the comparison that routing makes.
+    This is :func:`instruction_contrastive` on the transposed block, and the comparison made by routing.
 
     Args:
         score_BC: Log-odds (B, C).
@@ -84,7 +84,7 @@ def candidate_contrastive(
         threshold: Outcome from which a cell is a positive, in (0, 1].
 
     Returns:
-        Scalar loss. A block without any positive-negative pair gives 0 that can still be differentiated.
+        Scalar loss. A block without any positive-negative pair has a differentiable loss of 0.
 
     Example:
         >>> score, target = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])
@@ -109,33 +109,34 @@ def routing_regret(
     *,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Outcome lost by routing in proportion to exp(score): max_c t_c - Σ_c softmax(s / τ)_c · t_c.
+    """Compute the outcome lost by softmax routing: max_c t_c - Σ_c softmax(s / τ)_c · t_c.
 
-    What a table of routed accuracies measures, made smooth. Where all candidates do equally well it is 0,
-    whatever the scores, so an instruction that everybody or nobody solves teaches nothing.
+    It is a smooth version of the loss in routed accuracy. Where all candidates have the same outcome it is 0
+    for any scores, so such instructions have no gradient.
 
     Args:
         score_BC: Log-odds (B, C).
         target_BC: Outcomes (B, C) in [0, 1], soft ones allowed.
         known_BC: bool (B, C), False where no record exists; such cells are never chosen.
-        weight_BC: Non-negative weights (B, C); an instruction counts as much as the mean of its known
-            cells. None = all 1.
-        temperature: Divides the scores; > 0. Smaller values come nearer to choosing the highest score.
+        weight_BC: Non-negative weights (B, C); the weight of an instruction is the mean over its
+            known cells. None = all 1.
+        temperature: Divides the scores; > 0. Smaller values approach choosing the highest score.
 
     Returns:
-        Scalar loss, the weighted mean over instructions with a known cell; 0 that can be differentiated
-        where there is none.
+        Scalar loss, the weighted mean over instructions with a known cell; a differentiable 0 when there are
+        none.
 
     Example:
         >>> score, target = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.5]])
         >>> f"{routing_regret(score, target, torch.ones(1, 2, dtype=torch.bool)):.4f}"
         '0.2500'
 
-    Reference: ours; the expected reward of a softmax policy.
+    Reference:
+        Expected reward of a softmax policy; not from the paper.
     """
     score_BC, target_BC, weight_BC = _masked(score_BC, target_BC, known_BC, weight_BC)
     some_B = known_BC.any(1)
-    # A row of -inf alone would have NaN gradients; it gets a constant instead, and no weight.
+    # A row of only -inf would have NaN gradients; use a constant there, with zero weight.
     logit_BC = torch.where(known_BC, score_BC / temperature, float("-inf"))
     share_BC = torch.where(some_B[:, None], logit_BC, 0.0).softmax(1)
     regret_B = torch.where(known_BC, target_BC, 0.0).amax(1) - (share_BC * target_BC).sum(1)
@@ -146,9 +147,9 @@ def routing_regret(
 def pointwise(
     score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
 ) -> Tensor:
-    """Binary cross-entropy of Pr(correct) = sigmoid(score) on every known cell.
+    """Compute the binary cross-entropy of Pr(correct) = sigmoid(score) on every known cell.
 
-    There is no temperature: the score is the log-odds itself, and this objective keeps it calibrated.
+    There is no temperature: the score is the log-odds, and this objective keeps it calibrated.
 
     Args:
         score_BC: Log-odds (B, C).
@@ -157,7 +158,7 @@ def pointwise(
         weight_BC: Non-negative weights (B, C); None = all 1.
 
     Returns:
-        Scalar loss, the weighted mean over known cells; 0 that can be differentiated when none is known.
+        Scalar loss, the weighted mean over known cells; a differentiable 0 when none is known.
 
     Example:
         >>> f"{pointwise(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]])):.4f}"
@@ -171,7 +172,7 @@ def pointwise(
 def _masked(
     score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Float32 scores, targets and weights, all 0 in unknown cells (which may hold NaN before)."""
+    """Return float32 scores, targets and weights, set to 0 in unknown cells (which may hold NaN)."""
     weight_BC = torch.ones_like(score_BC) if weight_BC is None else weight_BC
     shapes = {x.shape for x in (score_BC, target_BC, known_BC, weight_BC)}
     assert len(shapes) == 1, f"a block has one shape, got {shapes}"
@@ -183,6 +184,6 @@ def _masked(
 
 
 def _weighted_mean(value_BC: Tensor, weight_BC: Tensor) -> Tensor:
-    """Σwv / Σw, and 0 with a graph where Σw = 0; no branch, so no wait for the device."""
+    """Compute Σwv / Σw, or a differentiable 0 where Σw = 0, without synchronizing with the device."""
     total = weight_BC.sum()
     return (value_BC * weight_BC).sum() / torch.where(total > 0, total, 1.0)

@@ -1,15 +1,17 @@
-"""Objectives as modules, so that YAML can name them: ``class_path: satlight.losses.Pointwise``."""
+"""Objectives as modules, for configs: ``class_path: satlight.losses.Pointwise``."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from satlight.errors import SatlightError
 from satlight.losses import functional
 
-# Names that torch.nn.ModuleDict cannot hold, or that would hide a key of the result.
+# Names that torch.nn.ModuleDict does not accept, or that would overwrite a key of the result.
 _RESERVED = {"loss", ""}
 
 
@@ -22,13 +24,13 @@ def _positive_temperature(owner: str, temperature: float) -> float:
 
 
 class Objective(nn.Module, ABC):
-    """What training minimises on a block; subclass it to add one."""
+    """Loss on a block of the score matrix; subclass it to add an objective."""
 
     @abstractmethod
     def forward(
         self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The loss of one block.
+        """Compute the loss of one block.
 
         Args:
             score_BC: Log-odds (B, C).
@@ -37,12 +39,14 @@ class Objective(nn.Module, ABC):
             weight_BC: Non-negative weights (B, C); None = all 1.
 
         Returns:
-            ``loss``, the scalar to differentiate, and detached scalars under the names of its parts, to log.
+            ``loss``, the scalar to differentiate, and detached scalars to log under the names of its parts.
         """
 
 
 class _Contrastive(Objective):
-    """What the two contrastive objectives share: their settings."""
+    """Settings and forward pass of the contrastive objectives; a subclass names the equation."""
+
+    equation: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, temperature: float = 1.0, threshold: float = 0.5) -> None:
         super().__init__()
@@ -56,21 +60,29 @@ class _Contrastive(Objective):
         self.temperature = temperature
         self.threshold = threshold
 
+    def forward(
+        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        loss = self.equation(
+            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature, threshold=self.threshold
+        )
+        return {"loss": loss, self.equation.__name__: loss.detach()}
+
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, threshold={self.threshold}"
 
 
 class InstructionContrastive(_Contrastive):
-    """The paper's objective, a softmax down a column.
+    """The paper's objective, a softmax along columns.
 
-    The equation is :func:`satlight.losses.functional.instruction_contrastive`.
+    See :func:`satlight.losses.functional.instruction_contrastive`.
 
     Args:
         temperature: Divides the scores; > 0.
         threshold: Outcome from which a cell is a positive, in (0, 1].
 
     Raises:
-        SatlightError: When an argument is out of range.
+        SatlightError: An argument is out of range.
 
     Example:
         >>> import torch
@@ -83,24 +95,18 @@ class InstructionContrastive(_Contrastive):
         [Zhang et al. 2025, Eq. 5]
     """
 
-    def forward(
-        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        loss = functional.instruction_contrastive(
-            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature, threshold=self.threshold
-        )
-        return {"loss": loss, "instruction_contrastive": loss.detach()}
+    equation = staticmethod(functional.instruction_contrastive)
 
 
 class CandidateContrastive(_Contrastive):
-    """Softmax along a row, see :func:`satlight.losses.functional.candidate_contrastive`.
+    """Softmax along rows, see :func:`satlight.losses.functional.candidate_contrastive`.
 
     Args:
         temperature: Divides the scores; > 0.
         threshold: Outcome from which a cell is a positive, in (0, 1].
 
     Raises:
-        SatlightError: When an argument is out of range.
+        SatlightError: An argument is out of range.
 
     Example:
         >>> import torch
@@ -110,25 +116,19 @@ class CandidateContrastive(_Contrastive):
         0.6931
     """
 
-    def forward(
-        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        loss = functional.candidate_contrastive(
-            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature, threshold=self.threshold
-        )
-        return {"loss": loss, "candidate_contrastive": loss.detach()}
+    equation = staticmethod(functional.candidate_contrastive)
 
 
 class RoutingRegret(Objective):
     """Outcome lost by routing on the scores, see :func:`satlight.losses.functional.routing_regret`.
 
-    It knows nothing of odds: add :class:`Pointwise` (by :class:`WeightedSum`) where probabilities matter.
+    It does not calibrate the scores; add :class:`Pointwise` (by :class:`WeightedSum`) for probabilities.
 
     Args:
         temperature: Divides the scores; > 0.
 
     Raises:
-        SatlightError: When the temperature is not greater than 0.
+        SatlightError: The temperature is not greater than 0.
 
     Example:
         >>> import torch
@@ -171,14 +171,14 @@ class Pointwise(Objective):
 
 
 class WeightedSum(Objective):
-    """Several objectives at once: loss = Σ weight · loss of each.
+    """Weighted sum of objectives: loss = Σ weight · loss of each.
 
     Args:
-        objectives: The objectives under names of your choice; the names appear in the log.
-        weights: A non-negative weight for every name of ``objectives``, and for no other.
+        objectives: The objectives by names of your choice, which appear in the log.
+        weights: A non-negative weight for every name of ``objectives``, and no other.
 
     Raises:
-        SatlightError: When the names differ, a weight is negative, or a name cannot be used.
+        SatlightError: The names differ, a weight is negative, or a name cannot be used.
 
     Example:
         >>> import torch
@@ -225,6 +225,6 @@ def _check_sum(objectives: dict[str, Objective], weights: dict[str, float]) -> N
         raise SatlightError(f"WeightedSum: weights must be 0 or more, got {negative}")
     if bad := [n for n in objectives if n in _RESERVED or "." in n or hasattr(nn.ModuleDict, n)]:
         raise SatlightError(
-            f"WeightedSum: {bad} cannot name an objective: 'loss', names with a dot and names of methods "
-            "such as 'values' are taken; choose another, e.g. 'row' or 'column'"
+            f"WeightedSum: {bad} cannot name an objective: 'loss', names with a dot and methods of "
+            "ModuleDict such as 'values' are reserved; choose another name, e.g. 'row' or 'column'"
         )

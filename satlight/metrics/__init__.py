@@ -1,4 +1,4 @@
-"""Metrics on (N, M) matrices; the torchmetrics classes are here, plain functions in the submodules.
+"""Metrics on (N, M) matrices: torchmetrics classes here, plain functions in the submodules.
 
 | module | what it measures |
 |---|---|
@@ -9,9 +9,7 @@
 | strong_weak | two candidates: APGR, CPT |
 | bootstrap, seeds | intervals over instructions, over seeds |
 
-
-The classes are loaded on first use, because torchmetrics imports transformers, and who only evaluates
-scores should not wait for either.
+The classes are loaded on first use, so that evaluating scores does not import torchmetrics.
 """
 
 from __future__ import annotations

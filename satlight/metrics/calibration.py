@@ -1,4 +1,4 @@
-"""Temperature scaling: make Pr(correct) honest after training, without changing who is chosen.
+"""Temperature scaling: calibrate Pr(correct) after training, without changing the choices.
 
 Shape legend: N instructions and M candidates.
 """
@@ -12,7 +12,7 @@ from satlight.errors import SatlightError
 from satlight.types import Temperature
 
 LIMITS = (0.01, 100.0)
-"""Temperatures that are searched; scores that say nothing end at the upper one."""
+"""Range of the search; uninformative scores end at the upper limit."""
 
 MAX_BIAS = 20.0
 """Largest bias, in log-odds; reached only where every outcome is the same."""
@@ -21,21 +21,21 @@ MAX_BIAS = 20.0
 def fit_temperature(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, *, with_bias: bool = True
 ) -> Temperature:
-    """The temperature (and bias) with the lowest log loss; give it *validation* rows.
+    """Fit the temperature (and bias) with the lowest log loss, on *validation* rows.
 
-    The loss is convex in 1 / temperature and bias, so there is one answer wherever scores and outcomes vary.
+    The loss is convex in 1 / temperature and bias, so the solution is unique where scores and outcomes vary.
 
     Args:
         score_NM: Log-odds (N, M), finite where known.
-        outcome_NM: Outcomes (N, M) in [0, 1]; a soft one counts as so much right and the rest wrong.
+        outcome_NM: Outcomes (N, M) in [0, 1]; a soft one t counts as t right and 1 - t wrong.
         known_NM: bool (N, M), False where no record exists; such cells do not count.
-        with_bias: False holds the bias at 0.
+        with_bias: False keeps the bias at 0.
 
     Returns:
         Temperature within :data:`LIMITS`, bias within ±:data:`MAX_BIAS`.
 
     Raises:
-        SatlightError: No known cell, or scores that are not finite.
+        SatlightError: No cell is known, or scores are not finite.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ def fit_temperature(
     outcome = outcome_NM[known_NM].detach().double().cpu().numpy()
     if not len(score):
         raise SatlightError(
-            "A temperature is fitted on known outcomes and there is none; give validation rows with records"
+            "Cannot fit a temperature: no outcome is known; pass validation rows with records"
         )
     if not np.isfinite(score).all():
         raise SatlightError(

@@ -1,16 +1,16 @@
-"""Metrics that need the whole matrix: blocks are gathered, over batches and devices, and measured at the end.
+"""Metrics that need the whole matrix: they collect blocks, over batches and devices, and measure at the end.
 
 Shape legend: B instructions and C candidates of a block, N and M of the whole matrix.
 
-Each class is the function of the same name in :mod:`satlight.metrics` with Lightning's way of counting.
-Memory grows with the matrix (13 bytes a cell with costs), unlike that of
-:class:`~satlight.metrics.modules.RoutedAccuracy`.
+Each class applies the function it names to everything collected, see :class:`MatrixMetric`. Memory grows with
+the matrix (13 bytes per cell with costs), unlike that of :class:`~satlight.metrics.modules.RoutedAccuracy`.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,38 +20,60 @@ from torchmetrics.utilities import dim_zero_cat
 from satlight.errors import SatlightError
 from satlight.metrics import cost, curves, forecast, functional, selection, strong_weak
 
-
-class Matrices(NamedTuple):
-    """Everything that was gathered; ``cost_NM`` is all NaN where no costs were given."""
-
-    score_NM: Tensor
-    outcome_NM: Tensor
-    known_NM: Tensor
-    cost_NM: Tensor
-    group_N: Tensor
-
-    @property
-    def choices(self) -> Tensor:
-        """The routed candidates."""
-        return functional.choose(self.score_NM)
+_STATES = ("score_NM", "outcome_NM", "known_NM", "cost_NM", "group_N")
+_DERIVED: dict[str, Callable[[Tensor], Any]] = {
+    "choice_N": functional.choose,
+    "num_candidates": lambda score_NM: score_NM.shape[1],
+}
 
 
 class MatrixMetric(Metric):
-    """Gathers blocks that hold *every* candidate of the zoo; a subclass says what to measure on them."""
+    """Collect blocks that hold *every* candidate of the zoo and apply a function to the whole matrix.
+
+    A subclass names the function. Its parameters ``score_NM``, ``outcome_NM``, ``known_NM``, ``cost_NM``,
+    ``group_N``, ``choice_N`` and ``num_candidates`` are filled with what was collected; all others become
+    the arguments of the class, with their annotations and defaults. A metric whose function takes
+    ``cost_NM`` requires costs.
+
+    Example:
+        >>> def solved(choice_N: Tensor, outcome_NM: Tensor, at_least: float = 1.0) -> Tensor:
+        ...     return (outcome_NM.gather(1, choice_N[:, None]) >= at_least).float().mean()
+        >>> class Solved(MatrixMetric, function=solved):
+        ...     '''Share of instructions whose routed candidate reaches ``at_least``.'''
+        >>> inspect.signature(Solved)
+        <Signature (at_least: float = 1.0) -> None>
+        >>> metric = Solved(at_least=0.5)
+        >>> known = torch.ones(2, 2, dtype=torch.bool)
+        >>> metric.update(torch.eye(2), torch.tensor([[0.5, 0.0], [1.0, 0.0]]), known)
+        >>> metric.compute().item()
+        0.5
+    """
 
     higher_is_better = True
     is_differentiable = False
     full_state_update = False
-    needs_costs = False
-    score: list[Tensor]
-    outcome: list[Tensor]
-    known: list[Tensor]
-    cost: list[Tensor]
-    group: list[Tensor]
+    function: ClassVar[Callable[..., Any]]
+    _collected: ClassVar[tuple[str, ...]] = ()
+    _settings: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self) -> None:
+    def __init_subclass__(
+        cls, function: Callable[..., Any] | None = None, higher_is_better: bool | None = None
+    ) -> None:
+        super().__init_subclass__()
+        if higher_is_better is not None:
+            cls.higher_is_better = higher_is_better
+        if function is None:
+            return
+        parameters = inspect.signature(function, eval_str=True).parameters
+        settings = [p for name, p in parameters.items() if name not in (*_STATES, *_DERIVED)]
+        cls.function = staticmethod(function)
+        cls._settings = tuple(p.name for p in settings)
+        cls._collected = tuple(name for name in parameters if name not in cls._settings)
+        cls.__init__ = _constructor(settings)  # type: ignore[method-assign]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # each subclass has its own signature
         super().__init__()
-        for name in ("score", "outcome", "known", "cost", "group"):
+        for name in _STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(
@@ -74,140 +96,136 @@ class MatrixMetric(Metric):
         Raises:
             SatlightError: The metric needs costs and gets none.
         """
-        if cost_BC is None and self.needs_costs:
+        if cost_BC is None and "cost_NM" in self._collected:
             raise SatlightError(
                 f"{type(self).__name__}.update got no cost_BC; it measures costs, so pass the cost of every "
                 "record in US dollars (an unknown price is not $0)"
             )
         if group_B is None:
             group_B = torch.zeros(len(score_BC), dtype=torch.long, device=score_BC.device)
-        self.score.append(score_BC.float())
-        self.outcome.append(target_BC.float())
-        self.known.append(known_BC)
-        self.group.append(group_B)
-        self.cost.append(torch.full_like(score_BC, torch.nan).float() if cost_BC is None else cost_BC.float())
+        cost_BC = torch.full_like(score_BC, torch.nan) if cost_BC is None else cost_BC
+        block = (score_BC.float(), target_BC.float(), known_BC, cost_BC.float(), group_B)
+        for name, part in zip(_STATES, block, strict=True):
+            getattr(self, name).append(part)
 
     def compute(self) -> Tensor:
-        """Scalar; NaN when nothing was known."""
-        parts = (self.score, self.outcome, self.known, self.cost, self.group)
-        if not all(len(part) for part in parts):
+        """Return the metric as a scalar; NaN when nothing was collected."""
+        if not all(len(getattr(self, name)) for name in _STATES):
             return torch.tensor(torch.nan)
-        return self.measure(Matrices(*(dim_zero_cat(part) for part in parts)))
+        given = {name: dim_zero_cat(getattr(self, name)) for name in _STATES}
+        given |= {name: derive(given["score_NM"]) for name, derive in _DERIVED.items()}
+        settings = {name: getattr(self, name) for name in self._settings}
+        return type(self).function(**{name: given[name] for name in self._collected}, **settings)
 
-    @abstractmethod
-    def measure(self, m: Matrices) -> Tensor:
-        """The metric on everything."""
+
+def _constructor(settings: list[inspect.Parameter]) -> Callable[..., None]:
+    """Return an ``__init__`` that stores the settings; tensors become buffers, which follow the device."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("self", kind), *(p.replace(kind=kind) for p in settings)]
+    signature = inspect.Signature(parameters, return_annotation=None)
+
+    def initialize(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        self = bound.arguments.pop("self")
+        MatrixMetric.__init__(self)
+        for name, value in bound.arguments.items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    initialize.__signature__ = signature  # type: ignore[attr-defined]
+    initialize.__annotations__ = {p.name: p.annotation for p in settings} | {"return": None}
+    return initialize
 
 
 # -- forecast of outcomes ----------------------------------------------------------------------------------
 
 
-class ForecastAccuracy(MatrixMetric):
-    """Share of cells whose outcome is foretold, see :func:`satlight.metrics.forecast.forecast_accuracy`."""
-
-    def measure(self, m: Matrices) -> Tensor:
-        return forecast.forecast_accuracy(m.score_NM, m.outcome_NM, m.known_NM)
+class ForecastAccuracy(MatrixMetric, function=forecast.forecast_accuracy):
+    """Share of correctly predicted outcomes, see :func:`satlight.metrics.forecast.forecast_accuracy`."""
 
 
-class ForecastAUROC(MatrixMetric):
-    """Probability that a right cell scores above a wrong one, see
-    :func:`satlight.metrics.forecast.forecast_auroc`."""
-
-    def measure(self, m: Matrices) -> Tensor:
-        return forecast.forecast_auroc(m.score_NM, m.outcome_NM, m.known_NM)
+class ForecastAUROC(MatrixMetric, function=forecast.forecast_auroc):
+    """Area under the ROC curve over cells, see :func:`satlight.metrics.forecast.forecast_auroc`."""
 
 
-class ForecastLogLoss(MatrixMetric):
-    """Negative log-likelihood of a cell in nats, see :func:`satlight.metrics.forecast.forecast_log_loss`."""
-
-    higher_is_better = False
-
-    def measure(self, m: Matrices) -> Tensor:
-        return forecast.forecast_log_loss(m.score_NM, m.outcome_NM, m.known_NM)
+class ForecastLogLoss(MatrixMetric, function=forecast.forecast_log_loss, higher_is_better=False):
+    """Negative log-likelihood per cell in nats, see :func:`satlight.metrics.forecast.forecast_log_loss`."""
 
 
-class BrierScore(MatrixMetric):
+class BrierScore(MatrixMetric, function=forecast.brier_score, higher_is_better=False):
     """Squared error of Pr(correct), see :func:`satlight.metrics.forecast.brier_score`."""
-
-    higher_is_better = False
-
-    def measure(self, m: Matrices) -> Tensor:
-        return forecast.brier_score(m.score_NM, m.outcome_NM, m.known_NM)
 
 
 # -- relative accuracy and choices -------------------------------------------------------------------------
 
 
-class AccuracyRatio(MatrixMetric):
+def _accuracy_ratio(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, reference: float) -> Tensor:
+    routed = functional.routed_accuracy(score_NM, outcome_NM, known_NM).item()
+    return torch.tensor(selection.accuracy_ratio(routed, reference))
+
+
+class AccuracyRatio(MatrixMetric, function=_accuracy_ratio):
     """Routed accuracy over a reference (V_R, V_B), see :func:`satlight.metrics.selection.accuracy_ratio`.
 
     Args:
         reference: Accuracy of the reference, a fraction.
     """
 
-    def __init__(self, reference: float) -> None:
-        super().__init__()
-        self.reference = reference
 
-    def measure(self, m: Matrices) -> Tensor:
-        routed = functional.routed_accuracy(m.score_NM, m.outcome_NM, m.known_NM)
-        return torch.tensor(selection.accuracy_ratio(routed.item(), self.reference))
+class GainAtR(MatrixMetric, function=selection.gain_at_r):
+    """Gain@R over the collected datasets, see :func:`satlight.metrics.selection.gain_at_r`."""
 
 
-class GainAtR(MatrixMetric):
-    """Gain@R over the datasets seen, see :func:`satlight.metrics.selection.gain_at_r`."""
-
-    def measure(self, m: Matrices) -> Tensor:
-        return selection.gain_at_r(m.score_NM, m.outcome_NM, m.known_NM, m.group_N)
-
-
-class GainAtB(MatrixMetric):
-    """Gain@B over the datasets seen, see :func:`satlight.metrics.selection.gain_at_b`.
+class GainAtB(MatrixMetric, function=selection.gain_at_b):
+    """Gain@B over the collected datasets, see :func:`satlight.metrics.selection.gain_at_b`.
 
     Args:
         best: Column of the best single candidate, chosen on train.
     """
 
-    def __init__(self, best: int) -> None:
-        super().__init__()
-        self.best = best
 
-    def measure(self, m: Matrices) -> Tensor:
-        return selection.gain_at_b(m.score_NM, m.outcome_NM, m.known_NM, self.best, m.group_N)
+class GapAtO(MatrixMetric, function=selection.gap_at_o, higher_is_better=False):
+    """Gap@O over the collected datasets, see :func:`satlight.metrics.selection.gap_at_o`."""
 
 
-class GapAtO(MatrixMetric):
-    """Gap@O over the datasets seen, see :func:`satlight.metrics.selection.gap_at_o`."""
-
-    higher_is_better = False
-
-    def measure(self, m: Matrices) -> Tensor:
-        return selection.gap_at_o(m.score_NM, m.outcome_NM, m.known_NM, m.group_N)
-
-
-class SelectionEntropy(MatrixMetric):
+class SelectionEntropy(MatrixMetric, function=selection.selection_entropy):
     """Entropy of the choices in bits (E_p), see :func:`satlight.metrics.selection.selection_entropy`."""
 
-    def measure(self, m: Matrices) -> Tensor:
-        return selection.selection_entropy(m.choices, m.score_NM.shape[1])
 
-
-class RareSolverRecall(MatrixMetric):
-    """How often a rare solver is found, see :func:`satlight.metrics.selection.rare_solver_recall`.
+class RareSolverRecall(MatrixMetric, function=selection.rare_solver_recall):
+    """Recall of rare solvers, see :func:`satlight.metrics.selection.rare_solver_recall`.
 
     Args:
-        at_most: Most solvers of a rare instruction.
+        at_most: Maximum number of solvers of a rare instruction.
     """
 
-    def __init__(self, at_most: int = 3) -> None:
-        super().__init__()
-        self.at_most = at_most
 
-    def measure(self, m: Matrices) -> Tensor:
-        return selection.rare_solver_recall(m.choices, m.outcome_NM, m.known_NM, self.at_most)
+# -- two candidates ----------------------------------------------------------------------------------------
 
 
-class APGR(MatrixMetric):
+def _pair(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, strong: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the preference for the strong candidate, both outcomes, and where both are known."""
+    preference_N = score_NM[:, strong] - score_NM[:, weak]
+    known_N = known_NM[:, weak] & known_NM[:, strong]
+    return preference_N, outcome_NM[:, weak], outcome_NM[:, strong], known_N
+
+
+def _apgr(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, strong: int) -> Tensor:
+    return strong_weak.apgr(*_pair(score_NM, outcome_NM, known_NM, weak, strong))
+
+
+def _cpt(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, strong: int, share: float
+) -> Tensor:
+    return strong_weak.cpt(*_pair(score_NM, outcome_NM, known_NM, weak, strong), share=share)
+
+
+class APGR(MatrixMetric, function=_apgr):
     """Average performance gap recovered, see :func:`satlight.metrics.strong_weak.apgr`.
 
     Args:
@@ -215,21 +233,8 @@ class APGR(MatrixMetric):
         strong: Column of the strong candidate.
     """
 
-    def __init__(self, weak: int, strong: int) -> None:
-        super().__init__()
-        self.weak, self.strong = weak, strong
 
-    def pair(self, m: Matrices) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Preference for the strong one, both outcomes, and where both are known."""
-        weak_N, strong_N = m.outcome_NM[:, self.weak], m.outcome_NM[:, self.strong]
-        known_N = m.known_NM[:, self.weak] & m.known_NM[:, self.strong]
-        return m.score_NM[:, self.strong] - m.score_NM[:, self.weak], weak_N, strong_N, known_N
-
-    def measure(self, m: Matrices) -> Tensor:
-        return strong_weak.apgr(*self.pair(m))
-
-
-class CPT(APGR):
+class CPT(MatrixMetric, function=_cpt, higher_is_better=False):
     """Call-performance threshold, see :func:`satlight.metrics.strong_weak.cpt`.
 
     Args:
@@ -238,41 +243,42 @@ class CPT(APGR):
         share: x, the share of the gap to recover, in (0, 1].
     """
 
-    higher_is_better = False
-
-    def __init__(self, weak: int, strong: int, share: float) -> None:
-        super().__init__(weak, strong)
-        self.share = share
-
-    def measure(self, m: Matrices) -> Tensor:
-        return strong_weak.cpt(*self.pair(m), share=self.share)
-
 
 # -- cost --------------------------------------------------------------------------------------------------
 
 
-class MeanCost(MatrixMetric):
+class MeanCost(MatrixMetric, function=cost.mean_cost, higher_is_better=False):
     """Mean cost of the routed candidates in US dollars, see :func:`satlight.metrics.cost.mean_cost`."""
 
-    higher_is_better = False
-    needs_costs = True
 
-    def measure(self, m: Matrices) -> Tensor:
-        return cost.mean_cost(m.choices, m.cost_NM, m.known_NM)
-
-
-class RoutingCollapse(MatrixMetric):
+class RoutingCollapse(MatrixMetric, function=selection.routing_collapse, higher_is_better=False):
     """Routing collapse index (RCI), see :func:`satlight.metrics.selection.routing_collapse`."""
 
-    higher_is_better = False
-    needs_costs = True
 
-    def measure(self, m: Matrices) -> Tensor:
-        return selection.routing_collapse(m.choices, m.outcome_NM, m.known_NM, m.cost_NM)
+def _aiq(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor, price: Tensor) -> Tensor:
+    curve = cost.router_curve(score_NM, price, outcome_NM, known_NM, cost_NM)
+    single_M = cost.single_points(outcome_NM, known_NM, cost_NM)[0]
+    single_M = single_M[~single_M.isnan()]
+    return curves.aiq(*curve, low=single_M.min().item(), high=single_M.max().item())
 
 
-class AIQ(MatrixMetric):
-    """Average improvement in quality between the cheapest and the dearest candidate's cost.
+def _nauc(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor, price: Tensor) -> Tensor:
+    curve = cost.router_curve(score_NM, price, outcome_NM, known_NM, cost_NM)
+    cheapest_N = cost.cheapest_choices(cost_NM, known_NM)
+    point = cost.policy_point(cheapest_N, outcome_NM, known_NM, cost_NM)
+    return curves.nauc(*cost.with_point(curve, point), *cost.cost_bounds(cost_NM, known_NM))
+
+
+def _qnc(
+    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor, price: Tensor, best: int
+) -> Tensor:
+    curve = cost.router_curve(score_NM, price, outcome_NM, known_NM, cost_NM)
+    cost_M, quality_M = cost.single_points(outcome_NM, known_NM, cost_NM)
+    return curves.qnc(*curve, quality_M[best].item(), cost_M[best].item())
+
+
+class AIQ(MatrixMetric, function=_aiq):
+    """Average improvement in quality between the costs of the cheapest and the most expensive candidate.
 
     The policies are those of :func:`satlight.metrics.cost.router_curve`; see
     :func:`satlight.metrics.curves.aiq`.
@@ -281,52 +287,19 @@ class AIQ(MatrixMetric):
         price: Expected cost (M,) of each candidate in US dollars, e.g. its mean cost on train.
     """
 
-    needs_costs = True
 
-    def __init__(self, price: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("price", price)
-
-    def curve(self, m: Matrices) -> cost.Curve:
-        """Quality over cost as the router trades one for the other."""
-        assert isinstance(self.price, Tensor)
-        return cost.router_curve(m.score_NM, self.price, m.outcome_NM, m.known_NM, m.cost_NM)
-
-    def measure(self, m: Matrices) -> Tensor:
-        single_M = cost.single_points(m.outcome_NM, m.known_NM, m.cost_NM)[0]
-        single_M = single_M[~single_M.isnan()]
-        return curves.aiq(*self.curve(m), low=single_M.min().item(), high=single_M.max().item())
-
-
-class NAUC(AIQ):
-    """Normalised area under the quality-cost curve, see :func:`satlight.metrics.curves.nauc`.
+class NAUC(MatrixMetric, function=_nauc):
+    """Normalized area under the quality-cost curve, see :func:`satlight.metrics.curves.nauc`.
 
     Args:
         price: Expected cost (M,) of each candidate in US dollars, e.g. its mean cost on train.
     """
 
-    def measure(self, m: Matrices) -> Tensor:
-        cheapest_N = cost.cheapest_choices(m.cost_NM, m.known_NM)
-        point = cost.policy_point(cheapest_N, m.outcome_NM, m.known_NM, m.cost_NM)
-        return curves.nauc(*cost.with_point(self.curve(m), point), *cost.cost_bounds(m.cost_NM, m.known_NM))
 
-
-class QNC(AIQ):
+class QNC(MatrixMetric, function=_qnc, higher_is_better=False):
     """Quality-neutral cost, see :func:`satlight.metrics.curves.qnc`.
 
     Args:
         price: Expected cost (M,) of each candidate in US dollars, e.g. its mean cost on train.
         best: Column of the best single candidate, chosen on train.
     """
-
-    higher_is_better = False
-
-    def __init__(self, price: Tensor, best: int) -> None:
-        super().__init__(price)
-        self.best = best
-
-    def measure(self, m: Matrices) -> Tensor:
-        target_cost, target_quality = (
-            single_M[self.best].item() for single_M in cost.single_points(m.outcome_NM, m.known_NM, m.cost_NM)
-        )
-        return curves.qnc(*self.curve(m), target_quality, target_cost)

@@ -1,9 +1,9 @@
-"""What routing costs, and which quality a cost can buy.
+"""Costs of routing, and the trade-off between quality and cost.
 
 Shape legend: N instructions and M candidates of a matrix, P points (policies) of a quality-cost curve.
 
-Costs are US dollars of one call; they belong to records, so a cell without a record needs none. A record
-without a cost is an error everywhere here: an unknown price counted as $0 would make its candidate win.
+Costs are US dollars of one call. They belong to records, so a cell without a record needs none. A record
+without a cost is always an error: counted as $0, an unknown price would favor its candidate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Curve = tuple[Tensor, Tensor]
 
 
 def checked_costs(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Costs as float64, 0 where there is no record, after making sure that every record has one.
+    """Return costs as float64, 0 where there is no record, after checking that every record has one.
 
     Args:
         cost_NM: US dollars (N, M); NaN = unknown.
@@ -29,7 +29,7 @@ def checked_costs(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
         float64 (N, M).
 
     Raises:
-        SatlightError: A record whose cost is NaN, infinite or negative.
+        SatlightError: The cost of a record is NaN, infinite or negative.
 
     Example:
         >>> checked_costs(torch.tensor([[0.5, float("nan")]]), torch.tensor([[True, False]])).tolist()
@@ -48,7 +48,7 @@ def checked_costs(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
 
 
 def mean_cost(choice_N: Tensor, cost_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Mean cost of the chosen candidates, over the instructions where the chosen one has a record.
+    """Compute the mean cost of the chosen candidates, over instructions where the chosen one has a record.
 
     Args:
         choice_N: int64 (N,), columns; -1 = none.
@@ -59,7 +59,7 @@ def mean_cost(choice_N: Tensor, cost_NM: Tensor, known_NM: Tensor) -> Tensor:
         Scalar, US dollars per instruction; NaN when no chosen candidate has a record.
 
     Raises:
-        SatlightError: A record without a cost.
+        SatlightError: A record has no cost.
 
     Example:
         >>> cost, known = torch.tensor([[1.0, 3.0], [1.0, 3.0]]), torch.ones(2, 2, dtype=torch.bool)
@@ -70,13 +70,13 @@ def mean_cost(choice_N: Tensor, cost_NM: Tensor, known_NM: Tensor) -> Tensor:
 
 
 def single_points(outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Curve:
-    """Mean cost and mean outcome of each candidate alone, NaN for one without records.
+    """Compute the mean cost and mean outcome of each candidate on its own.
 
     Returns:
-        Two float64 (M,).
+        Two float64 (M,), NaN for a candidate without records.
 
     Raises:
-        SatlightError: A record without a cost.
+        SatlightError: A record has no cost.
 
     Example:
         >>> outcome, cost = torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[1.0, 3.0], [1.0, 5.0]])
@@ -91,13 +91,13 @@ def single_points(outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Curv
 
 
 def trade_off_choices(probability_NM: Tensor, price: Tensor, weight: float) -> Tensor:
-    """Per instruction the candidate with the highest Pr(correct) - weight · price.
+    """Return, per instruction, the candidate with the highest Pr(correct) - weight · price.
 
     Args:
-        probability_NM: Pr(correct) (N, M); minus infinity = not to be chosen.
-        price: What each candidate is expected to cost, (M,) or (N, M), in US dollars.
-        weight: How much probability a dollar is worth, >= 0; infinity = the lowest price, and among equals
-            the highest probability.
+        probability_NM: Pr(correct) (N, M); minus infinity excludes a candidate.
+        price: Expected cost of each candidate, (M,) or (N, M), in US dollars.
+        weight: Probability that one dollar is worth, >= 0; infinity = the lowest price, ties by the highest
+            probability.
 
     Returns:
         int64 (N,), columns.
@@ -116,15 +116,15 @@ def trade_off_choices(probability_NM: Tensor, price: Tensor, weight: float) -> T
 
 
 def trade_off_weights(price: Tensor, steps: int = 49) -> list[float]:
-    """Weights that lead from "quality alone" to "price alone", whatever the unit of the prices.
+    """Return weights from "quality alone" to "price alone", independent of the unit of the prices.
 
     Args:
         price: Expected costs, (M,) or (N, M).
-        steps: Weights between the two ends, evenly spaced on a logarithmic scale.
+        steps: Number of weights between the two ends, evenly spaced on a logarithmic scale.
 
     Returns:
-        0, then ``steps`` weights at which the whole spread of prices is worth a probability of 0.001 to
-        1,000, then infinity; only 0 when all prices are equal.
+        0, then ``steps`` weights at which the range of prices is worth a probability of 0.001 to 1,000, then
+        infinity; only 0 when all prices are equal.
 
     Example:
         >>> trade_off_weights(torch.tensor([1.0, 3.0]), steps=3)
@@ -142,23 +142,22 @@ def trade_off_weights(price: Tensor, steps: int = 49) -> list[float]:
 def trade_off_curve(
     probability_NM: Tensor, price: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
 ) -> Curve:
-    """What really happens as a router trades quality for cost, from the best it can do to the cheapest.
+    """Measure quality and cost as a router trades one for the other, from quality alone to price alone.
 
-    Prices are what the router may know beforehand, such as mean costs on *train*; costs are what the calls
-    cost in the end.
+    Prices are known in advance, such as mean costs on *train*; costs are those of the recorded calls.
 
     Args:
-        probability_NM: Pr(correct) (N, M) that the router predicts.
+        probability_NM: Predicted Pr(correct) (N, M).
         price: Expected costs, (M,) or (N, M), in US dollars.
         outcome_NM: Outcomes (N, M).
         known_NM: bool (N, M).
         cost_NM: US dollars (N, M).
 
     Returns:
-        The curve, one point per weight of :func:`trade_off_weights`, in that order.
+        One point per weight of :func:`trade_off_weights`, in that order.
 
     Raises:
-        SatlightError: A record without a cost, or a price that is not a finite number.
+        SatlightError: A record has no cost, or a price is not finite.
 
     Example:
         >>> outcome, cost = torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([[1.0, 3.0], [1.0, 3.0]])
@@ -170,7 +169,7 @@ def trade_off_curve(
     if not price.isfinite().all():
         raise SatlightError(
             f"{int((~price.isfinite()).sum())} of {price.numel()} prices are not finite numbers; every "
-            "candidate needs a price to be weighed against, e.g. its mean cost on train"
+            "candidate needs a price in US dollars, e.g. its mean cost on train"
         )
     cost_NM = checked_costs(cost_NM, known_NM)
     points = []
@@ -184,10 +183,9 @@ def trade_off_curve(
 def router_curve(
     score_NM: Tensor, price_M: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
 ) -> Curve:
-    """The curve of a router, with the policy that every router may fall back on.
+    """Compute the trade-off curve of a router, plus the policy that always uses the cheapest candidate.
 
-    That is the cheapest candidate for everything; with it the curves of all routers begin at the same cost,
-    so that their AIQ has the same bounds.
+    With that policy the curves of all routers start at the same cost, so their AIQ has the same bounds.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -197,10 +195,10 @@ def router_curve(
         cost_NM: US dollars (N, M).
 
     Returns:
-        The curve: :func:`trade_off_curve`, then that policy.
+        The points of :func:`trade_off_curve`, then that policy.
 
     Raises:
-        SatlightError: A record without a cost, or a price that is not a finite number.
+        SatlightError: A record has no cost, or a price is not finite.
     """
     trade_off = trade_off_curve(score_NM.double().sigmoid(), price_M, outcome_NM, known_NM, cost_NM)
     single = single_points(outcome_NM, known_NM, cost_NM)
@@ -209,14 +207,14 @@ def router_curve(
 
 
 def with_point(curve: Curve, point: tuple[Tensor, Tensor]) -> Curve:
-    """The curve with one more policy."""
+    """Append a policy to a curve."""
     return torch.cat([curve[0], point[0][None]]), torch.cat([curve[1], point[1][None]])
 
 
 def policy_point(
     choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean cost and mean outcome of a choice, over the instructions where the chosen one has a record.
+    """Compute the mean cost and outcome of a choice, over instructions where the chosen one has a record.
 
     Example:
         >>> outcome, cost = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 3.0]])
@@ -230,9 +228,9 @@ def policy_point(
 
 
 def cheapest_choices(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Per instruction the candidate whose recorded call cost least; -1 where there is no record.
+    """Return, per instruction, the candidate with the cheapest recorded call; -1 where there is none.
 
-    Where ORBIT's quality-cost curves of all routers begin.
+    ORBIT's quality-cost curves of all routers start at this policy.
 
     Example:
         >>> cost, known = torch.tensor([[2.0, 1.0], [5.0, 0.0]]), torch.tensor([[True, True], [True, False]])
@@ -244,12 +242,12 @@ def cheapest_choices(cost_NM: Tensor, known_NM: Tensor) -> Tensor:
 
 
 def cost_bounds(cost_NM: Tensor, known_NM: Tensor) -> tuple[float, float]:
-    """Mean over instructions of the lowest and of the highest cost of any recorded call.
+    """Compute the mean over instructions of the lowest and of the highest recorded cost.
 
-    No router can be cheaper or dearer. ORBIT's nAUC is measured between the two.
+    They bound the cost of every router, and ORBIT's nAUC is measured between them.
 
     Raises:
-        SatlightError: A record without a cost.
+        SatlightError: A record has no cost.
 
     Example:
         >>> cost_bounds(torch.tensor([[1.0, 3.0], [2.0, 8.0]]), torch.ones(2, 2, dtype=torch.bool))

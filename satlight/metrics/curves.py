@@ -1,8 +1,7 @@
-"""Quality-cost curves as single numbers: hull, AIQ, zero router, nAUC, QNC.
+"""Summaries of quality-cost curves: hull, AIQ, zero router, nAUC, QNC.
 
 Shape legend: P points (policies) of a curve, H of them on its hull, M candidates. A point is a policy's mean
-cost (US dollars per instruction) and quality (mean outcome). Points with a NaN, which nothing was known of,
-are left out.
+cost (US dollars per instruction) and quality (mean outcome). Points with NaN are left out.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from torch import Tensor
 from satlight.errors import SatlightError
 from satlight.metrics.cost import Curve
 
-# Two sums of the same costs in another order may differ by this share.
+# Relative difference between two sums of the same costs in different order.
 _TOLERANCE = 1e-9
 
 
 def pareto_front(cost_P: Tensor, quality_P: Tensor) -> Curve:
-    """The policies that no other one beats in cost and quality at once, cheapest first.
+    """Return the policies that no other policy beats in both cost and quality, cheapest first.
 
     Args:
         cost_P: Mean costs (P,).
@@ -44,10 +43,10 @@ def pareto_front(cost_P: Tensor, quality_P: Tensor) -> Curve:
 
 
 def non_decreasing_hull(cost_P: Tensor, quality_P: Tensor) -> Curve:
-    """The corners of the highest quality that mixtures of the policies reach at each cost.
+    """Return the corners of the highest quality that mixtures of the policies reach at each cost.
 
-    Sending a share of the instructions to one policy and the rest to another reaches every point on the line
-    between the two. Beyond the best policy the hull is flat, since nobody has to spend more.
+    A mixture sends a share of the instructions to one policy and the rest to another, so it reaches every
+    point on the line between the two. Beyond the best policy the hull is flat.
 
     Args:
         cost_P: Mean costs (P,).
@@ -73,10 +72,10 @@ def non_decreasing_hull(cost_P: Tensor, quality_P: Tensor) -> Curve:
 
 
 def quality_at(curve: Curve, cost: float) -> float:
-    """Height at a cost of a curve with increasing costs, straight between its points and flat after the last.
+    """Interpolate a curve with increasing costs: linear between its points, flat after the last.
 
     Returns:
-        The quality; NaN below the cheapest point, where there is no policy.
+        The quality at the cost; NaN below the cheapest point, where there is no policy.
 
     Example:
         >>> quality_at((torch.tensor([1.0, 3.0]), torch.tensor([0.25, 0.75])), 2.0)
@@ -87,19 +86,19 @@ def quality_at(curve: Curve, cost: float) -> float:
 
 
 def aiq(cost_P: Tensor, quality_P: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    """Average improvement in quality: mean height of the non-decreasing hull between two costs.
+    """Compute the average improvement in quality: the mean height of the hull between two costs.
 
-    To compare routers, give all of them the same bounds, e.g. the costs of the cheapest and of the dearest
-    candidate.
+    To compare routers, use the same bounds for all of them, e.g. the costs of the cheapest and of the most
+    expensive candidate.
 
     Args:
         cost_P: Mean costs (P,) of the policies.
         quality_P: Mean outcomes (P,).
         low: c_min; None = the cheapest policy.
-        high: c_max; None = the dearest policy.
+        high: c_max; None = the most expensive policy.
 
     Returns:
-        Scalar in the unit of the qualities; where c_min = c_max, the height there; NaN without any point.
+        Scalar in the unit of the qualities; the height at the bound when c_min = c_max; NaN without points.
 
     Raises:
         SatlightError: ``low`` is below the cheapest policy, or above ``high``.
@@ -111,8 +110,8 @@ def aiq(cost_P: Tensor, quality_P: Tensor, low: float | None = None, high: float
         0.875
 
     Reference:
-        [Hu et al. 2024, "RouterBench", arXiv 2403.12031], AIQ; by the paper's definition, which divides by
-        c_max - c_min
+        [Hu et al. 2024, "RouterBench", arXiv 2403.12031], AIQ; by the definition in the text,
+        which divides by c_max - c_min
     """
     usable_P = ~(cost_P.isnan() | quality_P.isnan())
     if not usable_P.any():
@@ -123,10 +122,10 @@ def aiq(cost_P: Tensor, quality_P: Tensor, low: float | None = None, high: float
 
 
 def nauc(cost_P: Tensor, quality_P: Tensor, low: float, high: float) -> Tensor:
-    """Normalised area under the quality-cost curve of ORBIT: mean height of the Pareto front.
+    """Compute the normalized area under ORBIT's quality-cost curve: the mean height of the Pareto front.
 
-    Unlike AIQ it joins the policies on the Pareto front, not only those on the hull, and the bounds are the
-    same for all routers: the mean cost of the cheapest and of the dearest call per instruction
+    Unlike AIQ it connects all policies on the Pareto front, not only those on the hull, and the bounds are
+    the same for all routers: the mean cost of the cheapest and of the most expensive call per instruction
     (:func:`satlight.metrics.cost.cost_bounds`). The cheapest call per instruction
     (:func:`satlight.metrics.cost.cheapest_choices`) is one of the policies.
 
@@ -137,11 +136,11 @@ def nauc(cost_P: Tensor, quality_P: Tensor, low: float, high: float) -> Tensor:
         high: Upper bound.
 
     Returns:
-        Scalar in the unit of the qualities; where both bounds are equal, the best quality at that cost; NaN
-        without any point.
+        Scalar in the unit of the qualities; the best quality at the bound when both are equal; NaN without
+        points.
 
     Raises:
-        SatlightError: No policy is as cheap as ``low``, or it is above ``high``.
+        SatlightError: ``low`` is below the cheapest policy, or above ``high``.
 
     Example:
         >>> nauc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 0.25, 1.0]), 1.0, 3.0).item()
@@ -154,7 +153,7 @@ def nauc(cost_P: Tensor, quality_P: Tensor, low: float, high: float) -> Tensor:
 
 
 def qnc(cost_P: Tensor, quality_P: Tensor, target_quality: float, target_cost: float) -> Tensor:
-    """Quality-neutral cost: the lowest cost that reaches a quality, as a share of what that quality costs.
+    """Compute the quality-neutral cost: the lowest cost that reaches a quality, relative to a target cost.
 
     Args:
         cost_P: Mean costs (P,) of the policies.
@@ -164,7 +163,7 @@ def qnc(cost_P: Tensor, quality_P: Tensor, target_quality: float, target_cost: f
 
     Returns:
         Scalar, below 1 = the router is cheaper at that quality; NaN when it never reaches the quality, or
-        the target costs nothing.
+        the target cost is 0.
 
     Example:
         >>> qnc(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.9]), 0.8, 4.0).item()
@@ -180,15 +179,15 @@ def qnc(cost_P: Tensor, quality_P: Tensor, target_quality: float, target_cost: f
 
 
 def zero_router_shares(cost_M: Tensor, quality_M: Tensor, cost: float) -> Tensor:
-    """The zero router: the mixture of single candidates with the best expected quality at a given cost.
+    """Compute the zero router: the mixture of single candidates with the best expected quality at a cost.
 
-    It reads no instruction: it draws one of at most two neighbouring corners of the candidates' hull.
+    It ignores the instruction and draws one of at most two adjacent corners of the candidates' hull.
 
     Args:
-        cost_M: Mean cost (M,) of each candidate, on train; NaN = unknown, never chosen.
-        quality_M: Mean outcome (M,), on train; NaN = unknown.
-        cost: Mean cost to spend. Below the cheapest candidate that one is chosen; beyond the best corner the
-            mixture spends less than allowed.
+        cost_M: Mean cost (M,) of each candidate on train; NaN = unknown, never chosen.
+        quality_M: Mean outcome (M,) on train; NaN = unknown.
+        cost: Mean cost to spend. Below the cheapest candidate, that candidate is chosen; beyond the best
+            corner, the mixture spends less than allowed.
 
     Returns:
         float64 (M,), the share of instructions of each candidate, summing to 1; all NaN when no candidate
@@ -218,17 +217,17 @@ def zero_router_shares(cost_M: Tensor, quality_M: Tensor, cost: float) -> Tensor
 
 
 def _mean_height(curve: Curve, low: float, high: float, name: str) -> Tensor:
-    """Mean of a piecewise straight curve over [low, high]."""
+    """Compute the mean of a piecewise linear curve over [low, high]."""
     cost_H = curve[0]
     if not len(cost_H):
         return torch.tensor(float("nan"), dtype=torch.double)
     cheapest = float(cost_H[0])
     if low > high:
-        raise SatlightError(f"{name}: the lower bound {low} is above the upper bound {high}; exchange them")
+        raise SatlightError(f"{name}: the lower bound {low} is above the upper bound {high}; swap them")
     if low < cheapest * (1 - _TOLERANCE):
         raise SatlightError(
-            f"{name}: the lower bound {low} is below the cheapest policy, which costs {cheapest}; there is "
-            "no quality to average there. Add a cheaper policy, such as the cheapest candidate, or raise the "
+            f"{name}: the lower bound {low} is below the cheapest policy, which costs {cheapest}, so the "
+            "curve is undefined there. Add a cheaper policy, such as the cheapest candidate, or raise the "
             "lower bound."
         )
     low = max(low, cheapest)

@@ -1,9 +1,9 @@
-"""How good Pr(correct) = sigmoid(score) is, cell by cell: calibration and discrimination.
+"""Quality of Pr(correct) = sigmoid(score), cell by cell: calibration and discrimination.
 
 Shape legend: N instructions and M candidates. Every function takes ``score_NM`` (log-odds), ``outcome_NM``
-(in [0, 1]) and ``known_NM`` (bool), counts known cells only, and gives NaN when there is none.
+(in [0, 1]) and ``known_NM`` (bool), counts known cells only, and returns NaN when there are none.
 
-A soft outcome t stands for t right and 1 - t wrong answers, so a share of ten samples counts as ten would.
+A soft outcome t counts as t right and 1 - t wrong answers, e.g. the share of right answers in ten samples.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import Tensor
 def calibration_bins(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of Pr(correct), of outcomes and of cells in equally wide bins of Pr(correct).
+    """Sum Pr(correct), outcomes and cells in equally wide bins of Pr(correct).
 
     Args:
         score_NM: Log-odds (N, M).
         outcome_NM: Outcomes (N, M).
         known_NM: bool (N, M).
-        bins: Number of bins on [0, 1]; bin k holds [k / bins, (k + 1) / bins), the last one 1 too.
+        bins: Number of bins on [0, 1]; bin k holds [k / bins, (k + 1) / bins), the last one also 1.
 
     Returns:
-        Three float32 (bins,): summed probability, summed outcome, count. A reliability diagram shows the
-        second over the first, each divided by the third.
+        Three float32 (bins,): summed probability, summed outcome, count. A reliability diagram plots the
+        second over the first, both divided by the third.
     """
     probability = score_NM[known_NM].float().sigmoid()
     outcome = outcome_NM[known_NM].float()
@@ -46,10 +46,10 @@ class ReliabilityBin:
     """One bin of a reliability diagram.
 
     Args:
-        low: Lower end of Pr(correct), inside the bin.
-        high: Upper end, outside it except for 1.
-        confidence: Mean Pr(correct) of its cells; NaN when it has none.
-        accuracy: Mean outcome of its cells; NaN when it has none.
+        low: Lower end of Pr(correct), inclusive.
+        high: Upper end, exclusive except for 1.
+        confidence: Mean Pr(correct) of its cells; NaN when the bin is empty.
+        accuracy: Mean outcome of its cells; NaN when the bin is empty.
         count: Number of its cells.
     """
 
@@ -63,7 +63,7 @@ class ReliabilityBin:
 def reliability_bins(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
 ) -> list[ReliabilityBin]:
-    """The reliability diagram as numbers: promised and real accuracy over equally wide bins.
+    """Compute the reliability diagram: predicted and observed accuracy in equally wide bins.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -72,7 +72,7 @@ def reliability_bins(
         bins: Number of bins on [0, 1].
 
     Returns:
-        All bins from low to high, also the empty ones.
+        All bins from low to high, including empty ones.
 
     Example:
         >>> known = torch.ones(1, 2, dtype=torch.bool)
@@ -91,14 +91,14 @@ def reliability_bins(
 
 
 def calibration_error_of_bins(probability: Tensor, outcome: Tensor, count: Tensor) -> Tensor:
-    """Expected calibration error from the sums of :func:`calibration_bins`."""
+    """Compute the expected calibration error from the sums of :func:`calibration_bins`."""
     return (probability - outcome).abs().sum() / count.sum()
 
 
 def expected_calibration_error(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
 ) -> Tensor:
-    """Mean distance of Pr(correct) from the share that is right, over equally wide bins.
+    """Compute the mean distance between Pr(correct) and the share of right answers, over equally wide bins.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -107,7 +107,7 @@ def expected_calibration_error(
         bins: Number of bins on [0, 1].
 
     Returns:
-        Scalar in [0, 1]; 0 is calibrated.
+        Scalar in [0, 1]; 0 = perfectly calibrated.
 
     Example:
         >>> score, known = torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool)
@@ -122,7 +122,9 @@ def expected_calibration_error(
 
 
 def brier_score(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Mean squared difference of Pr(correct) and the outcome; 0 is perfect, always saying 1/2 gives 0.25.
+    """Compute the mean squared difference of Pr(correct) and the outcome.
+
+    0 is perfect; a constant prediction of 1/2 has 0.25.
 
     Example:
         >>> known = torch.ones(1, 2, dtype=torch.bool)
@@ -133,7 +135,7 @@ def brier_score(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tenso
 
 
 def forecast_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Share of cells whose outcome is foretold: right where score > 0, wrong elsewhere.
+    """Compute the share of correctly predicted outcomes: right is predicted where score > 0.
 
     Example:
         >>> score, outcome = torch.tensor([[2.0, -1.0, 1.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0, 1.0]])
@@ -148,7 +150,9 @@ def forecast_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) ->
 
 
 def forecast_log_loss(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the outcomes, in nats; always saying 1/2 gives ln 2.
+    """Compute the mean negative log-likelihood of the outcomes, in nats.
+
+    A constant prediction of 1/2 has ln 2.
 
     Example:
         >>> known = torch.ones(1, 1, dtype=torch.bool)
@@ -159,7 +163,7 @@ def forecast_log_loss(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) ->
 
 
 def forecast_auroc(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Probability that a right cell scores above a wrong one; equal scores count one half.
+    """Compute the probability that a right cell scores above a wrong one; equal scores count one half.
 
     Args:
         score_NM: Log-odds (N, M); only their order matters.

@@ -1,11 +1,14 @@
-"""Routing metrics on whole matrices.
+"""Routing metrics on whole matrices: routed accuracy, controls, gap closed.
 
 Shape legend: N instructions and M candidates of a matrix, G groups (datasets or tasks) of instructions.
 
-Everywhere: ``outcome_NM`` holds outcomes in [0, 1] and ``known_NM`` is False where no record exists. An
-unknown outcome is masked, never counted as 0. ``group_N`` numbers the group of each instruction from 0.
-Where several candidates share the best score or mean, the lowest column wins. A choice of -1 means "none".
-A mean over nothing is NaN. Accuracies are fractions in [0, 1].
+Conventions:
+
+- ``outcome_NM`` holds outcomes in [0, 1]; ``known_NM`` is False where no record exists. An unknown outcome is
+  masked, never counted as 0.
+- ``group_N`` holds the group number of each instruction, from 0.
+- Ties go to the lowest column. A choice of -1 means "none". The mean of nothing is NaN.
+- Accuracies are fractions in [0, 1].
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ import torch
 from torch import Tensor
 
 NONE = -1
-"""The choice where there is no candidate to choose."""
+"""Choice where no candidate can be chosen."""
 
 
 def choose(score_NM: Tensor) -> Tensor:
-    """The routed candidate of every instruction: the highest score, the lowest column among equals.
+    """Return the routed candidate of every instruction: the one with the highest score.
 
     Args:
         score_NM: Log-odds (N, M), without NaN.
@@ -34,7 +37,7 @@ def choose(score_NM: Tensor) -> Tensor:
 
 
 def outcomes_of(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> tuple[Tensor, Tensor]:
-    """What happened to each instruction under a choice of candidates.
+    """Look up the outcome of each instruction under a choice of candidates.
 
     Args:
         choice_N: int64 (N,), columns; -1 = none.
@@ -56,7 +59,7 @@ def outcomes_of(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> tuple
 
 
 def masked_mean(value_N: Tensor, known_N: Tensor) -> Tensor:
-    """Mean of the known values; NaN when none is known.
+    """Compute the mean of the known values; NaN when none is known.
 
     Example:
         >>> masked_mean(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([True, True, False])).item()
@@ -66,10 +69,10 @@ def masked_mean(value_N: Tensor, known_N: Tensor) -> Tensor:
 
 
 def routed_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Mean outcome of the candidate with the highest score.
+    """Compute the mean outcome of the candidates with the highest score.
 
-    An instruction whose routed candidate has no record is left out of the mean;
-    ``outcomes_of(choose(score_NM), outcome_NM, known_NM)[1]`` tells how many remain.
+    Instructions whose routed candidate has no record are left out of the mean;
+    ``outcomes_of(choose(score_NM), outcome_NM, known_NM)[1]`` marks those that remain.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -88,7 +91,7 @@ def routed_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> T
 
 
 def random_outcomes(outcome_NM: Tensor, known_NM: Tensor) -> tuple[Tensor, Tensor]:
-    """Expected outcome of a random known candidate, per instruction.
+    """Compute the expected outcome of a random known candidate, per instruction.
 
     Returns:
         The means over the known candidates, float (N,), and whether there is one, bool (N,).
@@ -98,7 +101,7 @@ def random_outcomes(outcome_NM: Tensor, known_NM: Tensor) -> tuple[Tensor, Tenso
 
 
 def random_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Expected accuracy of a uniformly random choice among the known candidates of each instruction.
+    """Compute the expected accuracy of a random choice among the known candidates of each instruction.
 
     Example:
         >>> outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
@@ -109,7 +112,7 @@ def random_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
 
 
 def group_means(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor, num_groups: int) -> Tensor:
-    """Mean known outcome of each candidate in each group.
+    """Compute the mean known outcome of each candidate in each group.
 
     Args:
         outcome_NM: Outcomes (N, M).
@@ -126,7 +129,7 @@ def group_means(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor, num_group
         >>> group_means(outcome, known, torch.tensor([0, 0, 1]), 2).tolist()
         [[0.5, 0.0], [1.0, 1.0]]
     """
-    # Sums of 0/1 in float32 are exact up to 2^24 instructions, and half the memory of float64.
+    # float32 sums of 0/1 are exact up to 2^24 instructions and need half the memory of float64.
     zero_GM = torch.zeros(num_groups, outcome_NM.shape[1], device=outcome_NM.device)
     sum_GM = zero_GM.index_add(0, group_N, torch.where(known_NM, outcome_NM, 0.0).float())
     count_GM = zero_GM.index_add(0, group_N, known_NM.float())
@@ -134,10 +137,10 @@ def group_means(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor, num_group
 
 
 def macro_means(value_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
-    """Mean over groups of each candidate's mean within the group, as tables end in such macro means.
+    """Compute the macro mean of each candidate: the mean over groups of its mean within the group.
 
-    Only candidates with known values in as many groups as any other get one: a candidate measured on the
-    easy groups alone must not win by that.
+    Only candidates with known values in the maximum number of groups have one, so that a candidate measured
+    on easy groups alone has no advantage.
 
     Args:
         value_NM: Outcomes or costs (N, M).
@@ -145,7 +148,7 @@ def macro_means(value_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
         group_N: int64 (N,).
 
     Returns:
-        float64 (M,), NaN for the others.
+        float64 (M,), NaN for all other candidates.
 
     Example:
         >>> value = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
@@ -159,7 +162,7 @@ def macro_means(value_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
 
 
 def best_per_group(mean_GM: Tensor) -> Tensor:
-    """The candidate with the best mean in each group.
+    """Return the candidate with the best mean in each group.
 
     Args:
         mean_GM: Means (G, M), NaN = unknown, see :func:`group_means`.
@@ -177,9 +180,9 @@ def best_per_group(mean_GM: Tensor) -> Tensor:
 
 
 def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None) -> int:
-    """The candidate that is best over all groups; give it the *train* matrix, or it leaks the test split.
+    """Return the candidate with the highest macro mean, see :func:`macro_means`.
 
-    Best means the highest of the :func:`macro_means`.
+    Pass the *train* matrix; chosen on the test matrix, it leaks test outcomes.
 
     Args:
         outcome_NM: Outcomes (N, M) of the train split.
@@ -187,7 +190,7 @@ def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = N
         group_N: int64 (N,); None = a single group.
 
     Returns:
-        Its column, or -1 when nothing is known.
+        Its column; -1 when nothing is known.
 
     Example:
         >>> outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
@@ -204,13 +207,13 @@ def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = N
 def group_best(
     train_outcome_NM: Tensor, train_known_NM: Tensor, train_group_N: Tensor, group_N: Tensor
 ) -> Tensor:
-    """Per instruction, the candidate that did best on the train split of its group ("dataset best").
+    """Return, per instruction, the best candidate on the train split of its group ("dataset best").
 
     Args:
         train_outcome_NM: Outcomes (N', M) of the train split.
         train_known_NM: bool (N', M).
         train_group_N: int64 (N',).
-        group_N: int64 (N,), groups of the instructions to route, numbered alike.
+        group_N: int64 (N,), groups of the instructions to route, with the same numbers.
 
     Returns:
         int64 (N,), columns; -1 where the group has no train data.
@@ -225,9 +228,9 @@ def group_best(
 
 
 def group_oracle(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
-    """Per instruction, the candidate that does best on the very group it belongs to ("dataset oracle").
+    """Return, per instruction, the best candidate on its own group ("dataset oracle").
 
-    An upper bound for routers that know only the dataset, chosen on the data it is measured on.
+    It is chosen on the data it is measured on: an upper bound for routers that know only the dataset.
 
     Example:
         >>> known = torch.ones(2, 2, dtype=torch.bool)
@@ -238,7 +241,7 @@ def group_oracle(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tenso
 
 
 def oracle(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Per instruction, the known candidate with the best outcome; -1 where none is known.
+    """Return, per instruction, the known candidate with the best outcome; -1 where none is known.
 
     Example:
         >>> outcome = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
@@ -250,7 +253,7 @@ def oracle(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
 
 
 def oracle_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Mean over instructions of the best known outcome: no router can do better.
+    """Compute the mean best known outcome, an upper bound for every router.
 
     Example:
         >>> oracle_accuracy(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.ones(2, 2, dtype=torch.bool)).item()
@@ -260,12 +263,12 @@ def oracle_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
 
 
 def gap_closed(routed: float, best_single: float, oracle: float) -> float:
-    """Share of the way from the best single candidate to the oracle: 0 = best single, 1 = oracle.
+    """Compute the share of the gap from the best single candidate to the oracle: 0 = best single, 1 = oracle.
 
     Args:
         routed: Accuracy of the router, in any unit.
-        best_single: Accuracy of the best single candidate, same unit.
-        oracle: Accuracy of the oracle (or of the Bayes-optimal choice), same unit.
+        best_single: Accuracy of the best single candidate, in the same unit.
+        oracle: Accuracy of the oracle (or of the Bayes-optimal choice), in the same unit.
 
     Returns:
         The share, negative when the router is worse than the best single; NaN when there is no gap.
@@ -278,7 +281,7 @@ def gap_closed(routed: float, best_single: float, oracle: float) -> float:
 
 
 def selection_share(choice_N: Tensor, num_candidates: int) -> Tensor:
-    """How often each candidate is chosen, as a share of the choices made.
+    """Compute the share of choices that each candidate receives.
 
     Args:
         choice_N: int64 (N,), columns; -1 = none, left out.

@@ -1,4 +1,4 @@
-"""Metrics that gather over batches and devices (torchmetrics), for validation inside Lightning.
+"""Metrics with sums as their state (torchmetrics), for validation inside Lightning.
 
 Shape legend: B instructions and C candidates of a block, G groups.
 """
@@ -18,15 +18,14 @@ from satlight.metrics import forecast, functional
 class RoutedAccuracy(Metric):
     """Mean outcome of the routed candidates, over blocks that hold *every* candidate of the zoo.
 
-    Instructions whose routed candidate has no record are left out (:meth:`counts` tells how many remain).
+    Instructions whose routed candidate has no record are left out; :meth:`counts` returns how many remain.
 
     Args:
-        average: ``macro`` = mean over groups of the mean within a group, over the groups seen;
-            ``micro`` = mean over instructions.
-        num_groups: Largest number of groups that can be told apart.
+        average: ``macro`` = mean of the means within the groups seen; ``micro`` = mean over instructions.
+        num_groups: Maximum number of groups.
 
     Raises:
-        SatlightError: When ``average`` is neither, or a group number does not fit.
+        SatlightError: ``average`` is neither, or a group number is not below ``num_groups``.
 
     Example:
         >>> metric = RoutedAccuracy()
@@ -49,7 +48,7 @@ class RoutedAccuracy(Metric):
             raise SatlightError(f"RoutedAccuracy: average is {average!r}; allowed are 'macro' and 'micro'")
         self.average = average
         self.num_groups = num_groups
-        # A fixed size lets devices that saw different groups simply add their states.
+        # With a fixed size, devices that saw different groups can add their states.
         self.add_state("total", default=torch.zeros(num_groups), dist_reduce_fx="sum")
         self.add_state("count", default=torch.zeros(num_groups), dist_reduce_fx="sum")
 
@@ -76,13 +75,13 @@ class RoutedAccuracy(Metric):
         self.count.index_add_(0, group_B, known_B.to(self.count))
 
     def compute(self) -> Tensor:
-        """Scalar in [0, 1]; NaN when nothing was known."""
+        """Return the accuracy, a scalar in [0, 1]; NaN when no outcome was known."""
         if self.average == "micro":
             return self.total.sum() / self.count.sum()
         return (self.total / self.count).nanmean()
 
     def counts(self) -> Tensor:
-        """float (num_groups,): instructions with a known routed outcome on this device, per group."""
+        """Return float (num_groups,): instructions with a known routed outcome on this device, per group."""
         return self.count
 
 
@@ -93,7 +92,7 @@ class CalibrationError(Metric):
         bins: Number of equally wide bins on [0, 1].
 
     Raises:
-        SatlightError: When ``bins`` is below 1.
+        SatlightError: ``bins`` is below 1.
 
     Example:
         >>> metric = CalibrationError()
@@ -136,5 +135,5 @@ class CalibrationError(Metric):
         self.count += count
 
     def compute(self) -> Tensor:
-        """Scalar in [0, 1]; NaN when nothing was known."""
+        """Return the error, a scalar in [0, 1]; NaN when no outcome was known."""
         return forecast.calibration_error_of_bins(self.probability, self.outcome, self.count)

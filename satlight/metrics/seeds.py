@@ -1,4 +1,4 @@
-"""Intervals over seeds: what repeating the training adds to what resampling the instructions tells."""
+"""Intervals over seeds: the variation between training runs, which resampling instructions does not show."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 
 class SeedInterval(NamedTuple):
-    """Mean of independent runs, with half the width of its interval (NaN for a single run)."""
+    """Mean of independent runs and half the width of its interval (NaN for a single run)."""
 
     mean: float
     half_width: float
 
 
 def seed_interval(values: Sequence[float], level: float = 0.95) -> SeedInterval:
-    """Student's t interval of the mean of independent runs.
+    """Compute Student's t interval of the mean of independent runs.
 
     Args:
-        values: One figure per seed, at least one.
-        level: Confidence, in (0, 1).
+        values: One value per seed, at least one.
+        level: Confidence level, in (0, 1).
 
     Returns:
         Mean and half width, in the unit of the values; the half width of a single run is NaN.
@@ -31,11 +31,11 @@ def seed_interval(values: Sequence[float], level: float = 0.95) -> SeedInterval:
         (58.0, 2.484)
 
     Reference:
-        Student's t with as many degrees of freedom as seeds less one.
+        Student's t with one degree of freedom less than there are seeds.
     """
     if len(values) < 2:
         return SeedInterval(mean(values), math.nan)
-    from scipy.special import stdtrit  # the rest of the metrics need no scipy
+    from scipy.special import stdtrit  # imported here because no other metric needs scipy
 
     quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
     return SeedInterval(mean(values), quantile * stdev(values) / math.sqrt(len(values)))

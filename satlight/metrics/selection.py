@@ -1,7 +1,7 @@
-"""What a router chooses, and how far above a reference it comes.
+"""Choices of a router, and its accuracy relative to a reference.
 
 Shape legend: N instructions and M candidates of a matrix. Conventions are those of
-:mod:`satlight.metrics.functional`: unknown outcomes are masked, a choice of -1 means "none", a mean over
+:mod:`satlight.metrics.functional`: unknown outcomes are masked, a choice of -1 means "none", the mean of
 nothing is NaN.
 """
 
@@ -23,20 +23,20 @@ from satlight.metrics.functional import (
 )
 
 SOLVED = 0.5
-"""An outcome of at least this counts as solved where a share of right answers must become yes or no."""
+"""Outcome from which an instruction counts as solved."""
 
 
 # -- relative accuracy -------------------------------------------------------------------------------------
 
 
 def accuracy_ratio(routed: float, reference: float) -> float:
-    """Accuracy of the router as a multiple of a reference: V_R and V_B of RouterEval.
+    """Compute accuracy as a multiple of a reference: V_R and V_B of RouterEval.
 
-    V_B takes the best single candidate as the reference, V_R a well-known strong candidate.
+    The reference of V_B is the best single candidate, that of V_R a well-known strong candidate.
 
     Args:
         routed: Accuracy of the router, in any unit.
-        reference: Accuracy of the reference, same unit.
+        reference: Accuracy of the reference, in the same unit.
 
     Returns:
         The multiple, 1 = equal; NaN when the reference is 0.
@@ -52,9 +52,9 @@ def accuracy_ratio(routed: float, reference: float) -> float:
 
 
 def gain_over(routed: float, reference: float) -> float:
-    """Relative gain of the router over a reference on one dataset.
+    """Compute the relative gain of the router over a reference on one dataset.
 
-    Its mean over datasets is Gain@R or Gain@B, by the reference.
+    The mean over datasets is Gain@R or Gain@B, depending on the reference.
 
     Args:
         routed: Accuracy of the router, in any unit.
@@ -74,7 +74,7 @@ def gain_over(routed: float, reference: float) -> float:
 
 
 def gap_to(routed: float, oracle: float) -> float:
-    """Relative distance of the router from the oracle on one dataset; the mean over datasets is Gap@O.
+    """Compute the relative distance to the oracle on one dataset; the mean over datasets is Gap@O.
 
     Example:
         >>> gap_to(60.0, 80.0)
@@ -89,7 +89,7 @@ def gap_to(routed: float, oracle: float) -> float:
 def gain_at_r(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None
 ) -> Tensor:
-    """Gain@R: mean over datasets of routed accuracy / random accuracy - 1.
+    """Compute Gain@R: the mean over datasets of routed accuracy / random accuracy - 1.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -115,7 +115,7 @@ def gain_at_r(
 def gain_at_b(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, best: int, group_N: Tensor | None = None
 ) -> Tensor:
-    """Gain@B: mean over datasets of routed accuracy / best single accuracy - 1.
+    """Compute Gain@B: the mean over datasets of routed accuracy / best single accuracy - 1.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -126,7 +126,7 @@ def gain_at_b(
         group_N: int64 (N,), dataset of each instruction; None = one dataset.
 
     Returns:
-        Scalar; NaN when a dataset lacks a known outcome of either, or ``best`` gets nothing right in it.
+        Scalar; NaN when a dataset has no known outcome of either, or ``best`` has an accuracy of 0 in it.
 
     Example:
         >>> score, outcome = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -141,7 +141,7 @@ def gain_at_b(
 
 
 def gap_at_o(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None) -> Tensor:
-    """Gap@O: mean over datasets of 1 - routed accuracy / oracle accuracy; 0 = as good as the oracle.
+    """Compute Gap@O: the mean over datasets of 1 - routed accuracy / oracle accuracy; 0 = oracle.
 
     Args:
         score_NM: Log-odds (N, M).
@@ -150,7 +150,7 @@ def gap_at_o(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Te
         group_N: int64 (N,), dataset of each instruction; None = one dataset.
 
     Returns:
-        Scalar; NaN when a dataset has no known routed outcome, or nobody gets anything right in it.
+        Scalar; NaN when a dataset has no known routed outcome or an oracle accuracy of 0.
 
     Example:
         >>> score, outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -167,7 +167,7 @@ def gap_at_o(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Te
 def _mean_ratio(
     routed: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], group_N: Tensor | None
 ) -> Tensor:
-    """Mean over groups of the ratio of two masked means."""
+    """Compute the mean over groups of the ratio of two masked means."""
     group_N = torch.zeros(len(routed[0]), dtype=torch.long) if group_N is None else group_N.cpu()
     ratios = []
     for group in group_N.unique():
@@ -181,28 +181,28 @@ def _mean_ratio(
 
 
 def selection_entropy(choice_N: Tensor, num_candidates: int) -> Tensor:
-    """Entropy of how often each candidate is chosen, in bits: E_p of RouterEval.
+    """Compute the entropy of the choices in bits: E_p of RouterEval.
 
     Args:
         choice_N: int64 (N,), columns; -1 = none, left out.
         num_candidates: M.
 
     Returns:
-        Scalar in [0, log2 M]: 0 when one candidate gets everything, log2 M when all get the same; NaN
-        when nothing is chosen.
+        Scalar in [0, log2 M]: 0 when one candidate is always chosen, log2 M when all are chosen equally
+        often; NaN when nothing is chosen.
 
     Example:
         >>> selection_entropy(torch.tensor([0, 0, 1, 1]), 3).item()
         1.0
 
     Reference:
-        [Huang et al. 2025, "RouterEval", arXiv 2503.10657], there without the base of the logarithm.
+        [Huang et al. 2025, "RouterEval", arXiv 2503.10657], which leaves the base of the logarithm open.
     """
     return entropy_of_shares(selection_share(choice_N, num_candidates))
 
 
 def entropy_of_shares(share_M: Tensor) -> Tensor:
-    """Entropy in bits of shares (M,) that sum to 1.
+    """Compute the entropy in bits of shares (M,) that sum to 1.
 
     Example:
         >>> entropy_of_shares(torch.tensor([0.5, 0.25, 0.25, 0.0])).item()
@@ -212,25 +212,25 @@ def entropy_of_shares(share_M: Tensor) -> Tensor:
 
 
 def routing_collapse(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Tensor:
-    """Routing collapse index (RCI): share of instructions that are routed badly or at needless expense.
+    """Compute the routing collapse index (RCI): the share of choices that are wrong or needlessly expensive.
 
     A choice is sound when no known candidate has a better outcome on the instruction and, if it is the most
     expensive candidate, no other candidate does equally well. RCI is the share of choices that are not
-    sound. The most expensive candidate is the one with the highest mean cost over its records (all of them,
-    where several share it), not the dearest on the instruction at hand.
+    sound. The most expensive candidate is the one with the highest mean cost over its records (every
+    candidate with that mean), not the most expensive one on the instruction at hand.
 
     Args:
         choice_N: int64 (N,), columns; -1 = none.
         outcome_NM: Outcomes (N, M).
         known_NM: bool (N, M).
-        cost_NM: US dollars (N, M) of each call; needed where a record exists.
+        cost_NM: US dollars (N, M) of each call; required where a record exists.
 
     Returns:
         Scalar in [0, 1], lower is better, over the instructions whose chosen candidate has a record; NaN
         when there is none.
 
     Raises:
-        SatlightError: A record without a cost.
+        SatlightError: A record has no cost.
 
     Example:
         >>> outcome = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
@@ -245,25 +245,25 @@ def routing_collapse(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cos
     cost_NM = checked_costs(cost_NM, known_NM)
     known_N = outcomes_of(choice_N, outcome_NM, known_NM)[1]
     mean_M = torch.where(known_NM, cost_NM, 0.0).sum(0) / known_NM.sum(0)
-    dearest_M = mean_M == mean_M[~mean_M.isnan()].max() if bool(known_NM.any()) else mean_M.isnan()
+    priciest_M = mean_M == mean_M[~mean_M.isnan()].max() if bool(known_NM.any()) else mean_M.isnan()
     masked_NM = torch.where(known_NM, outcome_NM, float("-inf"))
     best_NM = known_NM & (masked_NM == masked_NM.max(1, keepdim=True).values)
     is_best_N = best_NM.gather(1, choice_N.clamp_min(0)[:, None])[:, 0]
-    needless_N = dearest_M[choice_N.clamp_min(0)] & (best_NM & ~dearest_M).any(1)
+    needless_N = priciest_M[choice_N.clamp_min(0)] & (best_NM & ~priciest_M).any(1)
     return masked_mean((~is_best_N | needless_N).double(), known_N)
 
 
 def rare_solver_recall(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, at_most: int = 3) -> Tensor:
-    """How often a solver is chosen on the instructions that hardly any candidate solves.
+    """Compute how often a solver is chosen on instructions that few candidates solve.
 
-    Those are the instructions with at least one and at most ``at_most`` candidates whose known outcome is
-    0.5 or more. In a zoo of ``at_most`` candidates or fewer they are all that anybody solves.
+    Those are the instructions with 1 to ``at_most`` candidates whose known outcome is 0.5 or more. In a zoo
+    of at most ``at_most`` candidates they are all instructions that any candidate solves.
 
     Args:
         choice_N: int64 (N,), columns; -1 = none.
         outcome_NM: Outcomes (N, M).
         known_NM: bool (N, M).
-        at_most: Most solvers of a rare instruction, at least 1.
+        at_most: Maximum number of solvers of a rare instruction, at least 1.
 
     Returns:
         Scalar in [0, 1] over the rare instructions whose chosen candidate has a record; NaN when there is

@@ -3,8 +3,8 @@
 Shape legend: N instructions, P thresholds.
 
 The instructions with the highest preference for the strong candidate are sent to it, the others to the weak
-one; a threshold decides how many. Instructions with equal preference go in random order, and what is
-expected of that order is measured, so that ties neither help nor harm.
+one; a threshold decides how many. Instructions with equal preference are sent in random order, and the
+metrics are expectations over that order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from satlight.errors import SatlightError
 def gap_recovered(
     preference_N: Tensor, weak_N: Tensor, strong_N: Tensor, known_N: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Performance gap recovered (PGR) over the share of instructions sent to the strong candidate.
+    """Compute the performance gap recovered (PGR) over the share of calls to the strong candidate.
 
     Args:
         preference_N: Preference (N,) for the strong candidate, e.g. the difference of two log-odds.
@@ -28,8 +28,8 @@ def gap_recovered(
         known_N: bool (N,), True where both outcomes are known; None = everywhere.
 
     Returns:
-        Shares of strong calls (P,), from 0 to 1, and the PGR (P,) at each, from 0 to 1 at the ends and
-        straight in between; float64. The PGR is NaN when the strong candidate is no better than the weak.
+        Shares of strong calls (P,), from 0 to 1, and the PGR (P,) at each, 0 and 1 at the ends and linear
+        in between; float64. The PGR is NaN when the strong candidate is no better than the weak one.
 
     Example:
         >>> preference, weak = torch.tensor([3.0, 2.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
@@ -52,9 +52,9 @@ def gap_recovered(
 
 
 def apgr(preference_N: Tensor, weak_N: Tensor, strong_N: Tensor, known_N: Tensor | None = None) -> Tensor:
-    """Average performance gap recovered: area under PGR over the share of strong calls.
+    """Compute the average performance gap recovered: the area under PGR over the share of strong calls.
 
-    A random order gives 0.5. RouteLLM sums ten evenly spaced shares; this is the exact area.
+    A random order has 0.5. RouteLLM sums ten evenly spaced shares; this is the exact area.
 
     Args:
         preference_N: Preference (N,) for the strong candidate.
@@ -80,7 +80,7 @@ def apgr(preference_N: Tensor, weak_N: Tensor, strong_N: Tensor, known_N: Tensor
 def cpt(
     preference_N: Tensor, weak_N: Tensor, strong_N: Tensor, known_N: Tensor | None = None, *, share: float
 ) -> Tensor:
-    """Call-performance threshold CPT(x): the least share of strong calls that recovers x of the gap.
+    """Compute the call-performance threshold CPT(x): the lowest share of strong calls recovering x.
 
     Args:
         preference_N: Preference (N,) for the strong candidate.
@@ -90,8 +90,8 @@ def cpt(
         share: x, in (0, 1].
 
     Returns:
-        Scalar in [0, 1], lower is better; a random order gives x. Between two thresholds the curve is
-        straight. NaN when the strong candidate is no better than the weak one.
+        Scalar in [0, 1], lower is better; a random order has x. The curve is linear between two thresholds.
+        NaN when the strong candidate is no better than the weak one.
 
     Raises:
         SatlightError: ``share`` out of range.
@@ -109,7 +109,7 @@ def cpt(
     share_P, recovered_P = (x.cpu().numpy() for x in gap_recovered(preference_N, weak_N, strong_N, known_N))
     if np.isnan(recovered_P).any() or len(share_P) < 2:
         return torch.tensor(float("nan"), dtype=torch.double)
-    # The last point is 1 up to rounding, and x = 1 must find it.
+    # The last point equals 1 up to rounding, and x = 1 must reach it.
     first = int(np.flatnonzero(recovered_P >= min(share, recovered_P.max()))[0])
     below, above = recovered_P[first - 1], recovered_P[first]
     part = (min(share, above) - below) / (above - below)

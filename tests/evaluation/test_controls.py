@@ -119,9 +119,9 @@ def test_published_rows_of_routerdc_come_out():
     entries = results.datasets | results.groups
     for control, row in PUBLISHED.items():
         for name, published in zip(COLUMNS, row, strict=True):
-            got = entries[name][control]
+            got = entries[name].controls[control].accuracy
             assert (got is None) == (published is None), (control, name)
             assert published is None or got == pytest.approx(published, abs=0.01), (control, name)
     best = "cognitivecomputations/dolphin-2.9-llama3-8b"
-    assert results.groups["in_domain"]["best_single_candidate"] == best
-    assert results.groups["in_domain"]["single"][best] == pytest.approx(54.56, abs=0.01)
+    assert results.groups["in_domain"].best_single_candidate == best
+    assert results.groups["in_domain"].single[best] == pytest.approx(54.56, abs=0.01)

@@ -75,7 +75,7 @@ def test_a_column_order_of_its_own(records):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (PROBABILITIES - 1, r"scores go from -0\.9 to -0\.1; .* log-odds"),
+        (PROBABILITIES - 1, r"scores go from -0\.9 to -0\.1, but .* log-odds"),
         (PROBABILITIES * np.nan, "log-odds"),
         (PROBABILITIES[:, :1], r"shape \(3, 1\), but 'records' has 3 test instructions x 2 candidates"),
     ],
@@ -86,7 +86,7 @@ def test_scores_that_are_no_probabilities(records, scores, message):
 
 
 def test_costs_that_are_not_known(records):
-    with pytest.raises(SatlightError, match="'records' has no costs to weigh"):
+    with pytest.raises(SatlightError, match=r"'records' has no costs\. Use records with a column cost_usd"):
         cost_sweep(PROBABILITIES, setting_of(replace(records, costs=None)))
     unpriced = replace(records, costs=records.costs.copy())
     unpriced.costs[4, 0] = np.nan

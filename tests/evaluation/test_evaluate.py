@@ -53,7 +53,7 @@ def test_every_figure_of_a_small_case():
     known = [[True, True], [True, True], [True, True], [False, True]]
     train = records([[1, 0], [1, 1]])
     score = np.array([[logit(0.8), logit(0.2)], [0.0, 0.0], [logit(0.2), logit(0.8)], [logit(0.8), -9.0]])
-    entry = evaluate(score, records(outcomes, known), train).datasets["math"]
+    entry = evaluate(score, records(outcomes, known), train).to_dict()["datasets"]["math"]
     assert entry["n"] == 4
     assert entry["n_unknown"] == 1  # the last one is routed to c0, which has no record there
     assert entry["routed"] == pytest.approx(100 / 3)
@@ -85,7 +85,11 @@ def test_every_figure_of_a_small_case():
 def test_groups_are_macro_means_with_the_gap_of_the_means():
     score, test = random_case(datasets=["a"] * 250 + ["b"] * 50)
     results = evaluate(score, test, test)
-    a, b, both = results.datasets["a"], results.datasets["b"], results.groups["all"]
+    a, b, both = (
+        results.to_dict()["datasets"]["a"],
+        results.to_dict()["datasets"]["b"],
+        results.to_dict()["groups"]["all"],
+    )
     for key in ("routed", "random", "oracle", "ece", "brier"):
         assert both[key] == pytest.approx((a[key] + b[key]) / 2, abs=1e-5)
     gap = (both["routed"] - both["best_single"]) / (both["oracle"] - both["best_single"])
@@ -99,16 +103,18 @@ def test_groups_are_macro_means_with_the_gap_of_the_means():
 def test_a_dataset_without_train_data_has_no_dataset_best_nor_has_its_group():
     score, test = random_case(datasets=["a"] * 150 + ["b"] * 150)
     results = evaluate(score, test, test.filter(datasets="a"), {"a": ["a"], "both": ["a", "b"]})
-    assert results.datasets["b"]["dataset_best"] is None
-    assert results.datasets["b"]["dataset_best_candidate"] is None
-    assert results.datasets["b"]["best_single"] is not None
-    assert results.groups["both"]["dataset_best"] is None
-    assert results.groups["a"]["dataset_best"] == results.datasets["a"]["dataset_best"]
+    assert results.to_dict()["datasets"]["b"]["dataset_best"] is None
+    assert results.to_dict()["datasets"]["b"]["dataset_best_candidate"] is None
+    assert results.to_dict()["datasets"]["b"]["best_single"] is not None
+    assert results.to_dict()["groups"]["both"]["dataset_best"] is None
+    assert (
+        results.to_dict()["groups"]["a"]["dataset_best"] == results.to_dict()["datasets"]["a"]["dataset_best"]
+    )
 
 
 def test_without_train_records_what_needs_them_is_missing():
     score, test = random_case()
-    entry = evaluate(score, test, None).groups["all"]
+    entry = evaluate(score, test, None).to_dict()["groups"]["all"]
     assert entry["best_single"] is entry["gap_closed"] is entry["best_single_candidate"] is None
     assert entry["versus_best_single"] == entry["versus_tfidf_knn"] == [None, None]
     assert entry["tfidf_knn"] is entry["aptitude_knn"] is entry["inferred_dataset"] is None
@@ -117,7 +123,7 @@ def test_without_train_records_what_needs_them_is_missing():
 
 def test_every_control_that_never_saw_a_test_row_is_compared_with():
     score, test = random_case()
-    entry = evaluate(score, test, test).datasets["math"]
+    entry = evaluate(score, test, test).to_dict()["datasets"]["math"]
     for control in (
         "best_single",
         "dataset_best",
@@ -136,7 +142,7 @@ def test_choosing_the_best_single_everywhere_differs_by_nothing():
     _, test = random_case()
     score = np.zeros(test.shape)
     score[:, 3] = 1
-    entry = evaluate(score, test, test).datasets["math"]
+    entry = evaluate(score, test, test).to_dict()["datasets"]["math"]
     assert entry["best_single_candidate"] == "lab/c3"
     assert entry["versus_best_single"] == [0.0, 0.0]
     assert entry["gap_closed"] == 0
@@ -144,9 +150,9 @@ def test_choosing_the_best_single_everywhere_differs_by_nothing():
 
 def test_intervals_depend_on_the_seed_and_on_their_own_dataset_alone():
     score, test = random_case(datasets=["a"] * 150 + ["b"] * 150)
-    whole = evaluate(score, test, test, resamples=200).datasets["b"]
-    alone = evaluate(score[150:], test.filter(datasets="b"), test, resamples=200).datasets["b"]
-    other = evaluate(score, test, test, resamples=200, seed=1).datasets["b"]
+    whole = evaluate(score, test, test, resamples=200).to_dict()["datasets"]["b"]
+    alone = evaluate(score[150:], test.filter(datasets="b"), test, resamples=200).to_dict()["datasets"]["b"]
+    other = evaluate(score, test, test, resamples=200, seed=1).to_dict()["datasets"]["b"]
     assert whole == alone
     assert whole["interval"] != other["interval"]
 
@@ -155,11 +161,11 @@ def test_reachable_gap_is_by_true_probabilities():
     expected = np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32)
     test = records([[0, 0], [1, 0]], expected=expected)
     train = records([[1, 0]])
-    entry = evaluate(np.array([[1.0, 0.0], [0.0, 1.0]]), test, train).groups["all"]
+    entry = evaluate(np.array([[1.0, 0.0], [0.0, 1.0]]), test, train).to_dict()["groups"]["all"]
     assert entry["bayes_optimal"] == entry["routed_expected"] == pytest.approx(75)
     assert entry["best_single_expected"] == pytest.approx(65)
     assert entry["reachable_gap_closed"] == 1.0
-    worst = evaluate(np.array([[0.0, 1.0], [0.0, 1.0]]), test, train).groups["all"]
+    worst = evaluate(np.array([[0.0, 1.0], [0.0, 1.0]]), test, train).to_dict()["groups"]["all"]
     assert worst["reachable_gap_closed"] == pytest.approx((35 - 65) / (75 - 65))
 
 
@@ -171,7 +177,7 @@ def test_tensors_and_arrays_give_the_same():
 
 def test_one_instruction_one_candidate():
     test = records([[1.0]])
-    entry = evaluate(np.zeros((1, 1)), test, test).groups["all"]
+    entry = evaluate(np.zeros((1, 1)), test, test).to_dict()["groups"]["all"]
     assert entry["routed"] == entry["oracle"] == 100
     assert entry["gap_closed"] is None  # there is no gap to close
 
@@ -181,7 +187,7 @@ def test_read_only_memory_map_is_accepted(tmp_path):
     np.save(tmp_path / "m.npy", test.outcomes)
     mapped = np.load(tmp_path / "m.npy", mmap_mode="r")
     test.outcomes = mapped
-    assert evaluate(score, test, test, resamples=10).datasets["math"]["n"] == 20
+    assert evaluate(score, test, test, resamples=10).to_dict()["datasets"]["math"]["n"] == 20
 
 
 @pytest.mark.parametrize(
@@ -241,8 +247,8 @@ def test_a_temperature_adds_the_calibrated_error_and_changes_nothing_else():
     plain = evaluate(score, records(outcomes), None)
     scaled = evaluate(score, records(outcomes), None, calibration=Temperature(1e6))
     assert plain.calibration is None
-    assert scaled.calibration == {"temperature": 1e6, "bias": 0.0}
-    entry, before = scaled.groups["all"], plain.groups["all"]
+    assert scaled.calibration == Temperature(1e6)
+    entry, before = scaled.to_dict()["groups"]["all"], plain.to_dict()["groups"]["all"]
     assert entry.pop("ece_calibrated") == pytest.approx(0, abs=1e-5)
     assert entry["ece"] == pytest.approx(0.3, abs=1e-5)
     assert entry == before

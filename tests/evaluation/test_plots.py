@@ -97,7 +97,7 @@ def test_bands_are_drawn_for_routers_alone():
     (axes,) = release().axes
     assert len(axes.collections) == 1
     assert axes.lines[0].get_ydata().tolist() == [50, 60]
-    assert axes.lines[1].get_color() == plots.CONTROL_COLOUR
+    assert axes.lines[1].get_color() == plots.CONTROL_COLOR
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2024-01 a", "2024-02 b"]
 
 

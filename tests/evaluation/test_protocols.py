@@ -107,7 +107,7 @@ def test_unknown_datasets(records):
         next(domains(records, train_datasets=["z"]))
     with pytest.raises(SatlightError, match=r"The group 'in' names \['z'\]"):
         next(domains(records, {"in": ["z"]}))
-    with pytest.raises(SatlightError, match=r"needs train and test rows.* is to learn from 'c'"):
+    with pytest.raises(SatlightError, match=r"needs train and test rows.* trains on 'c'"):
         next(domains(records, train_datasets=["c"]))
 
 
@@ -342,7 +342,7 @@ def test_releases_that_cannot_be(options, message):
 
 def test_an_undated_candidate_is_named():
     records = make_records(np.zeros((2, 2)), ["train", "test"], dates=["2024-01", None])
-    with pytest.raises(SatlightError, match="release_date; it is unknown of 'm1'"):
+    with pytest.raises(SatlightError, match="needs the release_date of every candidate; missing for 'm1'"):
         next(incremental_release(records))
     alone = records.filter(candidates="m0")
     with pytest.raises(SatlightError, match="at least 2"):
@@ -389,7 +389,7 @@ def test_a_router_goes_through(settings, records):
             ]
         )
         (group,) = results.groups.values()
-        assert group["routed"] == pytest.approx(expected, abs=1e-4)
+        assert group.routed == pytest.approx(expected, abs=1e-4)
 
 
 def test_scores_given_once_serve_every_release():

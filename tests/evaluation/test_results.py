@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from satlight.errors import SatlightError
-from satlight.evaluation import RoutingResults, evaluate, print_table
+from satlight.evaluation import ControlResult, RoutingResults, evaluate, print_table
 from satlight.records import PerformanceRecords
 from satlight.types import Candidate
 
@@ -79,18 +80,19 @@ def test_csv_files_agree_with_the_results(results, tmp_path):
         ("dataset", "[b]"),
         ("group", "all"),
     ]
-    assert float(rows[2]["routed"]) == results.groups["all"]["routed"]
-    assert float(rows[1]["interval_low"]) == results.datasets["[b]"]["interval"][0]
+    assert float(rows[2]["routed"]) == results.groups["all"].routed
+    assert float(rows[1]["interval_low"]) == results.datasets["[b]"].interval[0]
     choices = list(csv.DictReader((tmp_path / "choices.csv").open()))
     assert len(choices) == 9
     assert sum(float(row["share"]) for row in choices if row["name"] == "[b]") == pytest.approx(1, abs=1e-5)
-    assert float(choices[-1]["single"]) == results.groups["all"]["single"]["two/other"]
+    assert float(choices[-1]["single"]) == results.groups["all"].single["two/other"]
 
 
 def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
     results.save(tmp_path)
     before = (tmp_path / "results.json").read_text()
-    results.groups["all"]["routed"] = float("nan")  # JSON has no NaN, so that writing fails
+    group = replace(results.groups["all"], routed=float("nan"))  # JSON has no NaN, so writing fails
+    results = replace(results, groups={"all": group})
     with pytest.raises(ValueError, match="Out of range float"):
         results.save(tmp_path)
     assert (tmp_path / "results.json").read_text() == before
@@ -103,9 +105,9 @@ def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
         ("{", "Cannot read results from .*results.json"),
         (
             '{"groups": {}}',
-            r"is no results.json: got \['groups'\], expected the keys \['calibration'",
+            r"is not a results.json: got \['groups'\], expected the keys \['calibration'",
         ),
-        ("[]", "is no results.json: got list"),
+        ("[]", "is not a results.json: got list"),
     ],
 )
 def test_bad_files_are_named(content, message, tmp_path):
@@ -116,11 +118,26 @@ def test_bad_files_are_named(content, message, tmp_path):
         RoutingResults.load(path)
 
 
+def test_an_entry_without_a_key_is_named(results, tmp_path):
+    results.save(tmp_path)
+    path = tmp_path / "results.json"
+    content = json.loads(path.read_text())
+    del content["groups"]["all"]["auroc"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(SatlightError, match=r"is not a results.json of this version: .*'auroc'"):
+        RoutingResults.load(path)
+
+
+def test_results_cannot_be_changed(results):
+    with pytest.raises(FrozenInstanceError):
+        results.groups["all"].routed = 0.0
+
+
 def test_table_fits_110_columns_with_every_figure(results):
     text = printed(results)
     assert all(len(line) <= 110 for line in text.splitlines())
     assert "Routing on toy (simulated), test split" in text
-    entry = results.groups["all"]
+    entry = results.to_dict()["groups"]["all"]
     row = next(line for line in text.splitlines() if "mean all" in line).split()
     figures = [
         entry[k] for k in ("random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle")
@@ -145,10 +162,20 @@ def test_table_takes_names_literally_and_tells_what_was_left_out(results):
 
 
 def test_table_of_missing_figures_has_dashes(results):
-    for entry in [*results.datasets.values(), *results.groups.values()]:
-        entry["dataset_best"] = None
-        entry["versus_best_single"] = [None, None]
-    text = printed(results)
+    unknown = ControlResult(None, versus=(None, None))
+
+    def without(entry):
+        return replace(
+            entry, controls=entry.controls | dict.fromkeys(("dataset_best", "best_single"), unknown)
+        )
+
+    text = printed(
+        replace(
+            results,
+            datasets={name: without(entry) for name, entry in results.datasets.items()},
+            groups={name: without(entry) for name, entry in results.groups.items()},
+        )
+    )
     assert " – " in text
     assert "over best single" not in text
 
@@ -156,8 +183,6 @@ def test_table_of_missing_figures_has_dashes(results):
 def test_candidates_lose_their_institute_only_where_names_stay_distinct(results):
     assert "chose" in printed(results)
     assert "one/" not in printed(results)
-    for entry in results.groups.values():
-        entry["share"] = {"one/x": 0.75, "two/x": 0.25}
-        entry["versus_best_single"] = [None, None]
-    results.candidates = ["one/x", "two/x"]
+    group = replace(results.groups["all"], share={"one/x": 0.75, "two/x": 0.25}, best_single_candidate=None)
+    results = replace(results, candidates=["one/x", "two/x"], groups={"all": group})
     assert "all: chose one/x 75 %, two/x 25 %; 2 of 2 candidates" in printed(results)

@@ -51,7 +51,7 @@ SCORE = np.array([[2.0, 1.0], [-1.0, 3.0], [1.0, 0.0], [2.0, 0.0]])
 
 
 def test_every_cost_of_a_small_case():
-    entry = evaluate(SCORE, TEST, TRAIN).groups["all"]
+    entry = evaluate(SCORE, TEST, TRAIN).to_dict()["groups"]["all"]
     assert entry["cost_routed"] == pytest.approx((1 + 3 + 2 + 1) / 4)
     assert entry["cost_random"] == pytest.approx((2 + 2 + 3 + 2) / 4)
     assert entry["cost_best_single"] == pytest.approx(13 / 4)
@@ -75,7 +75,11 @@ def test_every_cost_of_a_small_case():
 def test_groups_are_means_over_datasets():
     test = records([[1, 1], [0, 1], [0, 0], [1, 1]], [[1, 3], [1, 3], [2, 4], [1, 3]], "xxxy")
     results = evaluate(SCORE, test, TRAIN)
-    x, y, both = results.datasets["x"], results.datasets["y"], results.groups["all"]
+    x, y, both = (
+        results.to_dict()["datasets"]["x"],
+        results.to_dict()["datasets"]["y"],
+        results.to_dict()["groups"]["all"],
+    )
     for key in ("cost_routed", "cost_zero_router", "zero_router", "rci"):
         assert both[key] == pytest.approx((x[key] + y[key]) / 2, abs=1e-5)
     assert both["cost_routed"] == pytest.approx((2 + 1) / 2)
@@ -83,7 +87,7 @@ def test_groups_are_means_over_datasets():
 
 
 def test_collapse_onto_the_dearest_shows():
-    entry = evaluate(np.array([[0.0, 1.0]] * 4), TEST, TRAIN).groups["all"]
+    entry = evaluate(np.array([[0.0, 1.0]] * 4), TEST, TRAIN).to_dict()["groups"]["all"]
     assert entry["rci"] == 0.75  # c1 is needed for the second alone
     assert entry["cost_routed"] == pytest.approx(entry["cost_best_single"])
     assert entry["zero_router"] == pytest.approx(entry["routed"])  # at that cost, c1 is what one gets
@@ -91,15 +95,17 @@ def test_collapse_onto_the_dearest_shows():
 
 def test_without_costs_nothing_is_said_of_them():
     results = evaluate(SCORE, records(TEST.outcomes, None), TRAIN)
-    assert results.data["costs"] == "none"
-    assert not [key for key in results.groups["all"] if "cost" in key or "zero" in key or "aiq" in key]
+    assert results.data.costs == "none"
+    assert not [
+        key for key in results.to_dict()["groups"]["all"] if "cost" in key or "zero" in key or "aiq" in key
+    ]
     assert "per 1,000" not in printed(results)
 
 
 def test_an_unknown_price_is_not_free():
     results = evaluate(SCORE, records(TEST.outcomes, [[1, NAN], [1, 3], [2, 4], [1, 3]]), TRAIN)
-    assert results.data["costs"] == "incomplete"
-    assert "cost_routed" not in results.groups["all"]
+    assert results.data.costs == "incomplete"
+    assert "cost_routed" not in results.to_dict()["groups"]["all"]
     assert "some records have no cost_usd, and an unknown price is not $0" in " ".join(
         printed(results).split()
     )
@@ -108,7 +114,7 @@ def test_an_unknown_price_is_not_free():
 def test_a_cell_without_a_record_needs_no_price():
     outcomes = [[1, NAN], [0, 1], [0, 0], [1, 1]]
     test = records(outcomes, [[1, NAN], [1, 3], [2, 4], [1, 3]])
-    entry = evaluate(SCORE, test, TRAIN).groups["all"]
+    entry = evaluate(SCORE, test, TRAIN).to_dict()["groups"]["all"]
     assert cost_state(test) == "complete"
     assert entry["cost_routed"] == pytest.approx(1.75)
     assert entry["cost_best_single"] == pytest.approx(10 / 3, abs=1e-4)
@@ -117,7 +123,7 @@ def test_a_cell_without_a_record_needs_no_price():
 
 @pytest.mark.parametrize("train", [None, records(TRAIN.outcomes, None), records(TRAIN.outcomes, [1, NAN])])
 def test_without_prices_on_train_there_is_nothing_to_weigh(train):
-    entry = evaluate(SCORE, TEST, train).groups["all"]
+    entry = evaluate(SCORE, TEST, train).to_dict()["groups"]["all"]
     assert entry["cost_routed"] == pytest.approx(1.75)
     assert (
         entry["zero_router"]
@@ -133,7 +139,7 @@ def test_without_prices_on_train_there_is_nothing_to_weigh(train):
 @pytest.mark.parametrize("price", [0, 2])
 def test_equal_costs_leave_the_best_candidate(price):
     test, train = records(TEST.outcomes, [price, price]), records(TRAIN.outcomes, [price, price])
-    entry = evaluate(SCORE, test, train).groups["all"]
+    entry = evaluate(SCORE, test, train).to_dict()["groups"]["all"]
     assert entry["cost_routed"] == entry["cost_random"] == price
     assert entry["zero_router"] == entry["best_single"] == entry["zero_router_aiq"] == entry["aiq"] == 75
     assert entry["qnc"] == (None if price == 0 else 1.0)
@@ -141,7 +147,7 @@ def test_equal_costs_leave_the_best_candidate(price):
 
 def test_one_candidate_and_one_instruction():
     one = records([[1]], [5])
-    entry = evaluate(np.zeros((1, 1)), one, one).groups["all"]
+    entry = evaluate(np.zeros((1, 1)), one, one).to_dict()["groups"]["all"]
     assert entry["zero_router"] == entry["aiq"] == entry["nauc"] == 100
     assert entry["qnc"] == 1
     assert entry["rci"] == 0
@@ -178,7 +184,7 @@ def test_routerbench_costs_and_the_oracle_above_the_zero_router():
     whole = open_records(ROUTERBENCH).filter(datasets="mbpp")
     train, test = whole.rows(np.arange(299) % 2 == 0), whole.rows(np.arange(299) % 2 == 1)
     oracle = np.where(test.outcomes > 0, 4.0, -4.0)
-    entry = evaluate(oracle, test, train, resamples=10).groups["all"]
+    entry = evaluate(oracle, test, train, resamples=10).to_dict()["groups"]["all"]
     assert entry["routed"] == entry["oracle"]
     assert entry["aiq"] > entry["zero_router_aiq"]
     singles = single_points(*(torch.from_numpy(np.array(x)) for x in (test.outcomes, test.known, test.costs)))

@@ -11,7 +11,7 @@ from satlight.metrics import bootstrap
 from satlight.metrics.bootstrap import (
     bootstrap_means,
     paired_bootstrap_difference,
-    paired_bootstrap_interval,
+    part_draws,
     percentile_interval,
 )
 
@@ -20,9 +20,15 @@ def coin(n: int, p: float = 0.5, seed: int = 0) -> torch.Tensor:
     return (torch.rand(n, generator=torch.Generator().manual_seed(seed)) < p).float()
 
 
+def interval(value, baseline=None, **options):
+    baseline = torch.zeros_like(value) if baseline is None else baseline
+    difference = paired_bootstrap_difference(value, baseline, **options)
+    return difference.low, difference.high
+
+
 def test_interval_agrees_with_the_normal_approximation():
     value = coin(2000, 0.3)
-    low, high = paired_bootstrap_interval(value, resamples=4000)
+    low, high = interval(value, resamples=4000)
     half = 1.96 * value.std().item() / math.sqrt(2000)
     assert low == pytest.approx(value.mean().item() - half, abs=0.002)
     assert high == pytest.approx(value.mean().item() + half, abs=0.002)
@@ -32,31 +38,40 @@ def test_pairing_removes_what_both_share():
     a = coin(1000)
     b = a.clone()
     b[:20] = 0
-    low, high = paired_bootstrap_interval(a, b)
+    low, high = interval(a, b)
     assert 0 < low < (a - b).mean().item() < high < 0.03
 
 
 def test_unknown_values_are_as_if_absent():
     value = coin(400)
     spoiled, known = torch.cat([value, torch.full((400,), 1.0)]), torch.arange(800) < 400
-    low, high = paired_bootstrap_interval(spoiled, known_N=known, resamples=4000)
-    expected = paired_bootstrap_interval(value, resamples=4000)
+    low, high = interval(spoiled, known_N=known, resamples=4000)
+    expected = interval(value, resamples=4000)
     assert low == pytest.approx(expected[0], abs=0.01)
     assert high == pytest.approx(expected[1], abs=0.01)
 
 
 def test_groups_are_macro_averaged():
     value, group = torch.cat([torch.zeros(900), torch.ones(10)]), torch.tensor([0] * 900 + [1] * 10)
-    assert paired_bootstrap_interval(value, group_N=group) == (0.5, 0.5)
+    assert interval(value, group_N=group) == (0.5, 0.5)
 
 
-def test_memory_pieces_cover_all_resamples(monkeypatch):
+def test_parts_are_resampled_one_by_one_and_nan_is_unknown():
+    value, parts = torch.stack([coin(60), coin(60, seed=1)]), [torch.arange(40), torch.arange(60) >= 40]
+    value[0, 3] = float("nan")
+    draws = part_draws(value, parts=parts, seeds=[7, 8], resamples=50)
+    known = ~value.isnan()
+    for rows, seed, draw in zip(parts, [7, 8], draws, strict=True):
+        assert torch.equal(draw, bootstrap_means(value[:, rows], known[:, rows], resamples=50, seed=seed))
+
+
+def test_memory_chunks_cover_all_resamples(monkeypatch):
     value, known = coin(50)[None], torch.ones(1, 50, dtype=torch.bool)
     whole = bootstrap_means(value, known, resamples=101)
-    monkeypatch.setattr(bootstrap, "_PIECE", 500)
-    pieces = bootstrap_means(value, known, resamples=101)
-    assert whole.shape == pieces.shape == (1, 101)
-    assert pieces.mean().item() == pytest.approx(value.mean().item(), abs=0.03)
+    monkeypatch.setattr(bootstrap, "_CHUNK", 500)
+    chunks = bootstrap_means(value, known, resamples=101)
+    assert whole.shape == chunks.shape == (1, 101)
+    assert chunks.mean().item() == pytest.approx(value.mean().item(), abs=0.03)
 
 
 def test_seed_decides():
@@ -74,7 +89,7 @@ def test_nothing_known_or_no_instruction_is_nan():
 
 
 def test_one_instruction_has_no_spread():
-    assert paired_bootstrap_interval(torch.tensor([1.0])) == (1.0, 1.0)
+    assert interval(torch.tensor([1.0])) == (1.0, 1.0)
 
 
 def test_difference_says_whether_it_could_be_luck():
@@ -83,7 +98,7 @@ def test_difference_says_whether_it_could_be_luck():
     b[:40] = 0
     clear = paired_bootstrap_difference(a, b)
     assert clear.mean == pytest.approx((a - b).mean().item(), abs=1e-6)
-    assert (clear.low, clear.high) == paired_bootstrap_interval(a, b)
+    assert (clear.low, clear.high) == interval(a, b)
     assert clear.excludes_zero
     assert clear.p == pytest.approx(2 / 2001)  # no resample on the other side
     reverse = paired_bootstrap_difference(b, a)

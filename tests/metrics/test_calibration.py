@@ -77,9 +77,9 @@ def test_outcomes_without_variety_stay_finite():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(SatlightError, match="there is none; give validation rows"):
+    with pytest.raises(SatlightError, match="no outcome is known; pass validation rows"):
         fit_temperature(torch.zeros(1, 4), torch.zeros(1, 4), ~ALL)
     with pytest.raises(SatlightError, match="1 of 4 scores are not finite"):
         fit_temperature(torch.tensor([[0.0, 1.0, np.inf, 2.0]]), torch.zeros(1, 4), ALL)
-    with pytest.raises(SatlightError, match=r"temperature 0\.0 and bias 1\.0"):
+    with pytest.raises(SatlightError, match=r"temperature is 0\.0 and bias is 1\.0"):
         Temperature(0.0, 1.0)

@@ -1,16 +1,20 @@
-"""The gathering torchmetrics classes: batch by batch they equal the functions on everything."""
+"""The collecting torchmetrics classes: batch by batch they equal the functions on everything."""
 
 from __future__ import annotations
 
+import inspect
 import math
+import pickle
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
 from satlight import metrics
 from satlight.errors import SatlightError
 from satlight.metrics import cost, curves, forecast, functional, selection, strong_weak
 
+CPT = {"weak": 0, "strong": 2, "share": 0.5}
 PRICE = torch.tensor([1.0, 2.0, 5.0])
 
 
@@ -59,6 +63,28 @@ def test_every_class_equals_its_function(matrix):
             metric.update(*(x[start : start + 7] for x in matrix))
         assert not math.isnan(value), name
         torch.testing.assert_close(metric.compute().double(), value.double(), msg=name)
+
+
+def test_signatures_are_those_of_the_functions_settings():
+    assert str(inspect.signature(metrics.RareSolverRecall)) == "(at_most: int = 3) -> None"
+    assert str(inspect.signature(metrics.QNC)) == "(price: torch.Tensor, best: int) -> None"
+    with pytest.raises(TypeError, match="missing a required argument: 'best'"):
+        metrics.GainAtB(beste=1)
+
+
+def test_pickled_metrics_keep_settings_and_blocks(matrix):
+    metric = metrics.QNC(PRICE, best=1)
+    metric.update(*matrix)
+    copy = pickle.loads(pickle.dumps(metric))
+    assert copy.best == 1
+    torch.testing.assert_close(copy.compute(), metric.compute())
+
+
+def test_a_config_names_a_metric_and_its_settings():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(metrics.collected.MatrixMetric, "metric")
+    config = parser.parse_object({"metric": {"class_path": "satlight.metrics.CPT", "init_args": CPT}})
+    assert config.metric.init_args.share == 0.5
 
 
 def test_two_devices_gather(matrix):
