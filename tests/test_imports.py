@@ -116,7 +116,10 @@ def test_nothing_imports_the_command_line_but_itself():
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("transformers", {"satlight.backbones.loading", "satlight.backbones.cross_encoder"}),
+        (
+            "transformers",
+            {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny")},
+        ),
         ("tokenizers", {"satlight.backbones.tiny"}),
         ("peft", {"satlight.backbones.loading"}),
         ("faiss", {"satlight.data.negatives", "satlight.baselines"}),

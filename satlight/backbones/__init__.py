@@ -1,1 +1,1 @@
-"""Pretrained networks: weights by name, loading, text embedding; the only importer of transformers."""
+"""Load pretrained networks by name and embed text; no other package imports transformers."""

@@ -1,4 +1,4 @@
-"""How a text encoder wants to be read: pooling, length, prefix. Needs no model library."""
+"""Input conventions of text encoders: pooling, length, prefix. Needs no model library."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PROMPT_NAME = "default"
 
 @dataclass(frozen=True)
 class EncoderConvention:
-    """What an encoder was trained to expect.
+    """Input format and pooling that an encoder was trained with.
 
     Args:
         pooling: How token states become one vector: their mean, the first one (``cls``), or the last one.
         max_length: Longest input in tokens, special tokens included.
-        prefix: Text that stands before every input, e.g. E5's ``"query: "``.
+        prefix: Text prepended to every input, e.g. E5's ``"query: "``.
         normalize: Whether the vector is scaled to length 1.
 
     Example:
@@ -44,15 +44,15 @@ class EncoderConvention:
 
 
 def read_convention(name: str, folder: Path | None, limit: int = 512) -> EncoderConvention:
-    """The convention of the encoder called ``name``, from sentence-transformers' files or from its family.
+    """Read the convention of an encoder from sentence-transformers' files, or infer it from the name.
 
-    A file beside the weights wins; without one, E5 models get mean pooling and the prefix ``"query: "``,
-    BGE models the first token; every other model gets the mean and no prefix.
+    A file next to the weights takes precedence. Without one, E5 models get mean pooling and the prefix
+    ``"query: "``, BGE models the first token, and all other models mean pooling and no prefix.
 
     Args:
         name: Backbone name as the user wrote it.
-        folder: Folder with the model's files; None = there is none.
-        limit: Most tokens the model can take.
+        folder: Folder with the model's files; None = no files.
+        limit: Maximum number of tokens the model reads.
 
     Returns:
         The convention; ``max_length`` is never above ``limit``.
@@ -79,12 +79,12 @@ def read_convention(name: str, folder: Path | None, limit: int = 512) -> Encoder
 
 
 def write_convention(convention: EncoderConvention, folder: Path, dimension: int) -> None:
-    """Write ``convention`` as sentence-transformers' files, so that this library and that one read it back.
+    """Write ``convention`` in the file format of sentence-transformers, which this module reads too.
 
     Args:
         convention: What to write.
         folder: Existing folder of the saved encoder.
-        dimension: Length D of a vector.
+        dimension: Vector dimension D.
     """
     flags: dict[str, Any] = {flag: mode == convention.pooling for flag, mode in _POOLING_FLAGS.items()}
     steps = [("", "Transformer"), ("1_Pooling", "Pooling")]

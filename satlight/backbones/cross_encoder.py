@@ -1,4 +1,4 @@
-"""Cross-encoders: one number for a pair of texts read together, as re-rankers give it.
+"""Cross-encoders (re-rankers): score pairs of texts that are read together.
 
 Shape legend: N pairs, T tokens.
 """
@@ -12,20 +12,21 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from satlight.backbones import loading as backbones
+from satlight.backbones.tiny import tiny_config_and_tokenizer
 from satlight.errors import SatlightError
 
 BATCH = 32
 LONGEST = 512
-"""Tokens of a pair, at most; of a longer one the end of the longer text is cut off."""
+"""Maximum tokens of a pair; beyond it, the end of the longer text is truncated."""
 
 
 class CrossEncoder(nn.Module):
-    """Scores (instruction, output) pairs; called with N pairs it returns float32 (N,), higher is better.
+    """Score N (instruction, output) pairs: float32 (N,), higher is better.
 
     Args:
         network: A transformers model for sequence classification.
         tokenizer: Its tokenizer.
-        max_tokens: Longest pair it reads.
+        max_tokens: Maximum tokens of a pair.
     """
 
     def __init__(self, network: nn.Module, tokenizer: backbones.Tokenizer, max_tokens: int) -> None:
@@ -34,7 +35,7 @@ class CrossEncoder(nn.Module):
 
     @torch.inference_mode()
     def forward(self, pairs: list[tuple[str, str]]) -> np.ndarray:
-        """The logit of each pair; of two classes, that of the second over the first."""
+        """Return the logit of each pair; with two classes, the second minus the first."""
         device = next(self.network.parameters()).device
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
         score_N = np.empty(len(pairs), dtype=np.float32)
@@ -54,12 +55,12 @@ class CrossEncoder(nn.Module):
 
 
 def load_cross_encoder(name: str) -> CrossEncoder:
-    """A re-ranker by name, in float32, on the GPU where there is one.
+    """Load a re-ranker by name, in float32, onto the GPU if there is one.
 
     Args:
         name: Backbone name (see :mod:`satlight.backbones.weights`) of a model for sequence classification
-            with one output (Cappy, BGE and GTE re-rankers) or two (the second is "good"); ``tiny:bert`` is
-            random and always the same.
+            with one output (Cappy, BGE and GTE re-rankers) or two (the second is "good"); ``tiny:bert`` has
+            random weights from a fixed seed.
 
     Raises:
         SatlightError: Unknown name, weights neither cached nor reachable, or without such a head.
@@ -69,7 +70,7 @@ def load_cross_encoder(name: str) -> CrossEncoder:
         (2,)
     """
     if name.startswith("tiny:"):
-        config, tokenizer = backbones._tiny(name)
+        config, tokenizer = tiny_config_and_tokenizer(name)
         config.num_labels = 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Text embeddings that are computed once: the ``embed`` that baselines and evaluation are handed.
+"""Cached text embeddings, passed as ``embed`` to baselines and evaluation.
 
 Shape legend: N texts, D features.
 """
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Embedder:
-    """Embeds texts and keeps every vector on disk; calling it again with the same texts reads them.
+    """Embed texts and cache every vector on disk.
 
     Args:
-        backbone: Name of a text embedder (:mod:`satlight.backbones.weights`). ``tiny:`` ones are random, with
-            a fixed seed.
-        batch_size: Texts per pass; changes speed, not vectors.
+        backbone: Name of a text embedder (:mod:`satlight.backbones.weights`). ``tiny:`` ones have
+            random weights from a fixed seed.
+        batch_size: Texts per forward pass; does not affect the vectors.
 
     Raises:
         SatlightError: Unknown backbone, or weights neither cached nor reachable.
@@ -45,13 +45,13 @@ class Embedder:
         self.store = VectorStore(identity(backbone))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts by the embedder's own convention.
+        """Embed texts by the convention of the embedder.
 
         Args:
-            texts: N texts; one longer than the embedder reads keeps its head.
+            texts: N texts; the end of longer texts than the embedder reads is truncated.
 
         Returns:
-            float32 (N, D), rows of length 1.
+            float32 (N, D), rows of unit norm.
         """
         if not len(texts):
             raise SatlightError("The embedder got no texts; at least one is needed.")
@@ -66,12 +66,12 @@ class Embedder:
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        """The network, loaded when a text is new and not before."""
+        """The network, loaded when the first uncached text arrives."""
         import torch
 
         from satlight.backbones.text_encoder import TextEncoder
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # for tiny: backbones, whose weights are drawn
+            torch.manual_seed(0)  # for tiny: backbones, whose weights are random
             encoder = TextEncoder(self.backbone).eval().requires_grad_(False)
         return encoder.to("cuda" if torch.cuda.is_available() else "cpu")

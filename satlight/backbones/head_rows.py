@@ -1,4 +1,4 @@
-"""The rows of "Yes" and "No" in a language-model head, read without ever building the head (V × D)."""
+"""Read the rows of "Yes" and "No" of a language-model head without building the head (V × D)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SAVED = "head_rows.safetensors"
 
 
 def yes_no_token_ids(tokenizer: Any) -> tuple[int, int]:
-    """Token ids of the answers "Yes" and "No" as they follow a prompt.
+    """Return the token ids of the answers "Yes" and "No" after a prompt.
 
-    The tokens with a leading space (" Yes") are taken when both are single tokens, else the plain ones.
+    Prefer the tokens with a leading space (" Yes") if both are single tokens; otherwise use the plain ones.
 
     Args:
         tokenizer: Tokenizer of the router LLM.
@@ -32,7 +32,7 @@ def yes_no_token_ids(tokenizer: Any) -> tuple[int, int]:
         (id of Yes, id of No).
 
     Raises:
-        SatlightError: Neither spelling is one token each.
+        SatlightError: With neither spelling both answers are single tokens.
 
     Example:
         >>> from satlight.backbones.loading import load_causal_lm
@@ -54,10 +54,10 @@ def yes_no_token_ids(tokenizer: Any) -> tuple[int, int]:
 
 
 def tied_rows(embeddings: nn.Module) -> HeadRows:
-    """Rows of a head that shares its matrix with the input embeddings.
+    """Return a reader of the rows of a head that shares its matrix with the input embeddings.
 
     Args:
-        embeddings: Module with a ``weight`` (V, D); read anew at every call.
+        embeddings: Module with a ``weight`` (V, D), read at every call.
 
     Example:
         >>> tied_rows(torch.nn.Embedding(8, 3))([1, 2]).shape
@@ -73,12 +73,12 @@ def tied_rows(embeddings: nn.Module) -> HeadRows:
 
 
 def untied_rows(name: str, folder: Path, dtype: torch.dtype) -> HeadRows:
-    """Rows of a head that has its own matrix among the files of ``folder``.
+    """Return a reader of the rows of a head whose own matrix is stored in ``folder``.
 
     Args:
         name: Backbone name, for messages.
         folder: Folder with ``*.safetensors``, or one written by :func:`save_rows`.
-        dtype: What the rows are converted to.
+        dtype: Data type of the returned rows.
 
     Raises:
         SatlightError: No head in the folder, or (when called) a row that was not saved.
@@ -96,7 +96,7 @@ def untied_rows(name: str, folder: Path, dtype: torch.dtype) -> HeadRows:
 
 
 def save_rows(folder: Path, token_ids: Sequence[int], rows: HeadRows) -> None:
-    """Keep the rows of ``token_ids`` in ``folder`` for :func:`untied_rows`."""
+    """Store the rows of ``token_ids`` in ``folder`` for :func:`untied_rows`."""
     stored = {"token_ids": torch.tensor(list(token_ids)), "rows": rows(token_ids).detach().cpu().contiguous()}
     save_file(stored, folder / _SAVED)
 
@@ -113,7 +113,7 @@ def _saved_rows(path: Path, dtype: torch.dtype) -> HeadRows:
 
 
 def _find_head(name: str, folder: Path) -> tuple[Path, str]:
-    """File and key of the head's matrix."""
+    """Return file and key of the matrix of the head."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)

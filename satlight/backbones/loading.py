@@ -1,7 +1,7 @@
-"""Pretrained networks behind one door: the only module that imports transformers and peft.
+"""Load and save pretrained networks; hides transformers and peft from the rest of satlight.
 
 Loading takes a backbone name (see :mod:`satlight.backbones.weights`) and returns modules in float32 and
-in train mode, whatever the files say. ``trust_remote_code`` is never on and no pickle is ever read.
+in train mode, whatever the files say. ``trust_remote_code`` is always off and no pickle is read.
 
     B texts, T tokens, V entries of the vocabulary, D features
 """
@@ -15,28 +15,28 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BertConfig,
-    LlamaConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging as transformers_logging
 
 from satlight.backbones import weights
 from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
 from satlight.backbones.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
 from satlight.backbones.lora import LoraSpec, lora_targets, merged_state_dict
+from satlight.backbones.scoring import import_transformers, reduced_environment
 from satlight.backbones.store import Manifest, new_folder, say
-from satlight.backbones.tiny import MAX_LENGTH, SPECIAL, tiny_sizes, tiny_tokenizer
+from satlight.backbones.tiny import tiny_config_and_tokenizer
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, locked
+
+import_transformers()
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging  # noqa: E402
 
 Tokenizer = PreTrainedTokenizerBase
 
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Their position ids start behind the padding index, so two of the positions are never used.
+# Their position ids start after the padding index, so two positions are never used.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 _DROPOUT_KEYS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout", "dropout",
@@ -69,18 +69,18 @@ def load_encoder(
     dtype: str = "float32",
     pretrained: bool = True,
 ) -> tuple[nn.Module, Tokenizer, EncoderConvention]:
-    """A text encoder, its tokenizer, and how it wants to be read.
+    """Load a text encoder, its tokenizer, and its input convention.
 
     Args:
         name: Backbone name, e.g. ``"minilm"``, ``"intfloat/e5-large-v2"``, ``"./mine"``, ``"tiny:bert"``.
-        num_layers: Keep only the first so many layers; None = all.
+        num_layers: Keep only the first K layers; None = all.
         dropout: Probability for every dropout of the model, in [0, 1).
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         pretrained: False = same architecture with random weights, drawn from torch's global generator.
 
     Returns:
         The encoder in train mode; called with ``input_ids`` and ``attention_mask`` it returns an object with
-        ``last_hidden_state`` (B, T, D). It has no pooling layer of its own.
+        ``last_hidden_state`` (B, T, D). Its own pooling layer is removed.
 
     Raises:
         SatlightError: Unknown name, weights neither cached nor reachable, ``num_layers`` out of range,
@@ -93,9 +93,7 @@ def load_encoder(
     """
     model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained)
     if hasattr(model, "pooler"):
-        model.register_module(
-            "pooler", None
-        )  # pooling is the convention's; left in, DDP would wait for its gradients
+        model.register_module("pooler", None)  # unused; DDP would wait for its gradients
     positions = getattr(model.config, "max_position_embeddings", None) or 512
     if model.config.model_type in _OFFSET_POSITIONS:
         positions -= 2
@@ -110,13 +108,13 @@ def load_causal_lm(
     dropout: float = 0.0,
     dtype: str = "float32",
 ) -> tuple[nn.Module, HeadRows, Tokenizer]:
-    """A decoder without its language-model head, a reader of single head rows, and the tokenizer.
+    """Load a decoder without its language-model head, a reader of single head rows, and the tokenizer.
 
-    Only the rows of "Yes" and "No" matter to a router; the full head (V × D) is never built.
+    A router uses only the rows of "Yes" and "No"; the full head (V × D) is never built.
 
     Args:
         name: Backbone name, e.g. ``"smollm2-135m"``, ``"microsoft/Phi-3-mini-4k-instruct"``, ``"./mine"``.
-        num_layers: Keep only the first so many layers (the final norm stays); None = all.
+        num_layers: Keep only the first K layers and the final norm; None = all.
         lora: Adapters to add; everything else is then frozen. None = all parameters train.
         dropout: Probability for every dropout of the model, in [0, 1); LoRA has its own.
         dtype: ``float32``, ``bfloat16`` or ``float16``. Adapters are always float32.
@@ -148,13 +146,13 @@ def load_causal_lm(
 def save_encoder(
     folder: Path | str, encoder: nn.Module, tokenizer: Tokenizer, convention: EncoderConvention
 ) -> None:
-    """Write an encoder as a folder that :func:`load_encoder` (and sentence-transformers) reads back exactly.
+    """Write an encoder as a folder that :func:`load_encoder` and sentence-transformers read exactly.
 
     Args:
-        folder: Target; replaced as a whole, never half-written.
+        folder: Target, replaced atomically.
         encoder: From :func:`load_encoder`.
         tokenizer: Its tokenizer.
-        convention: How it wants to be read; stored, since the folder's name no longer tells the family.
+        convention: Its input convention; stored, since the name of the folder does not reveal the family.
 
     Example:
         >>> import tempfile
@@ -172,12 +170,12 @@ def save_encoder(
 
 
 def save_causal_lm(folder: Path | str, decoder: nn.Module, tokenizer: Tokenizer, rows: HeadRows) -> None:
-    """Write a decoder as a folder that :func:`load_causal_lm` reads back; LoRA adapters are merged in.
+    """Write a decoder as a folder that :func:`load_causal_lm` reads, with LoRA adapters merged.
 
-    The decoder in memory is left as it is. Of an untied head only the rows of "Yes" and "No" are stored.
+    The decoder in memory does not change. Only the rows of "Yes" and "No" of an untied head are stored.
 
     Args:
-        folder: Target; replaced as a whole, never half-written.
+        folder: Target, replaced atomically.
         decoder: From :func:`load_causal_lm`.
         tokenizer: Its tokenizer.
         rows: Its reader of head rows.
@@ -209,10 +207,10 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def safetensors_folder(name: str) -> Path:
-    """The folder of backbone ``name`` that transformers loads; a GGUF file is converted once and kept.
+    """Return the safetensors folder of a backbone; a GGUF file is converted once and cached.
 
     Args:
-        name: Backbone name that has files (all but ``tiny:``).
+        name: Name of a backbone with files (all but ``tiny:``).
 
     Raises:
         SatlightError: As :func:`satlight.backbones.weights.resolve`; also a GGUF file that cannot be read.
@@ -234,26 +232,26 @@ def safetensors_folder(name: str) -> Path:
 def convert_gguf(path: Path, folder: Path) -> None:
     """Write the causal LM of a GGUF file as a float32 safetensors folder with config and tokenizer.
 
-    float32, because the de-quantised values are not exact in bfloat16 or float16.
+    bfloat16 and float16 would round the dequantized values.
 
     Args:
         path: The ``.gguf`` file.
-        folder: Target, made here.
+        folder: Target, created.
 
     Raises:
-        SatlightError: The file is no GGUF file of an architecture that transformers knows.
+        SatlightError: Not a GGUF file of an architecture that transformers supports.
     """
     place, file = str(path.parent), path.name
     try:
         with _quiet():
             read = AutoModelForCausalLM.from_pretrained(place, gguf_file=file, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=file)
-    except Exception as error:  # a broken file surfaces as whatever the gguf reader trips over
+    except Exception as error:  # the gguf reader raises anything on a damaged file
         raise SatlightError(
             f"{path} cannot be read as a GGUF causal LM ({type(error).__name__}: {error}). Use another file, "
             "or a model folder with safetensors."
         ) from error
-    # A model read from GGUF counts as quantised and refuses to be saved; its values in a fresh one do not.
+    # A model read from GGUF counts as quantized and cannot be saved; a fresh one with its values can.
     values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
     with torch.device("meta"):
         fresh = AutoModelForCausalLM.from_config(type(read.config).from_dict(values), dtype=torch.float32)
@@ -273,13 +271,13 @@ def _pretrained_model(module: nn.Module) -> PreTrainedModel:
 def _load(
     name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool
 ) -> tuple[PreTrainedModel, Tokenizer, Path | None]:
-    """Model without head in train mode, tokenizer with a pad token, and the folder they came from."""
+    """Return the model without head in train mode, a tokenizer with a pad token, and their folder."""
     if dtype not in DTYPES:
         raise SatlightError(f"backbone {name!r}: dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}.")
     if not 0 <= dropout < 1:
         raise SatlightError(f"backbone {name!r}: dropout {dropout} is outside [0, 1).")
     if name.startswith("tiny:"):
-        folder, (config, tokenizer) = None, _tiny(name)
+        folder, (config, tokenizer) = None, tiny_config_and_tokenizer(name)
     else:
         folder = safetensors_folder(name)
         config, tokenizer = _config_and_tokenizer(name, folder)
@@ -293,7 +291,7 @@ def _load(
     if not pretrained:
         model = AutoModel.from_config(config, dtype=DTYPES[dtype])
     elif folder is None:
-        with torch.random.fork_rng(devices=[]):  # the same in every process; the global generator stays put
+        with torch.random.fork_rng(devices=[]):  # same weights everywhere; global generator unchanged
             torch.manual_seed(0)
             model = AutoModel.from_config(config, dtype=DTYPES[dtype])
     else:
@@ -315,9 +313,9 @@ def _config_and_tokenizer(name: str, folder: Path) -> tuple[PreTrainedConfig, To
 
 
 def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of ``config`` with the weights of ``folder``; layers beyond the config are never read."""
+    """Load the model of ``config`` from ``folder``; layers beyond the config are not read."""
     try:
-        with _quiet():
+        with _quiet(), reduced_environment():
             model, info = AutoModel.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
                 trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
@@ -363,13 +361,13 @@ def _add_lora(model: PreTrainedModel, lora: LoraSpec, name: str) -> None:
     )
     inject_adapter_in_model(config, model)  # in place: no wrapper, parameter names stay as they are
     for parameter in model.parameters():
-        if parameter.requires_grad:  # small updates vanish in bf16, and adapters are small
+        if parameter.requires_grad:  # bf16 would round small updates to zero
             parameter.data = parameter.data.float()
 
 
 @contextmanager
 def _writing(folder: Path | str) -> Iterator[None]:
-    """Say what to do when ``folder`` cannot be written; the caller keeps it whole or absent."""
+    """Raise a SatlightError with a remedy if ``folder`` cannot be written."""
     try:
         with _quiet():
             yield
@@ -382,7 +380,7 @@ def _writing(folder: Path | str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide transformers' reports: tensors of unused layers and heads are expected to be left over."""
+    """Hide transformers' reports of unused tensors, which truncation and removed heads cause."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -392,18 +390,3 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _tiny(name: str) -> tuple[PreTrainedConfig, Tokenizer]:
-    """Config and tokenizer of a random model small enough for tests."""
-    if name not in MAX_LENGTH:
-        raise SatlightError(f"backbone {name!r} is unknown; allowed tiny models: {', '.join(MAX_LENGTH)}.")
-    is_bert = name == "tiny:bert"
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tiny_tokenizer(wrap=is_bert), model_max_length=MAX_LENGTH[name], **SPECIAL
-    )
-    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
-    sizes = tiny_sizes(name) | ids | {"vocab_size": len(tokenizer)}
-    if is_bert:
-        return BertConfig(**sizes), tokenizer
-    return LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=True), tokenizer

@@ -1,4 +1,4 @@
-"""Low-rank adapters: the spec people write, which layers it means, and merging for export. Needs no peft."""
+"""Low-rank adapters: specification, target layers, and merging for export. Needs no peft."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from satlight.errors import SatlightError
 
-# Some models (Phi-3) compute several projections in one matrix; the paper's names then mean that matrix.
+# Some models (Phi-3) compute several projections in one matrix, which the paper's names then refer to.
 _FUSED = {
     "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
     "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj",
@@ -23,8 +23,8 @@ class LoraSpec:
         r: Rank of each adapter, at least 1.
         alpha: Scale; the adapter's output is multiplied by alpha / r.
         dropout: Dropout probability before the adapter, in [0, 1).
-        target_modules: Names of the linear layers that get one. ``q_proj`` and its kin mean the fused matrix
-            where a model has one.
+        target_modules: Names of the linear layers to adapt. ``q_proj`` and similar names refer to the fused
+            matrix if the model has one.
 
     Reference:
         Hu et al. 2022, "LoRA"; [Zhang et al. 2025, public code].
@@ -39,15 +39,15 @@ class LoraSpec:
 
 
 def lora_targets(model: nn.Module, spec: LoraSpec, name: str) -> list[str]:
-    """Names of the linear layers of ``model`` that get an adapter.
+    """Return the names of the linear layers of ``model`` that get an adapter.
 
     Args:
         model: A decoder without adapters.
-        spec: What the user asked for.
+        spec: Adapter specification.
         name: Backbone name, for messages.
 
     Raises:
-        SatlightError: A name that no linear layer has, or no name at all.
+        SatlightError: No linear layer has one of the names, or no name is given.
 
     Example:
         >>> model = nn.ModuleDict({"qkv_proj": nn.Linear(2, 6), "o_proj": nn.Linear(2, 2)})
@@ -65,7 +65,7 @@ def lora_targets(model: nn.Module, spec: LoraSpec, name: str) -> list[str]:
 
 
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with every LoRA product added to its matrix, under the names the plain model has."""
+    """Return the state dict with every adapter merged, under the parameter names of the plain model."""
     state = {
         key.replace(".base_layer.", "."): value
         for key, value in model.state_dict().items()

@@ -1,4 +1,4 @@
-"""A pretrained text embedder, read by its own convention."""
+"""A pretrained text embedder, used by its own convention."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class TextEncoder(nn.Module):
-    """Embed texts with a transformer: tokens, pooling, prefix and norm by the embedder's convention.
+    """Embed texts with a transformer; prefix, pooling, and norm follow the convention of the embedder.
 
     Args:
         name: Backbone name (see :mod:`satlight.backbones.weights`).
         num_layers: Keep only the first K layers; None = all.
-        max_tokens: Longest text in tokens; None = the embedder's own limit.
+        max_tokens: Maximum tokens of a text; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
 
     Raises:
@@ -56,12 +56,12 @@ class TextEncoder(nn.Module):
 
     @property
     def size(self) -> int:
-        """D, the width of a vector."""
+        """Vector dimension D."""
         return int(self.backbone.config.hidden_size)
 
     @property
     def variant(self) -> str:
-        """What distinguishes these vectors from those of the plain embedder; empty for the plain one."""
+        """Cache key suffix of settings that differ from the embedder's defaults; empty for the defaults."""
         plain = self.max_tokens == self.convention.max_length and self.pooling == self.convention.pooling
         return "" if plain else f"\0{self.max_tokens} tokens, {self.pooling}"
 
@@ -72,8 +72,8 @@ class TextEncoder(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embed N texts: float (N, D).
 
-        Texts longer than :attr:`max_tokens` keep their head; the log says so once and :attr:`shortened`
-        counts them. Callers that must lose nothing cut them into chunks first.
+        The end of texts longer than :attr:`max_tokens` is truncated; the log says so once and
+        :attr:`shortened` counts them. To lose nothing, split texts into chunks first.
         """
         tokens = self.tokenizer(
             [self.convention.prefix + text for text in texts],

@@ -1,12 +1,17 @@
-"""A tokenizer and sizes for random models small enough for tests; nothing is downloaded."""
+"""Tokenizer and sizes of small random models for tests; nothing is downloaded."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-# Each becomes one token, alone and behind a space, so that capability texts stay short.
+from satlight.errors import SatlightError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+# Each is one token, with and without a leading space, so that capability texts stay short.
 _WORDS = [
     *("Yes", "No", "The", "the", "model", "achieves", "accuracy", "on", "task", "of", "Predict", "whether"),
     *("can", "handle", "test", "instruction", "by", "indicating", "or", "what", "is", "and"),
@@ -16,10 +21,10 @@ MAX_LENGTH = {"tiny:bert": 128, "tiny:llama": 4096}
 
 
 def tiny_tokenizer(wrap: bool) -> Tokenizer:
-    """Byte-level BPE over a few words; any text round-trips, "Yes" and "No" are single tokens.
+    """Build a byte-level BPE over a few words; any text round-trips, "Yes" and "No" are single tokens.
 
     Args:
-        wrap: Put ``<s>`` and ``</s>`` around every text, as BERT does.
+        wrap: Enclose every text in ``<s>`` and ``</s>``, as BERT does.
 
     Example:
         >>> tiny_tokenizer(wrap=True).encode("Hi Yes").tokens
@@ -48,7 +53,7 @@ def tiny_tokenizer(wrap: bool) -> Tokenizer:
 
 
 def tiny_sizes(name: str) -> dict[str, Any]:
-    """Config values of the tiny model ``name``: hidden 32, 2 layers, 4 heads."""
+    """Return the config values of the tiny model ``name``: hidden size 32, 2 layers, 4 heads."""
     return {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -57,3 +62,24 @@ def tiny_sizes(name: str) -> dict[str, Any]:
         "max_position_embeddings": MAX_LENGTH[name],
         "initializer_range": 0.2,  # ten times the usual, so that outputs differ visibly between inputs
     }
+
+
+def tiny_config_and_tokenizer(name: str) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """Build config and tokenizer of the tiny model ``name``.
+
+    Raises:
+        SatlightError: Unknown name.
+    """
+    from transformers import BertConfig, LlamaConfig, PreTrainedTokenizerFast
+
+    if name not in MAX_LENGTH:
+        raise SatlightError(f"backbone {name!r} is unknown; allowed tiny models: {', '.join(MAX_LENGTH)}.")
+    is_bert = name == "tiny:bert"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer(wrap=is_bert), model_max_length=MAX_LENGTH[name], **SPECIAL
+    )
+    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
+    sizes = tiny_sizes(name) | ids | {"vocab_size": len(tokenizer)}
+    if is_bert:
+        return BertConfig(**sizes), tokenizer
+    return LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=True), tokenizer

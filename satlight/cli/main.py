@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from satlight.cli.startup import import_torchmetrics_alone, show_log
+from satlight.cli.startup import import_torchmetrics_alone, score_only, show_log
 from satlight.errors import SatlightError
 
 TRAINING_VERBS = {
@@ -18,6 +18,8 @@ TRAINING_VERBS = {
     "test": "print routed accuracy next to every control, with intervals",
     "predict": "write the scores of every instruction and candidate",
 }
+
+SCORING_VERBS = ("route", "export-arena")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,6 +67,8 @@ def main(args: list[str] | None = None) -> None:
             run(argv)
         else:
             parsed = build_parser().parse_args(argv)
+            if args is None and parsed.verb in SCORING_VERBS:  # not in a process that may also train
+                score_only()
             parsed.run(parsed)
     except ValueError as error:
         if (own := _own_error(error)) is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from satlight.cli.startup import without_garbage_collection
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def run_route(args: argparse.Namespace) -> None:
     """Route and print."""
     if args.file is not None and args.instruction is not None:
         raise SatlightError("Give an instruction or --file, not both")
-    from satlight.routers import Router
+    with without_garbage_collection():
+        from satlight.routers import Router
 
-    router = Router.from_pretrained(args.router, allow=args.allow)
+        router = Router.from_pretrained(args.router, allow=args.allow)
     candidates = args.candidates.split(",") if args.candidates else None
     style = args.format or ("table" if sys.stdout.isatty() else "json")
     for batch in _batches(_requests(args), args.batch_size):

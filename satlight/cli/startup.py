@@ -1,36 +1,64 @@
-"""What happens before a verb runs: where messages go, and imports made quicker."""
+"""Prepare a process before its verb runs: logging and faster imports."""
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class _Stderr(logging.Handler):
-    """Writes to what sys.stderr is when there is something to say, not to what it was at the start."""
+    """Write to the current ``sys.stderr``, not to the one at the time of setup."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
 
 
-def _no_advice(record: logging.LogRecord) -> bool:
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "litlogger" not in record.getMessage()
 
 
 def show_log() -> None:
-    """What satlight has to say goes to stderr; Lightning's advice on other products does not."""
+    """Send satlight's log messages to stderr and drop Lightning's advertisements for other products."""
     log = logging.getLogger("satlight")
     if not log.handlers:
         log.addHandler(_Stderr())
         log.propagate = False
     log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advice)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def score_only() -> None:
+    """Declare that this process only scores, so that no trainer is imported.
+
+    Call it before :mod:`satlight.modules` is imported, in a process that will not train: see
+    :mod:`satlight.modules.lightning_module`.
+    """
+    os.environ["SATLIGHT_SCORING_ONLY"] = "1"
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Skip garbage collection while large libraries and models load.
+
+    Loading creates millions of objects that stay alive. Repeated collections of them take about a fifth
+    of the start-up time, so they are also exempt from all later collections.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def import_torchmetrics_alone() -> None:
-    """Import torchmetrics with transformers hidden from it, which saves seconds at every start.
+    """Import torchmetrics while transformers is hidden from it, which saves seconds at start-up.
 
-    It would import transformers for BERTScore alone.
+    torchmetrics would import transformers for BERTScore only.
     """
     from importlib.metadata import PackageNotFoundError
     from unittest import mock

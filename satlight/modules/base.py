@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective, Pointwise
-from satlight.metrics.modules import CalibrationError, RoutedAccuracy
+from satlight.modules.lightning_module import SCORING_ONLY, LightningModule
 from satlight.storage.classes import Configured
 from satlight.types import Block, Stage
 
@@ -69,7 +68,7 @@ class OptimizerSpec:
         return self.lr * scales.get(part, self.projector_scale)
 
 
-class BlockRouter(L.LightningModule, Configured):
+class BlockRouter(LightningModule, Configured):
     """A LightningModule that scores blocks; subclasses define :meth:`score`.
 
     Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy``
@@ -85,8 +84,11 @@ class BlockRouter(L.LightningModule, Configured):
         super().__init__()
         self.objective: nn.Module = objective if objective is not None else Pointwise()
         self.optimizer_spec = optimizer if optimizer is not None else OptimizerSpec()
-        self.val_routed_accuracy = RoutedAccuracy()
-        self.val_ece = CalibrationError()
+        if not SCORING_ONLY:  # torchmetrics is slow to import
+            from satlight.metrics.modules import CalibrationError, RoutedAccuracy
+
+            self.val_routed_accuracy = RoutedAccuracy()
+            self.val_ece = CalibrationError()
         self._base_seed: int | None = None
         self.stage = Stage()
         """The current stage of training; :meth:`enter` sets it."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from satlight.errors import SatlightError
+from satlight.modules.lightning_module import LightningModule
 from satlight.storage.classes import Configured
 
 
-class Projector(L.LightningModule, Configured):
+class Projector(LightningModule, Configured):
     """A linear layer on standardized capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
     Capability vectors of different candidates have nearly the same direction: their texts differ in numbers

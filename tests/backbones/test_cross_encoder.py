@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
 
-from satlight.backbones import cross_encoder, loading
+from satlight.backbones import cross_encoder, tiny
 from satlight.backbones.cross_encoder import load_cross_encoder
 from satlight.errors import SatlightError
 
@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
     def make(labels: int):
         path = tmp_path_factory.mktemp("reranker") / str(labels)
-        config, tokenizer = loading._tiny("tiny:bert")
+        config, tokenizer = tiny.tiny_config_and_tokenizer("tiny:bert")
         config = BertConfig(**{**config.to_dict(), "num_labels": max(labels, 1)})
         auto = AutoModelForSequenceClassification if labels else AutoModel
         torch.manual_seed(1)
@@ -60,7 +60,7 @@ def test_tiny_ones_are_always_the_same_and_leave_the_generator_alone():
 def test_a_folder_gives_the_logit_of_its_head(folder):
     path = folder(1)
     model = AutoModelForSequenceClassification.from_pretrained(path).eval()
-    _, tokenizer = loading._tiny("tiny:bert")
+    _, tokenizer = tiny.tiny_config_and_tokenizer("tiny:bert")
     with torch.inference_mode():
         expected = model(**tokenizer(*PAIRS[1], return_tensors="pt")).logits[0, 0].item()
     assert load_cross_encoder(str(path))(PAIRS)[1] == pytest.approx(expected, abs=1e-5)
@@ -69,7 +69,7 @@ def test_a_folder_gives_the_logit_of_its_head(folder):
 def test_of_two_classes_it_is_the_second_over_the_first(folder):
     path = folder(2)
     model = AutoModelForSequenceClassification.from_pretrained(path).eval()
-    _, tokenizer = loading._tiny("tiny:bert")
+    _, tokenizer = tiny.tiny_config_and_tokenizer("tiny:bert")
     with torch.inference_mode():
         logits = model(**tokenizer(*PAIRS[0], return_tensors="pt")).logits[0]
     assert load_cross_encoder(str(path))(PAIRS)[0] == pytest.approx((logits[1] - logits[0]).item(), abs=1e-5)
