@@ -57,8 +57,8 @@ def push(save: Callable[[Path], None], repo_id: str, private: bool, token: str |
             )
         except Exception as error:  # as above
             raise SatlightError(
-                f"The router could not be uploaded to {repo_id}: {_reason(error)}. Check the name, the "
-                "network and `hf auth login`; nothing on this machine was changed"
+                f"The router could not be uploaded to {repo_id}: {_reason(error)}. Check the name, network "
+                "and `hf auth login`; nothing on this machine was changed"
             ) from error
     return str(done.commit_url)
 

@@ -353,6 +353,28 @@ def test_the_router_folder_gives_the_scores_of_predict(run, scores, records):
     assert got.std() > 1e-3
 
 
+def test_an_unseen_candidate_is_admitted_as_if_it_had_been_exported(run, records):
+    from satlight.types import AptitudeResults
+
+    whole, part = (Router.from_pretrained(run / "router") for _ in range(2))
+    column = whole.model_ids.index(UNSEEN)
+    kept = [c for c in range(len(whole.candidates)) if c != column]
+    part.candidates = tuple(whole.candidates[c] for c in kept)
+    part.capabilities = tuple(whole.capabilities[c] for c in kept)
+    ids = records.instructions["instruction_id"].to_list()
+    rows = [row for row, key in enumerate(ids) if key in whole.test.item_ids]
+    outcomes = records.outcomes[rows, records.model_ids.index(UNSEEN)]
+    results = AptitudeResults(
+        tuple(ids[row] for row in rows), tuple(records.texts[row] for row in rows), outcomes
+    )
+    admitted = part.admit(whole.candidates[column], results)
+    assert admitted.capabilities[-1] == whole.capabilities[column]
+    texts = ["What is 2+2?", "Name a river.", "Sort a list in Python."]
+    expected = whole.score(texts, admitted.model_ids).log_odds_BC
+    assert np.allclose(admitted.score(texts).log_odds_BC, expected, atol=1e-6)
+    assert np.allclose(part.score(texts).log_odds_BC, expected[:, :-1], atol=1e-5)
+
+
 def test_export_writes_the_same_router_elsewhere(run, tmp_path, command):
     result = command("export", run, "--to", tmp_path / "mine")
     assert result.code is None, result.err
