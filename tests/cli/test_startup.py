@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
-from satlight.routing.router import Router
-from satlight.types import Candidate
+from satlight.routing.router import CapabilityRouter
+from satlight.types import Candidate, Capability
 
 TRAINING_ONLY = {"lightning", "torchmetrics", "sklearn", "scipy", "wandb", "matplotlib", "pandas", "faiss"}
 
@@ -17,9 +17,8 @@ TRAINING_ONLY = {"lightning", "torchmetrics", "sklearn", "scipy", "wandb", "matp
 def router_folder(tmp_path_factory):
     module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True)
     folder = tmp_path_factory.mktemp("routers") / "tiny"
-    Router(module, [Candidate("a"), Candidate("b")], [("It is good.",), ("It is poor.",)]).save_pretrained(
-        folder
-    )
+    notes = [Capability(notes=(f"It is {word}.",)) for word in ("good", "poor")]
+    CapabilityRouter(module, [Candidate("a"), Candidate("b")], notes).save(folder)
     return folder
 
 
@@ -58,9 +57,9 @@ def test_route_leaves_out_the_compiler_but_does_not_break_it(router_folder):
 
 def test_scores_do_not_depend_on_the_base_class(router_folder):
     score = (
-        "from satlight.routing.router import Router; import torch\n"
+        "from satlight.routers import Router\n"
         f"router = Router.from_pretrained({str(router_folder)!r})\n"
-        "print(router.score(['What is 2+2?', 'Name a river.']).tolist())\n"
+        "print(router.score(['What is 2+2?', 'Name a river.']).log_odds_BC.tolist())\n"
         "print(*(base.__name__ for base in type(router.module).__mro__))"
     )
     plain = run(score, SATLIGHT_SCORING_ONLY="1")
