@@ -1,4 +1,4 @@
-"""Text embeddings that are computed once: the ``embed`` that baselines and evaluation are handed.
+"""Text embeddings that are computed once: the ``embed`` of baselines and evaluation.
 
 Shape legend: N texts, D features.
 """
@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from satlight.backbones.vectors import VectorStore, identity
 from satlight.errors import SatlightError
+from satlight.storage.classes import Configured
 
 if TYPE_CHECKING:
     from satlight.backbones.text_encoder import TextEncoder
 
 
-class Embedder:
-    """Embeds texts and keeps every vector on disk; calling it again with the same texts reads them.
+class Embedder(Configured):
+    """Embed texts and keep every vector on disk; a second call with the same texts reads them.
+
+    A router folder holds the network, so that a stored baseline needs no pretrained weights.
 
     Args:
         backbone: Name of a text embedder (:mod:`satlight.backbones.weights`). ``tiny:`` ones are random, with
@@ -58,6 +62,14 @@ class Embedder:
         vector_ND = self.store.read(texts, self._embed, self.batch_size)
         return vector_ND / np.linalg.norm(vector_ND, axis=1, keepdims=True).clip(min=1e-12)
 
+    def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write the network into the router folder."""
+        from satlight.backbones.loading import save_encoder
+
+        encoder = self._encoder
+        save_encoder(folder / name, encoder.backbone, encoder.tokenizer, encoder.convention)
+        return {"backbone": folder / name}
+
     def _embed(self, texts: list[str]) -> np.ndarray:
         import torch
 
@@ -66,7 +78,7 @@ class Embedder:
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        """The network, loaded when a text is new and not before."""
+        """The network, loaded when the first new text is embedded."""
         import torch
 
         from satlight.backbones.text_encoder import TextEncoder

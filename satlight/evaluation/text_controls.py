@@ -114,12 +114,11 @@ def _aptitude_choices(
 def _tuned(name: str, records: PerformanceRecords, seed: int) -> Baseline:
     """The baseline, with the first of its grid where the records have nothing to choose on."""
     from satlight.baselines import build
-    from satlight.baselines.base import grid_points
 
     held_out = records.splits == "validation"
     fixed: dict[str, Any] = {}
     if not (records.known[held_out].any() and records.known[~held_out].any()):
-        fixed = grid_points(build(name).GRID)[0]
+        fixed = {key: values[0] for key, values in build(name).GRID.items()}
     return build(name, seed=seed, fixed=fixed)
 
 
