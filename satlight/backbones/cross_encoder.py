@@ -50,9 +50,8 @@ class CrossEncoder(Configured, nn.Module):
                 "which the second is 'good'."
             )
         self.max_tokens = min(LONGEST, self.tokenizer.model_max_length)
-        self.network: nn.Module = network
+        self.network: Any = network.eval()
         self.network.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.network.eval()
 
     def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
         """Write network and tokenizer into the router folder."""

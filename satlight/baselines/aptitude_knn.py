@@ -29,12 +29,10 @@ class AptitudeKNN(NeighbourVote):
     A new candidate is admitted by its results on core instructions; other results are not used.
 
     Attributes:
-        core_ids: Ids of the core instructions, after ``fit``.
+        row_ids: Ids of the core instructions, after ``fit``.
 
     Reference: the capability representation of Zhang et al. 2025 without the router; own control.
     """
-
-    core_ids: list[str]
 
     needs_embeddings = False
     GRID = {"k": (5, 10, 20, 50, 100, 200)}  # noqa: RUF012
@@ -47,18 +45,17 @@ class AptitudeKNN(NeighbourVote):
             candidates_for_core, CORE_TASKS, CORE_SHOTS, min_shots=1, max_share=1.0, seed=self.seed
         )
         core = np.sort(rows[np.concatenate([task.rows for task in tasks])])
-        self.core_ids = [str(one) for one in records.instructions["instruction_id"].gather(core)]
         super().learn(records.rows(core), None if vectors_ND is None else vectors_ND[core], **chosen)
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
         """See :meth:`satlight.routers.Router.admit`; at least one result must be on a core instruction."""
         self._require_fit()
-        core = set(self.core_ids)
+        core = set(self.row_ids)
         kept = [item for item, name in enumerate(results.instruction_ids) if name in core]
         if not kept:
             raise SatlightError(
                 f"The results of '{candidate.model_id}' are on none of the {len(core)} core instructions of "
-                f"this router, e.g. '{self.core_ids[0]}'; its attribute core_ids lists them"
+                f"this router, e.g. '{self.row_ids[0]}'; its attribute row_ids lists them"
             )
         on_core = replace(
             results,

@@ -29,6 +29,7 @@ class NeighbourVote(TunedBaseline):
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
         self._chosen = chosen
         self._num_candidates = records.shape[1]
+        self.row_ids = [str(one) for one in records.instructions["instruction_id"]]
         self._features = Features.fit(records.texts, vectors_ND)
         features_ND = self._features(records.texts, vectors_ND)
         self._parts = [
@@ -42,7 +43,7 @@ class NeighbourVote(TunedBaseline):
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
         """See :meth:`satlight.routers.Router.admit`."""
-        other, results, vectors_LD = self._admitting(candidate, results)
+        other, results, vectors_LD = self._admitting(candidate, results, self.row_ids)
         features_LD = self._features(results.texts, vectors_LD)
         column = np.array([self._num_candidates])
         other._parts = [*self._parts, (column, features_LD, results.outcomes[:, None])]

@@ -102,19 +102,21 @@ class TunedBaseline(Baseline):
             yield self.expected(texts, vectors_ND)
 
     def _admitting(
-        self, candidate: Candidate, results: AptitudeResults
+        self, candidate: Candidate, results: AptitudeResults, row_ids: Sequence[str] = ()
     ) -> tuple[Self, AptitudeResults, np.ndarray | None]:
-        """Return a copy with one more candidate, and its results sorted by id with their embeddings.
+        """Return a copy with one more candidate, its results in a fixed order, and their embeddings.
 
         For :meth:`admit` of a subclass, which then extends what the copy has learned (in new objects: the
-        copy shares them). Sorted, so that the order of the items does not matter.
+        copy shares them). Results on training rows come in the order of ``row_ids``, then others by id, so
+        that the order of the items does not matter.
         """
         self._require_fit()
         other = self._with(candidate)
-        order = sorted(range(len(results.instruction_ids)), key=lambda item: results.instruction_ids[item])
+        ids, place = results.instruction_ids, {name: row for row, name in enumerate(row_ids)}
+        order = sorted(range(len(ids)), key=lambda item: (place.get(ids[item], len(place)), ids[item]))
         ordered = replace(
             results,
-            instruction_ids=tuple(results.instruction_ids[item] for item in order),
+            instruction_ids=tuple(ids[item] for item in order),
             texts=tuple(results.texts[item] for item in order),
             outcomes=np.asarray(results.outcomes, dtype=np.float32)[order],
             datasets=tuple(results.datasets[item] for item in order) if results.datasets else (),

@@ -22,8 +22,8 @@ from satlight.storage.classes import Configured, build, class_path, describe, im
 ADVICE = (
     "A router folder holds numbers, texts, lists, tuples, dictionaries, dataclasses, numpy arrays, sparse "
     "matrices, torch tensors, the scikit-learn estimators of satlight.storage.estimators, and objects or "
-    "torch modules of a class that inherits satlight.storage.classes.Configured. Keep what was learned as one of "
-    "these, or override `learned` (what is kept) or `write` and `restore` (how)"
+    "torch modules of a class that inherits satlight.storage.classes.Configured. Keep what was learned as "
+    "one of these, or override `learned` (what is kept) or `write` and `restore` (how)"
 )
 
 KINDS = (
