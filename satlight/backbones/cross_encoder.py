@@ -41,6 +41,8 @@ class CrossEncoder(Configured, nn.Module):
         (2,)
     """
 
+    stored_folders = ("backbone",)
+
     def __init__(self, backbone: str) -> None:
         super().__init__()
         network, self.tokenizer = _tiny(backbone) if backbone.startswith("tiny:") else _pretrained(backbone)
@@ -57,7 +59,7 @@ class CrossEncoder(Configured, nn.Module):
         """Write network and tokenizer into the router folder."""
         with backbones._quiet():
             self.network.save_pretrained(folder / name)
-            self.tokenizer.save_pretrained(folder / name)
+            backbones._save_tokenizer(self.tokenizer, folder / name)
         return {"backbone": folder / name}
 
     @torch.inference_mode()

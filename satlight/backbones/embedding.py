@@ -41,6 +41,8 @@ class Embedder(Configured):
         >>> del os.environ["SATLIGHT_CACHE"]
     """
 
+    stored_folders = ("backbone",)
+
     def __init__(self, backbone: str = "minilm", batch_size: int = 64) -> None:
         if batch_size < 1:
             raise SatlightError(f"The embedder got batch_size={batch_size}; it must be at least 1.")
