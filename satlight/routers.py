@@ -226,12 +226,13 @@ class Router(Configured, ABC):
 
 ADMITTING = (
     "Model-SAT",
-    "aptitude_knn",
     "knn",
     "tfidf_knn",
+    "aptitude_knn",
+    "inferred_dataset",
     "cluster",
     "uniroute",
+    "linear",
     "irt",
-    "inferred_dataset",
 )
-"""Methods that take in a candidate from its results, for messages; the docs say how each does it."""
+"""Methods that admit a candidate by its results, for messages; baselines by name (docs/baselines.md)."""

@@ -66,14 +66,14 @@ ALLOWED = {
     "routers": ["storage"],
     "metrics": ["metrics"],
     "losses": ["losses"],
-    "backbones": ["backbones"],
+    "backbones": ["backbones", "storage.classes"],
     "records": ["records"],
     "capability": ["capability", "records"],
     # The wording of the prompt belongs to the capability package; modules know nothing else of it.
     "modules": ["modules", "losses", "metrics", "backbones", "storage.classes", "capability.text"],
     "data": ["data", "capability", "records"],
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
-    "baselines": ["baselines", "records", "metrics", "capability"],
+    "baselines": ["baselines", "routers", "storage", "records", "metrics", "capability"],
     "evaluation": ["evaluation", "baselines", "records", "metrics"],
     "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics"],
     "routing": [

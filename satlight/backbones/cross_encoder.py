@@ -5,6 +5,9 @@ Shape legend: N pairs, T tokens.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from safetensors import SafetensorError
@@ -14,24 +17,51 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from satlight.backbones import loading as backbones
 from satlight.backbones.tiny import tiny_config_and_tokenizer
 from satlight.errors import SatlightError
+from satlight.storage.classes import Configured
 
 BATCH = 32
 LONGEST = 512
 """Maximum tokens of a pair; beyond it, the end of the longer text is truncated."""
 
 
-class CrossEncoder(nn.Module):
-    """Score N (instruction, output) pairs: float32 (N,), higher is better.
+class CrossEncoder(Configured, nn.Module):
+    """Score (instruction, output) pairs: N pairs to float32 (N,), higher is better.
+
+    A re-ranker in float32, on the GPU where there is one. A router folder holds its network.
 
     Args:
-        network: A transformers model for sequence classification.
-        tokenizer: Its tokenizer.
-        max_tokens: Maximum tokens of a pair.
+        backbone: Backbone name (see :mod:`satlight.backbones.weights`) of a model for sequence classification
+            with one output (Cappy, BGE and GTE re-rankers) or two (the second is "good"); ``tiny:bert`` is
+            random and always the same.
+
+    Raises:
+        SatlightError: Unknown name, weights neither cached nor reachable, or without such a head.
+
+    Example:
+        >>> CrossEncoder("tiny:bert")([("1+1?", "2"), ("1+1?", "I do not know.")]).shape
+        (2,)
     """
 
-    def __init__(self, network: nn.Module, tokenizer: backbones.Tokenizer, max_tokens: int) -> None:
+    stored_folders = ("backbone",)
+
+    def __init__(self, backbone: str) -> None:
         super().__init__()
-        self.network, self.tokenizer, self.max_tokens = network.eval(), tokenizer, max_tokens
+        network, self.tokenizer = _tiny(backbone) if backbone.startswith("tiny:") else _pretrained(backbone)
+        if (labels := network.config.num_labels) not in (1, 2):
+            raise SatlightError(
+                f"cross-encoder {backbone!r} has {labels} classes; a re-ranker has one output, or two of "
+                "which the second is 'good'."
+            )
+        self.max_tokens = min(LONGEST, self.tokenizer.model_max_length)
+        self.network: Any = network.eval()
+        self.network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write network and tokenizer into the router folder."""
+        with backbones._quiet():
+            self.network.save_pretrained(folder / name)
+            backbones._save_tokenizer(self.tokenizer, folder / name)
+        return {"backbone": folder / name}
 
     @torch.inference_mode()
     def forward(self, pairs: list[tuple[str, str]]) -> np.ndarray:
@@ -55,36 +85,16 @@ class CrossEncoder(nn.Module):
 
 
 def load_cross_encoder(name: str) -> CrossEncoder:
-    """Load a re-ranker by name, in float32, onto the GPU if there is one.
+    """Return a re-ranker by name; see :class:`CrossEncoder`."""
+    return CrossEncoder(name)
 
-    Args:
-        name: Backbone name (see :mod:`satlight.backbones.weights`) of a model for sequence classification
-            with one output (Cappy, BGE and GTE re-rankers) or two (the second is "good"); ``tiny:bert`` has
-            random weights from a fixed seed.
 
-    Raises:
-        SatlightError: Unknown name, weights neither cached nor reachable, or without such a head.
-
-    Example:
-        >>> load_cross_encoder("tiny:bert")([("1+1?", "2"), ("1+1?", "I do not know.")]).shape
-        (2,)
-    """
-    if name.startswith("tiny:"):
-        config, tokenizer = tiny_config_and_tokenizer(name)
-        config.num_labels = 1
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = AutoModelForSequenceClassification.from_config(config)
-    else:
-        network, tokenizer = _pretrained(name)
-    if (labels := network.config.num_labels) not in (1, 2):
-        raise SatlightError(
-            f"cross-encoder {name!r} has {labels} classes; a re-ranker has one output, or two of which the "
-            "second is 'good'."
-        )
-    longest = min(LONGEST, tokenizer.model_max_length)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return CrossEncoder(network.to(device), tokenizer, longest)
+def _tiny(name: str) -> tuple[PreTrainedModel, backbones.Tokenizer]:
+    config, tokenizer = tiny_config_and_tokenizer(name)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForSequenceClassification.from_config(config), tokenizer
 
 
 def _pretrained(name: str) -> tuple[PreTrainedModel, backbones.Tokenizer]:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from satlight.backbones.vectors import VectorStore, identity
 from satlight.errors import SatlightError
+from satlight.storage.classes import Configured
 
 if TYPE_CHECKING:
     from satlight.backbones.text_encoder import TextEncoder
 
 
-class Embedder:
+class Embedder(Configured):
     """Embed texts and cache every vector on disk.
+
+    A router folder holds the network, so that a stored baseline needs no pretrained weights.
 
     Args:
         backbone: Name of a text embedder (:mod:`satlight.backbones.weights`). ``tiny:`` ones have
@@ -36,6 +40,8 @@ class Embedder:
         (2, 32)
         >>> del os.environ["SATLIGHT_CACHE"]
     """
+
+    stored_folders = ("backbone",)
 
     def __init__(self, backbone: str = "minilm", batch_size: int = 64) -> None:
         if batch_size < 1:
@@ -57,6 +63,14 @@ class Embedder:
             raise SatlightError("The embedder got no texts; at least one is needed.")
         vector_ND = self.store.read(texts, self._embed, self.batch_size)
         return vector_ND / np.linalg.norm(vector_ND, axis=1, keepdims=True).clip(min=1e-12)
+
+    def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write the network into the router folder."""
+        from satlight.backbones.loading import save_encoder
+
+        encoder = self._encoder
+        save_encoder(folder / name, encoder.backbone, encoder.tokenizer, encoder.convention)
+        return {"backbone": folder / name}
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         import torch

@@ -1,6 +1,6 @@
-"""Baselines: routers to beat, all with ``fit(records) → predict(instructions, candidates)``.
+"""Baselines: routers with ``fit(records)`` and ``predict(instructions, candidates)``.
 
-Built-in ones stand in :data:`BUILT_IN`; installed packages add theirs by an entry point of the group
+The built-in ones are in :data:`BUILT_IN`; installed packages add theirs by an entry point of the group
 ``satlight.baselines`` (docs/baselines.md).
 """
 
@@ -38,11 +38,11 @@ BUILT_IN = {
     "routerdc": "satlight.baselines.routerdc:RouterDC",
     "rerank": "satlight.baselines.rerank:Rerank",
 }
-"""Name → where the class is; loaded on demand, since some of them import torch or scikit-learn."""
+"""Name → module and class; loaded on demand, since some of them import torch or scikit-learn."""
 
 
 def available() -> dict[str, type[Baseline]]:
-    """Every baseline by name, the built-in ones first.
+    """Return every baseline by name, the built-in ones first.
 
     An entry point that cannot be loaded is left out with a warning; :func:`build` says why.
 
@@ -60,7 +60,7 @@ def available() -> dict[str, type[Baseline]]:
 
 
 def build(name: str, **options: Any) -> Baseline:
-    """Make a baseline by name.
+    """Build a baseline by name.
 
     Args:
         name: One of :func:`available`.
@@ -86,7 +86,7 @@ def build(name: str, **options: Any) -> Baseline:
 
 
 def _places() -> dict[str, str]:
-    """Name → "module:Class" of the built-in and the registered baselines."""
+    """Return name → "module:Class" of the built-in and the registered baselines."""
     places = dict(BUILT_IN)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if places.setdefault(point.name, point.value) != point.value:
@@ -101,10 +101,10 @@ def _load(name: str, place: str) -> type[Baseline]:
     module, _, attribute = place.partition(":")
     try:
         cls = getattr(import_module(module), attribute)
-    except Exception as error:  # someone else's module may fail in any way
+    except Exception as error:  # a module of another package may fail in any way
         raise SatlightError(
             f"baseline '{name}' cannot be loaded from {place}: {type(error).__name__}: {error}"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Baseline)):
-        raise SatlightError(f"baseline '{name}': {place} is no subclass of satlight.baselines.Baseline.")
+        raise SatlightError(f"baseline '{name}': {place} is not a subclass of satlight.baselines.Baseline.")
     return cls

@@ -1,15 +1,18 @@
-"""Training-free aptitude kNN: the core instructions that are nearest vote."""
+"""Training-free aptitude kNN: votes of the nearest core instructions."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 
-from satlight.baselines.neighbours import NeighbourVote
+from satlight.baselines.neighbors import NeighbourVote
 from satlight.baselines.tuning import probe_rows
 from satlight.capability.selection import choose_tasks
+from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
+from satlight.types import AptitudeResults, Candidate
 
 CORE_TASKS = 50
 CORE_SHOTS = 20
@@ -18,10 +21,15 @@ CORE_SHOTS = 20
 class AptitudeKNN(NeighbourVote):
     """Similarity-weighted mean outcome on the k nearest core instructions of the aptitude test.
 
-    What Model-SAT knows of a candidate, used without training: the outcomes on at most 50 × 20 core
-    instructions, chosen by how well they tell the candidates apart. Only instructions that the least measured
-    candidate took part in can be core instructions, so that a new candidate with a few probe outcomes is
-    compared on its own test. Embeddings, or TF-IDF when ``fit`` is given no embedder.
+    It uses the information of Model-SAT without training: the outcomes on at most 50 × 20 core instructions,
+    chosen by how well they distinguish the candidates. Only instructions with an outcome of the least
+    measured candidate can be core instructions, so that a new candidate with few probe outcomes is compared
+    on its own test. Embeddings, or TF-IDF when ``fit`` is given no embedder.
+
+    A new candidate is admitted by its results on core instructions; other results are not used.
+
+    Attributes:
+        row_ids: Ids of the core instructions, after ``fit``.
 
     Reference: the capability representation of Zhang et al. 2025 without the router; own control.
     """
@@ -31,13 +39,32 @@ class AptitudeKNN(NeighbourVote):
 
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
         rows = probe_rows(records.known)
-        # The validation rows of the final fit have served their purpose and may be core items too.
+        # In the final fit nothing is left to choose, so validation rows may be core instructions too.
         candidates_for_core = records.rows(rows).with_splits(np.full(len(rows), "train"))
         tasks = choose_tasks(
             candidates_for_core, CORE_TASKS, CORE_SHOTS, min_shots=1, max_share=1.0, seed=self.seed
         )
         core = np.sort(rows[np.concatenate([task.rows for task in tasks])])
         super().learn(records.rows(core), None if vectors_ND is None else vectors_ND[core], **chosen)
+
+    def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
+        """See :meth:`satlight.routers.Router.admit`; at least one result must be on a core instruction."""
+        self._require_fit()
+        core = set(self.row_ids)
+        kept = [item for item, name in enumerate(results.instruction_ids) if name in core]
+        if not kept:
+            raise SatlightError(
+                f"The results of '{candidate.model_id}' are on none of the {len(core)} core instructions of "
+                f"this router, e.g. '{self.row_ids[0]}'; its attribute row_ids lists them"
+            )
+        on_core = replace(
+            results,
+            instruction_ids=tuple(results.instruction_ids[item] for item in kept),
+            texts=tuple(results.texts[item] for item in kept),
+            outcomes=np.asarray(results.outcomes)[kept],
+            datasets=(),
+        )
+        return super().admit(candidate, on_core)
 
     def weigh(self, cosine_QK: np.ndarray) -> np.ndarray:
         return cosine_QK.clip(0)

@@ -1,41 +1,55 @@
-"""What every baseline is: a router that learns from records in one call and needs no training loop of ours.
+"""The base class of baselines: routers that learn from records in one call, without a training config.
 
 Shape legend: N instructions, M candidates, D features.
 """
 
 from __future__ import annotations
 
-import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from satlight.errors import SatlightError
+from satlight.files import read_json
 from satlight.records import PerformanceRecords
 from satlight.records.names import listed
+from satlight.routers import Router
+from satlight.storage import folder as files
+from satlight.storage.classes import build, call
+from satlight.storage.state import Packer, Unpacker
+from satlight.types import Candidate, Request
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """N texts to float32 (N, D) vectors of length 1, e.g. :class:`satlight.backbones.embedding.Embedder`."""
 
-LEARNT = ("train", "validation")
+FITTED_SPLITS = ("train", "validation")
 """Splits that a baseline reads."""
 
+STATE = "state.json"
+"""File of a router folder with what a baseline learned, besides the arrays."""
 
-class Baseline(ABC):
+_EPSILON = 1e-6
+
+
+class Baseline(Router):
     """A router that is not a LightningModule.
 
-    A subclass has a constructor whose parameters all have defaults, :meth:`fit` and :meth:`predict`. Most
-    are easier to write as a :class:`~satlight.baselines.tuning.TunedBaseline`, which does the choosing.
+    A subclass has a constructor whose parameters all have defaults, :meth:`fit` and :meth:`predict`; scoring,
+    saving and loading follow from them. Most are easier to write as a
+    :class:`~satlight.baselines.tuning.TunedBaseline`, which chooses hyper-parameters.
 
     Attributes:
         needs_embeddings: Whether ``fit`` must be given an ``embed``.
+        predicts_outcomes: Whether predictions are expected outcomes in [0, 1], so that log-odds follow.
         GRID: Hyper-parameters and the values to choose from on validation rows; in every combination.
         chosen: The values in use, after ``fit``.
     """
 
     needs_embeddings: ClassVar[bool] = True
+    predicts_outcomes: ClassVar[bool] = True
     GRID: ClassVar[Mapping[str, Sequence[Any]]] = {}
     chosen: dict[str, Any]
 
@@ -44,8 +58,9 @@ class Baseline(ABC):
         """Learn from rows with split "train", choose hyper-parameters on rows with split "validation".
 
         The choice among :attr:`GRID` is the one with the highest macro mean (over datasets) of routed
-        accuracy on validation rows, the first among equals; then train and validation rows are learnt
-        together. A candidate that was not in training is a column that is known on the probe rows only.
+        accuracy on validation rows, the first among equals; the final fit uses train and validation rows. A
+        candidate that was not in training is a column that is known on the probe rows only. An
+        implementation sets :attr:`candidates` to those of the records.
 
         Args:
             records: N instructions × M candidates. Unknown outcomes never count.
@@ -64,29 +79,114 @@ class Baseline(ABC):
 
         Args:
             instructions: N texts.
-            candidates: M names out of those learnt from, in any order.
+            candidates: M names out of those in the records, in any order.
 
         Returns:
-            Finite float32 (N, M), a column per name in that order: expected outcomes in [0, 1] unless the
-            class says otherwise.
+            Finite float32 (N, M), a column per name in that order: expected outcomes in [0, 1] unless
+            :attr:`predicts_outcomes` is False.
 
         Raises:
-            SatlightError: A name that was not in the records.
+            SatlightError: A name that was not in the records, or no ``fit`` before.
         """
 
+    # -- as a router ---------------------------------------------------------------------------------------
 
-def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the values of a grid, the last name varying fastest.
+    def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
+        """Return log-odds of the expected outcomes, or the predictions where they are something else."""
+        score_BC = np.asarray(self.predict([request.text for request in requests], candidates))
+        return log_odds(score_BC) if self.predicts_outcomes else score_BC
+
+    def learned(self) -> dict[str, Any]:
+        """Return the attributes that :meth:`save` keeps: all but unchanged arguments of the constructor.
+
+        A subclass leaves out what it can do without, e.g. training rows.
+        """
+        args = self.init_args
+        return {
+            name: value
+            for name, value in sorted(vars(self).items())
+            if name != "init_args" and not (name in args and value is args[name])
+        }
+
+    def relearn(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`learned` returned; the constructor ran before."""
+        vars(self).update(state)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the learned attributes as state.json and safetensors."""
+        self._require_fit()
+        apart = ("candidates", "calibration", "about")  # zoo.json and config.json hold them
+        state = {name: value for name, value in self.learned().items() if name not in apart}
+        packer = Packer(folder, self._who)
+        tree = packer.pack(state, "")
+        files.write_json(folder / STATE, {"candidates": self.model_ids, "state": tree})
+        files.save_arrays(folder, packer.arrays)
+        return {}
+
+    @classmethod
+    def restore(
+        cls, folder: Path, config: Mapping[str, Any], candidates: tuple[Candidate, ...], allow: Sequence[str]
+    ) -> Self:
+        """Build the baseline from its arguments and give it the learned attributes."""
+        where = str(folder / files.CONFIG)
+        args = {key: build(value, folder, allow, where) for key, value in config["init_args"].items()}
+        baseline = call(cls, args, where)
+        content = read_json(folder / STATE, files.ADVICE)
+        with files.sound(folder / STATE):
+            names = [candidate.model_id for candidate in candidates]
+            if content["candidates"] != names:
+                raise SatlightError(
+                    f"{folder / files.ZOO} names {listed(names)}, but {STATE} was learned for "
+                    f"{listed(content['candidates'])}; save the router again"
+                )
+            unpacker = Unpacker(files.load_arrays(folder), folder, allow, str(folder / STATE))
+            baseline.relearn(unpacker.unpack(content["state"]))
+        return baseline
+
+    def _named(self, candidates: Sequence[str] | None) -> list[str]:
+        self._require_fit()
+        return super()._named(candidates)
+
+    @property
+    def _who(self) -> str:
+        return type(self).__name__
+
+    def _require_fit(self) -> None:
+        if not self.candidates:
+            raise SatlightError(
+                f"{self._who} has no candidates: call fit(records) first. A fit of your own sets "
+                "self.candidates = records.candidates"
+            )
+
+    def _columns(self, candidates: Sequence[str]) -> np.ndarray:
+        """Return columns of candidates by name, int64 (len(candidates),).
+
+        Raises:
+            SatlightError: An unknown name.
+        """
+        self._require_fit()
+        column = {name: m for m, name in enumerate(self.model_ids)}
+        if unknown := [name for name in candidates if name not in column]:
+            raise SatlightError(
+                f"{self._who} was asked to score {listed(unknown)}, which it was not fitted on. Known: "
+                f"{listed(self.model_ids)}. Fit it on records with outcomes of the others."
+            )
+        return np.array([column[name] for name in candidates], dtype=np.int64)
+
+
+def log_odds(expected: np.ndarray) -> np.ndarray:
+    """Return log-odds of expected outcomes in [0, 1], float32, finite at both ends; NaN stays NaN.
 
     Example:
-        >>> grid_points({"k": (1, 2), "weights": ("equal",)})
-        [{'k': 1, 'weights': 'equal'}, {'k': 2, 'weights': 'equal'}]
+        >>> log_odds(np.array([0.5, 1.0])).tolist()
+        [0.0, 13.815...]
     """
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    p = np.clip(expected.astype(np.float64), _EPSILON, 1 - _EPSILON)
+    return (np.log(p) - np.log1p(-p)).astype(np.float32)
 
 
-def learnt_rows(records: PerformanceRecords, who: str) -> PerformanceRecords:
-    """The train and validation rows of records; "dropped" rows serve no split and are left out.
+def fitted_rows(records: PerformanceRecords, who: str) -> PerformanceRecords:
+    """Return the train and validation rows of records; "dropped" rows serve no split and are left out.
 
     Args:
         records: What ``fit`` was given.
@@ -106,42 +206,15 @@ def learnt_rows(records: PerformanceRecords, who: str) -> PerformanceRecords:
         raise SatlightError(
             f"{who}.fit got no train rows of '{records.name}', only {listed(sorted(set(records.splits)))}."
         )
-    kept = np.isin(records.splits, LEARNT)
+    kept = np.isin(records.splits, FITTED_SPLITS)
     return records if kept.all() else records.rows(kept)
 
 
 def needed_embed(embed: Embed | None, who: str) -> Embed:
-    """``embed``, or an error that says who needs it."""
+    """Return ``embed``, or raise an error that says who needs it."""
     if embed is None:
         raise SatlightError(
             f"{who}.fit needs an embedder and got none. Pass embed=Embedder() of "
             "satlight.backbones.embedding, or any function from texts to vectors of length 1."
         )
     return embed
-
-
-def columns_of(candidates: Sequence[str], known: Sequence[str], who: str) -> np.ndarray:
-    """Columns of candidates by name.
-
-    Args:
-        candidates: Names that are asked for.
-        known: Names in the order of the columns.
-        who: Name of the baseline, for messages.
-
-    Returns:
-        int64 (len(candidates),).
-
-    Raises:
-        SatlightError: An unknown name.
-
-    Example:
-        >>> columns_of(["b", "a"], ["a", "b"], "KNN").tolist()
-        [1, 0]
-    """
-    column = {name: m for m, name in enumerate(known)}
-    if unknown := [name for name in candidates if name not in column]:
-        raise SatlightError(
-            f"{who} was asked to score {listed(unknown)}, which it has not learnt from. Known: "
-            f"{listed(list(known))}. Give fit records that hold outcomes of the others on some instructions."
-        )
-    return np.array([column[name] for name in candidates], dtype=np.int64)

@@ -1,46 +1,57 @@
-"""Texts as vectors without a network, and the nearest rows among vectors of either kind.
+"""TF-IDF vectors of texts, and nearest-neighbor search among dense or sparse vectors.
 
-Shape legend: N instructions, D features, Q queries, K neighbours.
+Shape legend: N instructions, D features, Q queries, K neighbors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-# A word, one Chinese, Japanese or Korean character (they write no spaces), or one sign.
+# A word, one Chinese, Japanese or Korean character (written without spaces), or one punctuation mark.
 TOKEN = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
 
 
+@dataclass
 class Features:
-    """Embeddings where there are any, else TF-IDF of single tokens, learnt from the texts given.
+    """Embeddings where they are given, else TF-IDF of single tokens.
 
     Args:
-        texts: N texts.
-        vectors_ND: Their embeddings, rows of length 1; None = use TF-IDF.
-        max_tokens: Keep only so many of the most frequent tokens for TF-IDF; None = all.
+        tfidf: A fitted vectorizer; None = the embeddings are the features.
 
     Example:
-        >>> Features(["Sort a list.", "2 + 2"], None)(["2 + 3"], None).shape
+        >>> Features.fit(["Sort a list.", "2 + 2"], None)(["2 + 3"], None).shape
         (1, 6)
     """
 
-    def __init__(
-        self, texts: Sequence[str], vectors_ND: np.ndarray | None, max_tokens: int | None = None
-    ) -> None:
-        self._tfidf = None
-        if vectors_ND is None:
-            self._tfidf = TfidfVectorizer(
-                token_pattern=TOKEN, sublinear_tf=True, max_features=max_tokens, dtype=np.float32
-            ).fit(texts)
+    tfidf: TfidfVectorizer | None = None
+
+    @classmethod
+    def fit(
+        cls, texts: Sequence[str], vectors_ND: np.ndarray | None, max_tokens: int | None = None
+    ) -> Features:
+        """Fit TF-IDF where there are no embeddings.
+
+        Args:
+            texts: N texts.
+            vectors_ND: Their embeddings, rows of length 1; None = use TF-IDF.
+            max_tokens: Number of most frequent tokens that TF-IDF keeps; None = all.
+        """
+        if vectors_ND is not None:
+            return cls()
+        vectorizer = TfidfVectorizer(
+            token_pattern=TOKEN, sublinear_tf=True, max_features=max_tokens, dtype=np.float32
+        )
+        return cls(vectorizer.fit(texts))
 
     def __call__(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray | csr_matrix:
-        """Rows of length 1, (N, D); a text without any known token is all zeros."""
-        if self._tfidf is not None:
-            return self._tfidf.transform(texts)
+        """Return rows of length 1, (N, D); a text without any known token is all zeros."""
+        if self.tfidf is not None:
+            return self.tfidf.transform(texts)
         assert vectors_ND is not None
         return vectors_ND
 
@@ -48,7 +59,7 @@ class Features:
 def nearest(
     query_QD: np.ndarray | csr_matrix, base_ND: np.ndarray | csr_matrix, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows with the highest cosine, exactly: faiss for dense vectors, scikit-learn for sparse ones.
+    """Find the rows with the highest cosine, exactly: faiss for dense vectors, scikit-learn for sparse ones.
 
     Args:
         query_QD: Rows of length 1 (or 0).
@@ -65,7 +76,7 @@ def nearest(
         ([[1, 0]], [[0.75, 0.5]])
     """
     if isinstance(query_QD, np.ndarray):
-        import faiss  # loads a second OpenMP, so only where it is needed
+        import faiss  # loads a second OpenMP, so it is imported only where needed
 
         index = faiss.IndexFlatIP(base_ND.shape[1])
         index.add(base_ND)
@@ -76,6 +87,6 @@ def nearest(
         found = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine").fit(base_ND)
         distance_QK, id_QK = found.kneighbors(query_QD)
         cosine_QK = 1 - distance_QK
-    # Equals come back in any order; the lower row goes first, so that a prefix is the same everywhere.
+    # Ties come back in any order; the lower row goes first, so that the first k are the same everywhere.
     order_QK = np.lexsort((id_QK, -cosine_QK), axis=1)
     return np.take_along_axis(id_QK, order_QK, 1), np.take_along_axis(cosine_QK, order_QK, 1)

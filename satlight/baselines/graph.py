@@ -6,7 +6,7 @@ B of a batch, D features of the embedding, H of a node's state.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,24 +18,26 @@ from satlight.records import PerformanceRecords
 
 WIDTH = 64
 SUPPORT = 1024
-"""Instructions whose edges are seen in a training step; in use it is all of them."""
+"""Instructions whose edges are used in a training step; scoring uses all of them."""
 
 FEWEST = 0.02
-"""Smallest share of its edges that a candidate is left with in a training step."""
+"""Smallest share of its edges that a candidate keeps in a training step."""
 
 
 class Graph(NeuralBaseline):
-    """Predicts the outcome edges of an instruction from the graph of those that were learnt from.
+    """Predict the outcome edges of an instruction from the graph of the training instructions.
 
-    Nodes: instructions (state: their embedding), tasks (the mean of their instructions) and candidates,
-    which all start alike and become what their edges make of them. Edges: instruction–candidate with the
-    outcome, task–candidate with the mean outcome, instruction–task. For an instruction to be routed, the
-    tasks are weighed by how near its embedding is to theirs. In training, the edges of the batch are hidden
-    and predicted from the others, and candidates lose random shares of their edges. So one that is known
-    on a few probe instructions gets its state from these edges, like every other.
+    Nodes: instructions (state: their embedding), tasks (the mean of their instructions) and candidates, which
+    share an initial state and differ by their edges. Edges: instruction–candidate with the outcome,
+    task–candidate with the mean outcome, instruction–task. For an instruction to be routed, the tasks are
+    weighted by the similarity of its embedding to theirs. In training, the edges of the batch are hidden and
+    predicted from the others, and candidates lose random shares of their edges. A candidate that is known on
+    a few probe instructions therefore gets its state from these edges, as every other one does.
 
-    The score of an instruction and a candidate is what their states say of each other plus what the path
-    over the tasks says: the candidate's mean outcomes on the tasks of the instruction.
+    The score of an instruction and a candidate is the match of their states plus the path over the tasks: the
+    candidate's mean outcomes on the tasks of the instruction. Scores need the outcomes of all training
+    instructions, so a router folder holds them. More edges change the scores of all candidates, so none can
+    be admitted.
 
     Reference: Feng et al. 2024, "GraphRouter: A Graph-based Router for LLM Selections".
     """
@@ -43,7 +45,7 @@ class Graph(NeuralBaseline):
     GRID = {"layers": (1, 2), "steps": (50, 100, 200, 400)}  # noqa: RUF012
 
     def module(self, records: PerformanceRecords, vectors_ND: np.ndarray, **chosen: Any) -> NeuralRouter:
-        return _GraphNetwork(records, vectors_ND, chosen["layers"])
+        return GraphNetwork.of(records, vectors_ND, chosen["layers"])
 
 
 class _States(NamedTuple):
@@ -55,7 +57,7 @@ class _States(NamedTuple):
 
 
 class _Edges(NamedTuple):
-    """The support: who is right and wrong where, members of tasks, mean outcomes on them, tasks nearby.
+    """The support: right and wrong outcomes, members of tasks, mean outcomes on them, similarity to tasks.
 
     Rows of shares (right and wrong together, members, nearness) sum to 1, or to 0 without any. Mean outcomes
     on a task are differences from the mean over candidates.
@@ -69,24 +71,47 @@ class _Edges(NamedTuple):
     near_SG: Tensor
 
 
-class _GraphNetwork(NeuralRouter):
+class GraphNetwork(NeuralRouter):
+    """The graph of N instructions, M candidates and G tasks with its message passing.
+
+    Args:
+        num_rows: N.
+        num_candidates: M.
+        width: D, features of an embedding.
+        num_tasks: G.
+        layers: Rounds of message passing.
+    """
+
+    lr = 3e-4
+    rows_stored = True
+
     task_N: Tensor
     center_GD: Tensor
 
-    def __init__(self, records: PerformanceRecords, vectors_ND: np.ndarray, layers: int) -> None:
-        super().__init__(records, vectors_ND, lr=3e-4)
-        names = np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
-        _, task_N = np.unique(names, return_inverse=True)
-        self.register_buffer("task_N", torch.from_numpy(task_N.astype(np.int64)))
-        center_GD = F.one_hot(self.task_N).T.float() @ self.x_ND
-        self.register_buffer("center_GD", F.normalize(center_GD, dim=1))
-        self.read = nn.Linear(vectors_ND.shape[1], WIDTH)
+    def __init__(self, num_rows: int, num_candidates: int, width: int, num_tasks: int, layers: int) -> None:
+        super().__init__()
+        self.register_buffer("x_ND", torch.zeros(num_rows, width))
+        self.register_buffer("known_NM", torch.zeros(num_rows, num_candidates, dtype=torch.bool))
+        self.register_buffer("outcome_NM", torch.zeros(num_rows, num_candidates))
+        self.register_buffer("task_N", torch.zeros(num_rows, dtype=torch.int64))
+        self.register_buffer("center_GD", torch.zeros(num_tasks, width))
+        self.read = nn.Linear(width, WIDTH)
         self.newcomer_H = nn.Parameter(torch.randn(WIDTH))
         self.layers = nn.ModuleList(_MessagePassing() for _ in range(layers))
         self.sharpness = nn.Parameter(torch.tensor(3.5))  # exp of it multiplies cosines
         self.path = nn.Parameter(torch.tensor(4.0))  # from a difference of means to one of log-odds
         self.ask, self.answer = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.difficulty, self.strength = nn.Linear(WIDTH, 1), nn.Linear(WIDTH, 1)
+
+    @classmethod
+    def of(cls, records: PerformanceRecords, vectors_ND: np.ndarray, layers: int) -> Self:
+        """Build the graph of the rows to learn from."""
+        names = np.char.add(np.char.add(records.datasets, "\n"), records.tasks)
+        tasks, task_N = np.unique(names, return_inverse=True)
+        made = cls(*records.shape, vectors_ND.shape[1], len(tasks), layers).hold(records, vectors_ND)
+        made.task_N = torch.from_numpy(task_N.astype(np.int64))
+        made.center_GD = F.normalize(F.one_hot(made.task_N).T.float() @ made.x_ND, dim=1)
+        return made
 
     def loss(self, index_B: Tensor) -> Tensor:
         other_N = torch.ones(len(self.x_ND), dtype=torch.bool, device=self.device)
@@ -105,14 +130,14 @@ class _GraphNetwork(NeuralRouter):
         return self.predicted(x_QD, every_S, self.known_NM).sigmoid()
 
     def _left(self, support_S: Tensor) -> Tensor:
-        """Known edges of the support (S, M); half of the candidates lose a random share of theirs."""
+        """Draw edges of the support (S, M): half of the candidates lose a random share of theirs."""
         known_SM = self.known_NM[support_S]
         share_M = FEWEST ** torch.rand(known_SM.shape[1], device=self.device)
         share_M = torch.where(torch.rand_like(share_M) < 0.5, share_M, 1.0)
         return known_SM & (torch.rand(known_SM.shape, device=self.device) < share_M)
 
     def predicted(self, x_QD: Tensor, support_S: Tensor, known_SM: Tensor) -> Tensor:
-        """Log-odds (Q, M) from the edges ``known_SM`` of the support."""
+        """Compute log-odds (Q, M) from the edges ``known_SM`` of the support."""
         x_SD = self.x_ND[support_S]
         edges = self._edges(x_QD, support_S, known_SM)
         support_SH, candidate_MH = self.read(x_SD), self.newcomer_H.expand(known_SM.shape[1], -1)
@@ -128,7 +153,7 @@ class _GraphNetwork(NeuralRouter):
         count_M = known_SM.sum(dim=0).clamp(min=1)
         member_GS = F.one_hot(self.task_N[support_S], len(self.center_GD)).T.float()
         mean_M = outcome_SM.sum(dim=0) / count_M
-        # Of few outcomes in a task, the overall mean of the candidate counts as one.
+        # The overall mean of the candidate counts as one more outcome in each task.
         mean_GM = (member_GS @ outcome_SM + mean_M) / (member_GS @ known_SM.float() + 1)
         return _Edges(
             right_MS=(outcome_SM / count_M).T,
@@ -140,13 +165,13 @@ class _GraphNetwork(NeuralRouter):
         )
 
     def _near(self, x_QD: Tensor) -> Tensor:
-        """Weights (Q, G) of the tasks of an instruction, which sum to 1."""
+        """Compute the weights (Q, G) of the tasks of each instruction, which sum to 1."""
         cosine_QG = F.normalize(x_QD, dim=1) @ self.center_GD.T
         return (self.sharpness.exp() * cosine_QG).softmax(dim=1)
 
 
 class _MessagePassing(nn.Module):
-    """Every node adds what its neighbours send to its state."""
+    """Add the messages of its neighbors to the state of every node."""
 
     def __init__(self) -> None:
         super().__init__()

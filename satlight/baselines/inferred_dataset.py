@@ -1,12 +1,12 @@
-"""Name the dataset of an instruction from its text, then trust what candidates did on that dataset.
+"""Infer the dataset of an instruction from its text, then use the mean outcomes on that dataset.
 
-Shape legend: N instructions, M candidates, G datasets (or tasks).
+Shape legend: N instructions, M candidates, L items of a new candidate, G datasets (or tasks).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -14,39 +14,58 @@ from sklearn.linear_model import LogisticRegression
 from satlight.baselines.features import Features
 from satlight.baselines.tuning import TunedBaseline, membership, weighted_means
 from satlight.records import PerformanceRecords
+from satlight.types import AptitudeResults, Candidate
 
 MAX_TOKENS = 5000
-"""Of the TF-IDF vocabulary; a longer one makes logistic regression slower, and names datasets no better."""
+"""Size of the TF-IDF vocabulary; a larger one slows logistic regression and does not improve it."""
 
 
 class InferredDataset(TunedBaseline):
-    """Expected outcome = mean outcome on the dataset (or task) that logistic regression reads off the text.
+    """Expected outcome = mean outcome on the dataset (or task) that logistic regression infers from the text.
 
     ``use="mix"`` weighs the means by the probabilities of the datasets, ``use="best"`` takes the most
     probable dataset alone, so that its best candidate is chosen. The instruction's true dataset is read in
     ``fit`` only. Embeddings, or TF-IDF when ``fit`` is given no embedder.
 
-    Reference: own control; it asks how much of a router is guessing the benchmark.
+    The means of a new candidate are those of its results on each dataset. The dataset of an item is inferred
+    from its text where the results do not name a known one, and always where labels are tasks.
+
+    Reference: own control; it measures how much of a router's accuracy comes from guessing the benchmark.
     """
 
     needs_embeddings = False
     GRID = {"label": ("dataset", "task"), "use": ("mix", "best")}  # noqa: RUF012
 
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
-        self._use = chosen["use"]
+        self._by_task, self._use = chosen["label"] == "task", chosen["use"]
         names = records.datasets
-        if chosen["label"] == "task":  # two datasets may each have an "algebra"
+        if self._by_task:  # two datasets may each have an "algebra"
             names = np.char.add(np.char.add(names, "\n"), records.tasks)
         labels, label_N = np.unique(names, return_inverse=True)
         self._mean_GM = weighted_means(membership(label_N, len(labels)), records.outcomes, records.known)
-        self._features = Features(records.texts, vectors_ND, MAX_TOKENS)
+        self._labels = [str(label) for label in labels]
+        self._features = Features.fit(records.texts, vectors_ND, MAX_TOKENS)
         self._classifier = None
         if len(labels) > 1:
             self._classifier = LogisticRegression(C=10.0, max_iter=1000)
             self._classifier.fit(self._features(records.texts, vectors_ND), label_N)
 
-    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
-        return self._expected(self._probabilities(texts, vectors_ND), self._use)
+    def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
+        """See :meth:`satlight.routers.Router.admit`."""
+        other, results, vectors_LD = self._admitting(candidate, results)
+        label_L = self._probabilities(results.texts, vectors_LD).argmax(axis=1)
+        if not self._by_task:
+            place = {label: number for number, label in enumerate(self._labels)}
+            for item, dataset in enumerate(results.datasets):
+                label_L[item] = place.get(dataset, label_L[item])
+        outcome_L1 = results.outcomes[:, None]
+        known_L1 = np.ones(outcome_L1.shape, dtype=bool)
+        mean_G1 = weighted_means(membership(label_L, len(self._labels)), outcome_L1, known_L1)
+        other._mean_GM = np.hstack([self._mean_GM, mean_G1])
+        return other
+
+    def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+        return self._means(self._probabilities(texts, vectors_ND), self._use)
 
     def validation_scores(
         self,
@@ -56,21 +75,21 @@ class InferredDataset(TunedBaseline):
         vectors_ND: np.ndarray | None,
         points: list[dict[str, Any]],
     ) -> Iterator[np.ndarray]:
-        """One classifier serves both uses of its probabilities."""
+        """Yield scores at every point; one classifier serves both uses of its probabilities."""
         label = None
         for point in points:  # sorted by label, the first name of the grid
             if point["label"] != label:
                 label = point["label"]
                 self.learn(train, train_ND, **point)
                 probability_NG = self._probabilities(texts, vectors_ND)
-            yield self._expected(probability_NG, point["use"])
+            yield self._means(probability_NG, point["use"])
 
     def _probabilities(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         if self._classifier is None:
             return np.ones((len(texts), 1))
         return self._classifier.predict_proba(self._features(texts, vectors_ND))
 
-    def _expected(self, probability_NG: np.ndarray, use: str) -> np.ndarray:
+    def _means(self, probability_NG: np.ndarray, use: str) -> np.ndarray:
         if use == "best":
             return self._mean_GM[probability_NG.argmax(axis=1)]
         return probability_NG @ self._mean_GM

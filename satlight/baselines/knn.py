@@ -1,8 +1,8 @@
-"""k nearest neighbours among instruction embeddings."""
+"""k nearest neighbors among instruction embeddings."""
 
 from __future__ import annotations
 
-from satlight.baselines.neighbours import NeighbourVote
+from satlight.baselines.neighbors import NeighbourVote
 
 
 class KNN(NeighbourVote):

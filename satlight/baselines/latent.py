@@ -1,4 +1,4 @@
-"""Small networks of Pr(correct) given the embedding, trained on the log loss of known outcomes.
+"""Networks that predict Pr(correct) from the embedding, trained on the log loss of known outcomes.
 
 Shape legend: N instructions, M candidates, B of a batch, D features, F factors.
 """
@@ -13,45 +13,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satlight.baselines.neural import NeuralBaseline, NeuralRouter
+from satlight.baselines.neural import NeuralBaseline, NeuralRouter, seeded
 from satlight.records import PerformanceRecords
 
 LEARNING_RATE = 3e-3
 
 
 class LatentBaseline(NeuralBaseline):
-    """Expected outcome = sigmoid of what a torch module makes of the embedding.
+    """Expected outcome = sigmoid of the output of a torch module for the embedding.
 
     ``GRID`` must have ``decay`` (AdamW's weight decay) and end in ``steps`` (batches).
     """
 
     @abstractmethod
     def network(self, num_candidates: int, width: int, **chosen: Any) -> nn.Module:
-        """The module to train: vectors (N, D) of unit variance → log-odds (N, M)."""
+        """Return the module to train: vectors (N, D) of unit variance → log-odds (N, M)."""
 
     def module(self, records: PerformanceRecords, vectors_ND: np.ndarray, **chosen: Any) -> NeuralRouter:
         decay = chosen.pop("decay")
         network = self.network(records.shape[1], vectors_ND.shape[1], **chosen)
-        return LogLossRouter(records, vectors_ND, network, decay)
+        return LogLossRouter(network, decay).hold(records, vectors_ND)
 
 
 class LogLossRouter(NeuralRouter):
-    """Trains a network by the mean log loss over known cells.
+    """Train a network by the mean log loss over known cells.
 
     Args:
-        records: N × M.
-        vectors_ND: Rows of length 1.
         network: Vectors (N, D) of unit variance → log-odds (N, M).
         decay: AdamW's weight decay.
     """
 
+    lr = LEARNING_RATE
     batch_size = 128
 
-    def __init__(
-        self, records: PerformanceRecords, vectors_ND: np.ndarray, network: nn.Module, decay: float
-    ) -> None:
-        super().__init__(records, vectors_ND, LEARNING_RATE, decay)
-        self.network = network
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.decay = decay
+
+    def with_tensors(self, num_candidates: int, **tensors: Tensor) -> LogLossRouter:
+        """Return a copy for another number of candidates, with some tensors of the network replaced.
+
+        Args:
+            num_candidates: The ``num_candidates`` of the new network.
+            tensors: Tensors by name in the network's state, with ``__`` for dots.
+        """
+        with seeded(0):  # building draws weights, which are replaced
+            network = type(self.network)(**{**self.network.init_args, "num_candidates": num_candidates})
+        replaced = {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+        network.load_state_dict({**self.network.state_dict(), **replaced})
+        return LogLossRouter(network, self.decay)
 
     def loss(self, index_B: Tensor) -> Tensor:
         logit_BM, known_BM = self.network(self.x_ND[index_B]), self.known_NM[index_B].float()
@@ -63,7 +74,7 @@ class LogLossRouter(NeuralRouter):
 
 
 def quiet_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A linear map that starts at 0: candidates differ little, and random text features would drown that."""
+    """Return a linear map that starts at 0: random features of the text would hide small differences."""
     linear = nn.Linear(width, outputs, bias)
     for parameter in linear.parameters():
         nn.init.zeros_(parameter)
@@ -71,9 +82,9 @@ def quiet_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
 
 
 class Person(nn.Module):
-    """A vector per candidate, as a common part and its own, which weight decay pulls to 0.
+    """A vector per candidate: a common part plus its own part, which weight decay shrinks to 0.
 
-    A candidate with few outcomes therefore stays near the common one.
+    A candidate with few outcomes therefore stays near the common part.
     """
 
     def __init__(self, num_candidates: int, factors: int) -> None:
@@ -82,5 +93,5 @@ class Person(nn.Module):
         self.own = nn.Parameter(0.1 * torch.randn(num_candidates, factors))
 
     def forward(self) -> Tensor:
-        """(M, F)."""
+        """Return the vectors, (M, F)."""
         return self.common + self.own

@@ -1,4 +1,4 @@
-"""Matrix factorisation with a text side.
+"""Matrix factorization with a linear map of the text.
 
 Shape legend: N instructions, M candidates, D features, F factors.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from satlight.baselines.latent import LatentBaseline, Person, quiet_linear
+from satlight.storage.classes import Configured
 
 
 class MF(LatentBaseline):
@@ -22,10 +23,12 @@ class MF(LatentBaseline):
     GRID = {"factors": (16, 64), "decay": (0.1, 1.0), "steps": (250, 750)}  # noqa: RUF012
 
     def network(self, num_candidates: int, width: int, **chosen: Any) -> nn.Module:
-        return _Factorisation(num_candidates, width, chosen["factors"])
+        return Factorization(num_candidates, width, chosen["factors"])
 
 
-class _Factorisation(nn.Module):
+class Factorization(Configured, nn.Module):
+    """Log-odds of M candidates from embeddings of ``width`` features, by ``factors`` factors."""
+
     def __init__(self, num_candidates: int, width: int, factors: int) -> None:
         super().__init__()
         self.candidate = Person(num_candidates, factors)

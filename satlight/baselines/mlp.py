@@ -28,14 +28,14 @@ class MLP(Regression):
 
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
         with warnings.catch_warnings():
-            # Stopping after a fixed number of steps is the plan, not a failure.
+            # Training stops after a fixed number of steps by design.
             warnings.simplefilter("ignore", ConvergenceWarning)
             super().learn(records, vectors_ND, **chosen)
 
     def regressor(self, num_rows: int, **chosen: Any) -> MLPRegressor:
         batch = min(BATCH, num_rows)
         epochs = math.ceil(chosen["steps"] / math.ceil(num_rows / batch))
-        # Not scaled to unit variance: the net then starts near 0, and candidates differ little.
+        # Not scaled to unit variance: outputs then start near 0, as candidates differ little.
         return MLPRegressor(
             hidden_layer_sizes=(HIDDEN,),
             alpha=chosen["alpha"],

@@ -1,26 +1,24 @@
-"""Training of the small neural baselines through Lightning, on GPU or CPU, and the choice of when to stop.
+"""Small networks on frozen embeddings, and the choice of when to stop their training.
 
-Shape legend: N instructions learnt from, Q instructions to score, M candidates, B of a batch, D features.
+Shape legend: N instructions learned from, Q instructions to score, M candidates, B of a batch, D features.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
-import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from satlight.baselines.tuning import TunedBaseline
 from satlight.records import PerformanceRecords
+from satlight.storage.classes import Configured
 
 WEIGHT_DECAY = 0.01
 CHUNK = 4096
@@ -29,9 +27,9 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Batches:
-    """Row numbers of ``steps`` batches of ``size``, drawn by weight one batch after the other.
+    """Row numbers of ``steps`` batches of ``size``, drawn by weight one batch at a time.
 
-    torch's own weighted sampler draws all of them ahead, so that a longer training would begin differently.
+    torch's own weighted sampler draws all of them in advance: a longer training would start differently.
     """
 
     weight_N: Tensor
@@ -46,56 +44,63 @@ class Batches:
             yield torch.multinomial(self.weight_N, self.size, replacement=True)
 
 
-class NeuralRouter(L.LightningModule):
-    """A network over frozen instruction embeddings that holds the rows it learns from.
+class NeuralRouter(Configured, nn.Module):
+    """A network over frozen instruction embeddings, and in training the rows it learns from.
 
-    Args:
-        records: N instructions × M candidates.
-        vectors_ND: Their embeddings, rows of length 1.
+    The constructor takes sizes and settings only, so that a router folder can hold the network without its
+    training rows; :meth:`hold` gives it the rows.
+
+    Attributes:
         lr: AdamW's learning rate; constant, so that a short training is the beginning of a long one.
         decay: AdamW's weight decay.
+        batch_size: Instructions in a batch.
+        rows_stored: Whether scores need the rows too, so that a router folder holds them.
     """
 
-    batch_size = 64
-    """Instructions in a batch."""
+    lr: float = 1e-3
+    decay: float = WEIGHT_DECAY
+    batch_size: ClassVar[int] = 64
+    rows_stored: ClassVar[bool] = False
 
     x_ND: Tensor
     outcome_NM: Tensor
     known_NM: Tensor
 
-    def __init__(
-        self, records: PerformanceRecords, vectors_ND: np.ndarray, lr: float, decay: float = WEIGHT_DECAY
-    ) -> None:
-        super().__init__()
-        self.lr, self.decay = lr, decay
+    def hold(self, records: PerformanceRecords, vectors_ND: np.ndarray) -> Self:
+        """Take the rows to learn from, and return the network itself.
+
+        Args:
+            records: N instructions × M candidates.
+            vectors_ND: Their embeddings, rows of length 1.
+        """
         known_NM = torch.from_numpy(np.array(records.known))
         outcome_NM = torch.from_numpy(np.array(records.outcomes, dtype=np.float32))
-        self.register_buffer("x_ND", unit_variance(vectors_ND))
-        self.register_buffer("known_NM", known_NM)
-        self.register_buffer("outcome_NM", torch.where(known_NM, outcome_NM, 0.0))
+        self.register_buffer("x_ND", unit_variance(vectors_ND), self.rows_stored)
+        self.register_buffer("known_NM", known_NM, self.rows_stored)
+        self.register_buffer("outcome_NM", torch.where(known_NM, outcome_NM, 0.0), self.rows_stored)
         _, self._dataset_N = np.unique(records.datasets, return_inverse=True)
+        return self
 
     def loss(self, index_B: Tensor) -> Tensor:
-        """Loss on rows ``index_B`` of the matrix."""
+        """Compute the loss on rows ``index_B`` of the matrix."""
         raise NotImplementedError
 
     def score(self, x_QD: Tensor) -> Tensor:
-        """Scores in [0, 1] of instructions by their embeddings: (Q, M)."""
+        """Score instructions by their embeddings: (Q, M) in [0, 1]."""
         raise NotImplementedError
 
-    def training_step(self, index_B: Tensor, batch_idx: int) -> Tensor:
-        return self.loss(index_B)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.decay)
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     def batches(self, steps: int) -> Batches:
-        """Row numbers, drawn with every dataset as often as any other: accuracy is a mean over datasets."""
+        """Return row numbers in which all datasets are equally frequent: accuracy is a mean over datasets."""
         weight_N = 1 / np.bincount(self._dataset_N)[self._dataset_N]
         return Batches(torch.from_numpy(weight_N), steps, self.batch_size)
 
     def scores(self, vectors_QD: np.ndarray) -> np.ndarray:
-        """:meth:`score` in eval mode, in pieces: float32 (Q, M)."""
+        """Compute :meth:`score` in eval mode, in pieces: float32 (Q, M)."""
         training = self.training
         self.eval()
         with torch.inference_mode():
@@ -108,22 +113,24 @@ class NeuralRouter(L.LightningModule):
 class NeuralBaseline(TunedBaseline):
     """A baseline that trains a :class:`NeuralRouter`; the number of steps is chosen on validation.
 
-    ``GRID`` must end in ``steps`` (batches): a network is trained once for the most of them and scored on the
-    way.
+    ``GRID`` must end in ``steps`` (batches): a network is trained once for the largest number and scored on
+    the way.
     """
 
     @abstractmethod
     def module(self, records: PerformanceRecords, vectors_ND: np.ndarray, **chosen: Any) -> NeuralRouter:
-        """The network to train; ``chosen`` is without ``steps``."""
+        """Return the network to train, with its rows; ``chosen`` is without ``steps``."""
 
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
+        from satlight.baselines.training import train  # imports lightning, which scoring does without
+
         assert vectors_ND is not None
         steps = chosen.pop("steps")
         with seeded(self.seed):
             self._module = self.module(records, vectors_ND, **chosen)
-            train(self._module, steps)
+            train(self._module, self._module.batches(steps))
 
-    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+    def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         assert vectors_ND is not None
         return self._module.scores(vectors_ND)
 
@@ -135,77 +142,35 @@ class NeuralBaseline(TunedBaseline):
         vectors_ND: np.ndarray | None,
         points: list[dict[str, Any]],
     ) -> Iterator[np.ndarray]:
+        from satlight.baselines.training import train
+
         assert train_ND is not None
         assert vectors_ND is not None
         names = list(self.GRID)
         assert names[-1] == "steps", f"{self._who}.GRID ends in {names[-1]}"
-        for _, alike in itertools.groupby(points, key=lambda point: [point[name] for name in names[:-1]]):
-            stops = list(alike)
+        for _, group in itertools.groupby(points, key=lambda point: [point[name] for name in names[:-1]]):
+            stops = list(group)
             others = {name: stops[0][name] for name in names[:-1]}
+            found: dict[int, np.ndarray] = {stop["steps"]: np.empty(0) for stop in stops}
             with seeded(self.seed):
                 module = self.module(train_records, train_ND, **others)
-                watch = _ScoresAt([stop["steps"] for stop in stops], vectors_ND)
-                train(module, max(watch.steps), watch)
-            yield from (watch.found[steps] for steps in watch.steps)
 
+                def note(step: int, module: NeuralRouter = module, found: dict = found) -> None:
+                    if step in found:
+                        found[step] = module.scores(vectors_ND)
 
-class _ScoresAt(L.Callback):
-    """Scores of the validation rows after the given steps."""
-
-    def __init__(self, steps: list[int], vectors_QD: np.ndarray) -> None:
-        self.steps, self.vectors_QD = steps, vectors_QD
-        self.found: dict[int, np.ndarray] = {}
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        if trainer.global_step in self.steps:
-            assert isinstance(pl_module, NeuralRouter)
-            self.found[trainer.global_step] = pl_module.scores(self.vectors_QD)
-
-
-def train(module: NeuralRouter, steps: int, *callbacks: L.Callback) -> None:
-    """Train without leaving files, log lines or progress bars behind; the module ends on the CPU.
-
-    Args:
-        module: The network, with the rows it learns from.
-        steps: Number of batches.
-        callbacks: Lightning callbacks.
-    """
-    with _quiet():
-        trainer = L.Trainer(
-            max_epochs=1,
-            accelerator="auto",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=list(callbacks),
-        )
-        trainer.fit(module, module.batches(steps))
+                train(module, module.batches(max(found)), note)
+            yield from found.values()
 
 
 def unit_variance(vectors_ND: np.ndarray) -> Tensor:
-    """Rows of length 1, scaled so that a feature has a variance of about 1."""
+    """Scale rows of length 1 so that a feature has a variance of about 1."""
     return torch.from_numpy(np.array(vectors_ND, dtype=np.float32)) * vectors_ND.shape[1] ** 0.5
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draws inside follow from ``seed``; torch's generator outside is left as it was."""
+    """Seed torch's generator inside the context and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide Lightning's reports on devices, workers and loggers: nothing here is up to the user."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)

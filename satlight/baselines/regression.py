@@ -1,4 +1,4 @@
-"""Regression from embeddings to outcomes with scikit-learn: what linear, MLP and forest have in common.
+"""Regression from embeddings to outcomes with scikit-learn: the common part of linear, MLP and forest.
 
 Shape legend: N instructions, M candidates, D features.
 """
@@ -24,20 +24,20 @@ class Regression(TunedBaseline):
 
     @abstractmethod
     def regressor(self, num_rows: int, **chosen: Any) -> Any:
-        """A scikit-learn regressor, not yet fitted, that takes several outputs; it will see so many rows."""
+        """Return an unfitted scikit-learn regressor with several outputs, for ``num_rows`` rows."""
 
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
         assert vectors_ND is not None
         self._mean_M = column_means(records.outcomes, records.known)
         self._parts = []
         for rows, columns in column_patterns(records.known):
-            # Around the mean, so that a fit on a few rows leans to it and not to 0.
+            # Around the mean, so that a fit on few rows shrinks toward it and not toward 0.
             target_NC = records.outcomes[np.ix_(rows, columns)] - self._mean_M[columns]
             target = target_NC[:, 0] if len(columns) == 1 else target_NC  # scikit-learn warns of (N, 1)
             regressor = self.regressor(len(rows), **chosen).fit(vectors_ND[rows], target)
             self._parts.append((columns, regressor))
 
-    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+    def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         score_NM = np.empty((len(texts), len(self._mean_M)))
         for columns, regressor in self._parts:
             score_NM[:, columns] = regressor.predict(vectors_ND).reshape(len(texts), -1)

@@ -1,17 +1,17 @@
-"""Re-ranking: every candidate answers, and a cross-encoder picks the answer that looks best.
+"""Re-ranking: every candidate answers, and a cross-encoder picks the best answer.
 
 Shape legend: N instructions, M candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from satlight.baselines.base import Baseline, Embed, columns_of, learnt_rows
+from satlight.baselines.base import Baseline, Embed, fitted_rows
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
 from satlight.records.outputs import CandidateOutputs
@@ -21,11 +21,11 @@ ScorePairs = Callable[[list[tuple[str, str]]], np.ndarray]
 
 
 class Rerank(Baseline):
-    """Sends an instruction to the candidate whose output a cross-encoder scores highest.
+    """Choose the candidate whose output a cross-encoder scores highest.
 
-    Nothing is learnt. It costs an answer of every candidate and a pass of the cross-encoder over each, so
-    it says what looking at the answers is worth, not how to route cheaply. Scores are the cross-encoder's
-    own, not expected outcomes.
+    Nothing is learned. It needs an answer of every candidate and a pass of the cross-encoder over each, so it
+    measures the value of reading the answers and is no cheap router. Scores are those of the cross-encoder,
+    not expected outcomes. A router folder holds the cross-encoder and the outputs.
 
     Args:
         score_pairs: The cross-encoder, e.g.
@@ -43,6 +43,8 @@ class Rerank(Baseline):
     """
 
     needs_embeddings = False
+    predicts_outcomes = False
+    not_stored = ("outputs",)
 
     def __init__(
         self, score_pairs: ScorePairs | None = None, outputs: CandidateOutputs | Path | str | None = None
@@ -51,15 +53,15 @@ class Rerank(Baseline):
         self.outputs = CandidateOutputs.open(outputs) if isinstance(outputs, Path | str) else outputs
 
     def fit(self, records: PerformanceRecords, embed: Embed | None = None) -> Self:
-        """See :meth:`Baseline.fit`; keeps the names of the candidates and nothing else."""
+        """See :meth:`Baseline.fit`; keeps the candidates and nothing else."""
         self._parts()
-        self._model_ids = learnt_rows(records, "Rerank").model_ids
+        self.candidates = fitted_rows(records, self._who).candidates
         self.chosen = {}
         return self
 
     def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
         """See :meth:`Baseline.predict`; every candidate must have an output for every instruction."""
-        columns_of(candidates, self._model_ids, "Rerank")
+        self._columns(candidates)
         score_pairs, outputs = self._parts()
         answers = outputs.look_up(instructions, candidates)
         pairs = [(text, answer) for text, row in zip(instructions, answers, strict=True) for answer in row]
@@ -70,6 +72,15 @@ class Rerank(Baseline):
                 "not finite; a finite number for every pair is needed."
             )
         return scores.reshape(len(instructions), len(candidates))
+
+    def learned(self) -> dict[str, Any]:
+        """Return the candidates and the outputs, so that a router folder needs no records."""
+        _, outputs = self._parts()
+        return {"candidates": self.candidates, "chosen": self.chosen, "outputs": outputs.to_dict()}
+
+    def relearn(self, state: Mapping[str, Any]) -> None:
+        """Take the outputs back."""
+        super().relearn({**state, "outputs": CandidateOutputs.from_dict(state["outputs"])})
 
     def _parts(self) -> tuple[ScorePairs, CandidateOutputs]:
         if self.score_pairs is None or self.outputs is None:

@@ -1,16 +1,16 @@
-"""k nearest neighbours by the words that instructions share."""
+"""k nearest neighbors by shared words."""
 
 from __future__ import annotations
 
 from typing import Self
 
 from satlight.baselines.base import Embed
-from satlight.baselines.neighbours import NeighbourVote
+from satlight.baselines.neighbors import NeighbourVote
 from satlight.records import PerformanceRecords
 
 
 class TfidfKNN(NeighbourVote):
-    """Mean outcome on the k instructions with the nearest TF-IDF vectors; needs no embedder and uses none.
+    """Mean outcome on the k instructions with the nearest TF-IDF vectors; an embedder is not used.
 
     Reference: Salton and Buckley 1988, "Term-weighting approaches in automatic text retrieval"; the vote as
         in :class:`~satlight.baselines.knn.KNN`.

@@ -1,4 +1,4 @@
-"""Choosing hyper-parameters on validation rows, and the masked means that baselines are made of.
+"""The choice of hyper-parameters on validation rows, and the masked means that baselines are built on.
 
 Shape legend: N instructions, M candidates, D features, Q rows of weights.
 """
@@ -7,29 +7,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from satlight.baselines.base import Baseline, Embed, columns_of, grid_points, learnt_rows, needed_embed
+from satlight.baselines.base import Baseline, Embed, fitted_rows, needed_embed
 from satlight.errors import SatlightError
 from satlight.metrics import functional
 from satlight.records import PerformanceRecords
 from satlight.records.names import listed
+from satlight.types import AptitudeResults, Candidate
 
 PRIOR = 1.0
-"""Weight of a candidate's overall mean in each of its local means: that of one instruction."""
+"""Weight of a candidate's overall mean in each of its local means, in instructions."""
 
 
 class TunedBaseline(Baseline):
-    """A baseline that says how to learn with given hyper-parameters; the choosing is done here.
+    """A baseline that chooses its hyper-parameters on validation rows.
 
-    A subclass declares ``GRID`` and writes :meth:`learn` and :meth:`score`.
+    A subclass declares ``GRID`` and defines :meth:`learn` and :meth:`expected`, and
+    :meth:`~satlight.routers.Router.admit` where a candidate can be added without training.
 
     Args:
-        seed: Of whatever is drawn at random.
+        seed: Seed of all random draws.
         fixed: Hyper-parameters that are not to be chosen, e.g. ``{"k": 100}``. When nothing is left to
             choose, no validation rows are needed.
 
@@ -48,7 +51,7 @@ class TunedBaseline(Baseline):
 
     @abstractmethod
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
-        """Learn from all the rows given.
+        """Learn from all given rows with given hyper-parameters.
 
         Args:
             records: N instructions × M candidates, each candidate with at least one known outcome.
@@ -57,16 +60,12 @@ class TunedBaseline(Baseline):
         """
 
     @abstractmethod
-    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
-        """Score instructions for all the candidates learnt from, in their order: (N, M)."""
-
-    @property
-    def _who(self) -> str:
-        return type(self).__name__
+    def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+        """Predict the outcomes of all candidates that :meth:`learn` was given, in their order: (N, M)."""
 
     def fit(self, records: PerformanceRecords, embed: Embed | None = None) -> Self:
         """See :meth:`Baseline.fit`; also refuses a candidate without any known outcome."""
-        rows = learnt_rows(records, self._who)
+        rows = fitted_rows(records, self._who)
         self._embed = needed_embed(embed, self._who) if self.needs_embeddings else embed
         if len(measured := measured_candidates(rows)) < rows.shape[1]:
             empty = [name for name in rows.model_ids if name not in measured]
@@ -75,18 +74,16 @@ class TunedBaseline(Baseline):
                 "validation rows. Leave them out, or give them outcomes on some probe instructions."
             )
         vectors_ND = self._vectors(rows.texts)
-        points = grid_points(
-            {name: [self.fixed[name]] if name in self.fixed else values for name, values in self.GRID.items()}
-        )
+        points = self._points()
         self.chosen = points[0] if len(points) == 1 else self._choose(rows, vectors_ND, points)
         self.learn(rows, vectors_ND, **self.chosen)
-        self._model_ids = rows.model_ids
+        self.candidates = rows.candidates
         return self
 
     def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
         """See :meth:`Baseline.predict`."""
-        columns = columns_of(candidates, self._model_ids, self._who)
-        score_NM = self.score(instructions, self._vectors(instructions))[:, columns]
+        columns = self._columns(candidates)
+        score_NM = self.expected(instructions, self._vectors(instructions))[:, columns]
         if not np.isfinite(score_NM).all():
             raise SatlightError(f"{self._who} gave scores that are not finite, with {self.chosen}.")
         return score_NM.clip(0, 1).astype(np.float32)
@@ -99,10 +96,43 @@ class TunedBaseline(Baseline):
         vectors_ND: np.ndarray | None,
         points: list[dict[str, Any]],
     ) -> Iterator[np.ndarray]:
-        """Scores of the texts at every grid point; override it where points can share work."""
+        """Yield scores of the texts at every grid point; override it where points can share work."""
         for point in points:
             self.learn(train, train_ND, **point)
-            yield self.score(texts, vectors_ND)
+            yield self.expected(texts, vectors_ND)
+
+    def _admitting(
+        self, candidate: Candidate, results: AptitudeResults, row_ids: Sequence[str] = ()
+    ) -> tuple[Self, AptitudeResults, np.ndarray | None]:
+        """Return a copy with one more candidate, its results in a fixed order, and their embeddings.
+
+        For :meth:`admit` of a subclass, which then extends what the copy has learned (in new objects: the
+        copy shares them). Results on training rows come in the order of ``row_ids``, then others by id, so
+        that the order of the items does not matter.
+        """
+        self._require_fit()
+        other = self._with(candidate)
+        ids, place = results.instruction_ids, {name: row for row, name in enumerate(row_ids)}
+        order = sorted(range(len(ids)), key=lambda item: (place.get(ids[item], len(place)), ids[item]))
+        ordered = replace(
+            results,
+            instruction_ids=tuple(ids[item] for item in order),
+            texts=tuple(results.texts[item] for item in order),
+            outcomes=np.asarray(results.outcomes, dtype=np.float32)[order],
+            datasets=tuple(results.datasets[item] for item in order) if results.datasets else (),
+        )
+        return other, ordered, self._vectors(ordered.texts)
+
+    def _points(self) -> list[dict[str, Any]]:
+        """Return the combinations to choose from, the last name of the grid varying fastest."""
+        from sklearn.model_selection import ParameterGrid
+
+        grid = {
+            name: [self.fixed[name]] if name in self.fixed else list(values)
+            for name, values in self.GRID.items()
+        }
+        # ParameterGrid goes through the names alphabetically; the first of equally good points is chosen.
+        return sorted(ParameterGrid(grid), key=lambda point: [grid[name].index(point[name]) for name in grid])
 
     def _vectors(self, texts: Sequence[str]) -> np.ndarray | None:
         if self._embed is None:
@@ -136,12 +166,12 @@ class TunedBaseline(Baseline):
 
 
 def measured_candidates(records: PerformanceRecords) -> list[str]:
-    """Names of the candidates that have any known outcome."""
+    """Return the names of the candidates that have any known outcome."""
     return [records.model_ids[column] for column in np.flatnonzero(np.any(records.known, axis=0))]
 
 
 def macro_accuracy(score_NM: np.ndarray, records: PerformanceRecords) -> float:
-    """Mean over datasets of routed accuracy, choosing among the candidates known on each row.
+    """Compute the mean over datasets of routed accuracy, choosing among the candidates known on each row.
 
     Unlike a test, which leaves out a row whose routed candidate has no record, every row counts here:
     otherwise a setting could gain by sending hard rows to candidates that were not measured on them.
@@ -168,7 +198,7 @@ def macro_accuracy(score_NM: np.ndarray, records: PerformanceRecords) -> float:
 
 
 def column_means(outcome_NM: np.ndarray, known_NM: np.ndarray) -> np.ndarray:
-    """Mean known outcome of each candidate, float64 (M,); every one must have an outcome.
+    """Compute the mean known outcome of each candidate, float64 (M,); every one must have an outcome.
 
     Example:
         >>> column_means(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[True, False], [True, True]])).tolist()
@@ -180,14 +210,13 @@ def column_means(outcome_NM: np.ndarray, known_NM: np.ndarray) -> np.ndarray:
 def weighted_means(
     weight_QN: np.ndarray | csr_matrix, outcome_NM: np.ndarray, known_NM: np.ndarray, prior: float = PRIOR
 ) -> np.ndarray:
-    """Weighted mean of the known outcomes of each candidate, pulled a little to its overall mean.
+    """Compute weighted means of the known outcomes of each candidate, shrunk toward its overall mean.
 
     Args:
-        weight_QN: Non-negative weights: of neighbours, of the members of clusters or datasets, …; may be
-            sparse.
+        weight_QN: Non-negative weights, e.g. of neighbors or of the members of clusters; may be sparse.
         outcome_NM: Outcomes.
         known_NM: bool.
-        prior: Weight of the overall mean, above 0. It is all there is where every weight is 0 or unknown.
+        prior: Weight of the overall mean, above 0. The result is the overall mean where all weights are 0.
 
     Returns:
         float64 (Q, M).
@@ -205,7 +234,7 @@ def weighted_means(
 
 
 def membership(group_N: np.ndarray, num_groups: int) -> csr_matrix:
-    """0/1 weights of the members of groups, sparse (G, N), for :func:`weighted_means`.
+    """Return 0/1 weights of the members of groups, sparse (G, N), for :func:`weighted_means`.
 
     Example:
         >>> membership(np.array([0, 1, 1]), 2).toarray().astype(int).tolist()
@@ -216,9 +245,9 @@ def membership(group_N: np.ndarray, num_groups: int) -> csr_matrix:
 
 
 def column_patterns(known_NM: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Candidates that are known on the very same rows, together: ``(rows, columns)`` of each such group.
+    """Group candidates that are known on exactly the same rows: yield ``(rows, columns)`` of each group.
 
-    What cannot leave out single cells is fitted once per group on ``outcome_NM[np.ix_(rows, columns)]``.
+    A method that cannot leave out single cells is fitted per group on ``outcome_NM[np.ix_(rows, columns)]``.
 
     Example:
         >>> known = np.array([[True, True, True], [True, False, True]])
@@ -233,9 +262,9 @@ def column_patterns(known_NM: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def probe_rows(known_NM: np.ndarray) -> np.ndarray:
-    """Rows that the least measured candidate is known on: all of a full matrix, else its probe instructions.
+    """Return the rows that the least measured candidate is known on: all rows of a full matrix.
 
-    Candidates are compared fairly where they took the same test.
+    These are the probe instructions, on which all candidates can be compared fairly.
 
     Example:
         >>> probe_rows(np.array([[True, True], [True, False], [True, True]])).tolist()

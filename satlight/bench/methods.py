@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from satlight.baselines.base import log_odds
 from satlight.bench.cells import Cell, baseline_class
 from satlight.bench.clock import clock
 from satlight.errors import SatlightError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from satlight.baselines import Baseline
     from satlight.records import PerformanceRecords
 
-_EPSILON = 1e-6
 _TIMED = 256
 """Instructions on which a trained router's seconds per decision are measured."""
 
@@ -101,17 +101,6 @@ def predict(
             f"{test.shape[0]} instructions x {test.shape[1]} candidates"
         )
     return prediction
-
-
-def log_odds(expected: np.ndarray) -> np.ndarray:
-    """Log-odds of expected outcomes in [0, 1], finite at both ends; NaN stays NaN.
-
-    Example:
-        >>> log_odds(np.array([0.5, 1.0])).tolist()
-        [0.0, 13.815...]
-    """
-    p = np.clip(expected.astype(np.float64), _EPSILON, 1 - _EPSILON)
-    return (np.log(p) - np.log1p(-p)).astype(np.float32)
 
 
 # -- baselines ---------------------------------------------------------------------------------------------

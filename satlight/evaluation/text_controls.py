@@ -114,12 +114,12 @@ def _aptitude_choices(
 def _tuned(name: str, records: PerformanceRecords, seed: int) -> Baseline:
     """Build the baseline, with the first point of its grid where there are no rows to choose on."""
     from satlight.baselines import build
-    from satlight.baselines.base import grid_points
 
     held_out = records.splits == "validation"
-    if records.known[held_out].any() and records.known[~held_out].any():
-        return build(name, seed=seed)
-    return build(name, seed=seed, fixed=grid_points(build(name).GRID)[0])
+    fixed: dict[str, object] = {}
+    if not (records.known[held_out].any() and records.known[~held_out].any()):
+        fixed = {key: values[0] for key, values in build(name).GRID.items()}
+    return build(name, seed=seed, fixed=fixed)
 
 
 def _choices(baseline: Baseline, usable: PerformanceRecords, test: PerformanceRecords) -> Tensor:

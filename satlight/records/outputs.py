@@ -5,7 +5,7 @@ Shape legend: N instructions, M candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -80,6 +80,15 @@ class CandidateOutputs:
         return cls(
             frame.join(tables.instructions.select("instruction_id", "instruction"), on="instruction_id")
         )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Sequence[str]]) -> CandidateOutputs:
+        """Build what :meth:`to_dict` returned."""
+        return cls(pl.DataFrame(content))
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return the columns of the outputs as lists, e.g. for JSON."""
+        return self._frame.to_dict(as_series=False)
 
     def look_up(self, instructions: Sequence[str], candidates: Sequence[str]) -> list[list[str]]:
         """Return the output of each candidate for each instruction.

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.model_selection import ParameterGrid
 
 from satlight.baselines import BUILT_IN, build
-from satlight.baselines.base import grid_points
 from satlight.baselines.tuning import TunedBaseline
 from satlight.errors import SatlightError
 
 NAMES = [name for name in BUILT_IN if isinstance(build(name), TunedBaseline)]
 every_baseline = pytest.mark.parametrize("name", NAMES)
 # One small setting each, for tests that are not about the choice.
-FIXED = {name: grid_points(build(name).GRID)[0] for name in NAMES}
+FIXED = {name: {key: values[0] for key, values in build(name).GRID.items()} for name in NAMES}
 
 
 def fitted(name, records, embed):
@@ -24,7 +24,7 @@ def fitted(name, records, embed):
 def test_it_routes_each_topic_to_who_solves_it(name, two_topics, new_texts, embed):
     quick = {key: FIXED[name][key] for key in ("steps", "decay", "epochs", "clusters") if key in FIXED[name]}
     baseline = build(name, fixed=quick).fit(two_topics, embed)
-    assert baseline.chosen in grid_points(baseline.GRID)
+    assert baseline.chosen in list(ParameterGrid(dict(baseline.GRID)))
     score = baseline.predict(new_texts, ["weak", "sorts", "adds"])
     assert (score.dtype, score.shape) == (np.float32, (3, 3))
     assert score.argmax(axis=1).tolist() == [2, 1, 2]
@@ -93,7 +93,7 @@ def test_test_rows_are_refused(name, two_topics, embed):
 
 @every_baseline
 def test_an_unknown_candidate_is_refused(name, two_topics, new_texts, embed):
-    with pytest.raises(SatlightError, match="'other', which it has not learnt from"):
+    with pytest.raises(SatlightError, match="'other', which it was not fitted on"):
         fitted(name, two_topics, embed).predict(new_texts, ["adds", "other"])
 
 

@@ -53,7 +53,7 @@ def test_one_search_serves_every_k_of_the_grid(cloud):
     shared = list(knn.validation_scores(records, embed(records.texts), QUERIES, embed(QUERIES), points))
     for point, score in zip(points, shared, strict=True):
         knn.learn(records, embed(records.texts), **point)
-        assert score == pytest.approx(knn.score(QUERIES, embed(QUERIES)))
+        assert score == pytest.approx(knn.expected(QUERIES, embed(QUERIES)))
 
 
 def test_linear_is_ridge_on_the_known_rows_of_each_candidate(cloud):
@@ -74,7 +74,7 @@ def test_tfidf_sees_the_words_and_single_chinese_characters(make_records):
     ids, cosine = nearest(baseline._features(["沸点"], None), baseline._features(texts, None), 1)
     assert ids.tolist() == [[2]]
     assert 0 < cosine[0, 0] < 1
-    assert Features(texts, None)(["unheard"], None).nnz == 0
+    assert Features.fit(texts, None)(["unheard"], None).nnz == 0
 
 
 def test_the_nearest_are_found_alike_among_dense_and_sparse_vectors(cloud):
@@ -147,10 +147,10 @@ def test_no_more_clusters_than_different_texts(make_records, embed):
 
 def test_the_learned_map_of_uniroute_starts_at_the_nearest_cluster(cloud):
     from satlight.baselines.neural import unit_variance
-    from satlight.baselines.uniroute import _ClusterMap
+    from satlight.baselines.uniroute import ClusterMap
 
     _, vectors, _ = cloud
-    logits = _ClusterMap(vectors[:9], np.full((9, 1), 0.5)).linear(unit_variance(vectors))
+    logits = ClusterMap.around(vectors[:9], np.full((9, 1), 0.5)).linear(unit_variance(vectors))
     assert logits.argmax(1).tolist() == nearest(vectors, vectors[:9], 1)[0][:, 0].tolist()
 
 

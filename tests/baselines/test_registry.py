@@ -61,7 +61,7 @@ def test_a_broken_one_does_not_harm_the_others(register, caplog):
     ("points", "name", "message"),
     [
         ({"knn": "theirs:Theirs"}, "linear", "Two baselines are called 'knn'"),
-        ({"odd": "theirs:pytest"}, "odd", "theirs:pytest is no subclass"),
+        ({"odd": "theirs:pytest"}, "odd", "theirs:pytest is not a subclass"),
         ({}, "knnn", "There is no baseline 'knnn'; available: 'knn'"),
     ],
 )

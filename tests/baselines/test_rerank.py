@@ -48,7 +48,7 @@ def test_what_is_missing_is_said(two_topics, new_texts, outputs, records_folder)
         with pytest.raises(SatlightError, match="Rerank judges what candidates answered"):
             Rerank(**parts).fit(two_topics)
     router = Rerank(shared_words, outputs).fit(two_topics)
-    with pytest.raises(SatlightError, match="'other', which it has not learnt from"):
+    with pytest.raises(SatlightError, match="'other', which it was not fitted on"):
         router.predict(new_texts, ["adds", "other"])
     with pytest.raises(SatlightError, match="1 of 1 outputs are missing"):
         router.predict(["never asked"], ["adds"])

@@ -15,13 +15,13 @@ class Stub(TunedBaseline):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.learnt = []
+        self.seen = []
 
     def learn(self, records, vectors_ND, **chosen):
-        self.learnt.append((records.texts, records.model_ids, chosen))
+        self.seen.append((records.texts, records.model_ids, chosen))
         self._row = np.eye(records.shape[1])[chosen["column"] % records.shape[1]]
 
-    def score(self, texts, vectors_ND):
+    def expected(self, texts, vectors_ND):
         return np.tile(self._row, (len(texts), 1))
 
 
@@ -34,7 +34,7 @@ def test_the_best_on_validation_is_chosen_and_all_rows_are_learnt_then(make_reco
     )
     stub = Stub().fit(records)
     assert stub.chosen == {"column": 0, "unused": "a"}  # the first among equals
-    assert [texts for texts, _, _ in stub.learnt] == [["a", "b"]] * 6 + [["a", "b", "c", "d"]]
+    assert [texts for texts, _, _ in stub.seen] == [["a", "b"]] * 6 + [["a", "b", "c", "d"]]
     assert stub.predict(["new"], ["y", "x"]).tolist() == [[0, 1]]
 
 
@@ -73,8 +73,8 @@ def test_a_candidate_of_validation_rows_alone_takes_no_part_in_the_choice(make_r
         known=np.array([[True, False], [True, True]]),
     )
     stub = Stub().fit(records)
-    assert {tuple(names) for _, names, _ in stub.learnt[:-1]} == {("x",)}
-    assert stub.learnt[-1][1] == ["x", "late"]
+    assert {tuple(names) for _, names, _ in stub.seen[:-1]} == {("x",)}
+    assert stub.seen[-1][1] == ["x", "late"]
 
 
 def test_without_validation_rows_everything_must_be_fixed(make_records):

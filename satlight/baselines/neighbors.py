@@ -1,12 +1,12 @@
-"""Votes of the nearest instructions: what kNN, TF-IDF kNN and aptitude kNN have in common.
+"""Votes of the nearest instructions: the common part of kNN, TF-IDF kNN and aptitude kNN.
 
-Shape legend: N instructions, M candidates, Q instructions to score, K neighbours.
+Shape legend: N instructions, M candidates, L items of a new candidate, Q instructions to score, K neighbors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -14,13 +14,14 @@ from scipy.sparse import csr_matrix
 from satlight.baselines.features import Features, nearest
 from satlight.baselines.tuning import TunedBaseline, column_patterns, weighted_means
 from satlight.records import PerformanceRecords
+from satlight.types import AptitudeResults, Candidate
 
 
 class NeighbourVote(TunedBaseline):
     """Expected outcome = mean outcome on the k nearest instructions that the candidate is known on.
 
     A candidate known on fewer than k instructions votes with all of them. Its overall mean counts as one
-    more neighbour, which settles ties.
+    more neighbor, which breaks ties. A new candidate votes with its own results.
     """
 
     GRID = {"k": (10, 20, 50, 100, 200, 400)}  # noqa: RUF012
@@ -28,7 +29,8 @@ class NeighbourVote(TunedBaseline):
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
         self._chosen = chosen
         self._num_candidates = records.shape[1]
-        self._features = Features(records.texts, vectors_ND)
+        self.row_ids = [str(one) for one in records.instructions["instruction_id"]]
+        self._features = Features.fit(records.texts, vectors_ND)
         features_ND = self._features(records.texts, vectors_ND)
         self._parts = [
             (columns, features_ND[rows], records.outcomes[np.ix_(rows, columns)])
@@ -36,10 +38,19 @@ class NeighbourVote(TunedBaseline):
         ]
 
     def weigh(self, cosine_QK: np.ndarray) -> np.ndarray:
-        """Weight of every neighbour's vote (Q, K)."""
+        """Return the weight of every neighbor's vote, (Q, K)."""
         return np.ones_like(cosine_QK)
 
-    def score(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
+    def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
+        """See :meth:`satlight.routers.Router.admit`."""
+        other, results, vectors_LD = self._admitting(candidate, results, self.row_ids)
+        features_LD = self._features(results.texts, vectors_LD)
+        column = np.array([self._num_candidates])
+        other._parts = [*self._parts, (column, features_LD, results.outcomes[:, None])]
+        other._num_candidates = self._num_candidates + 1
+        return other
+
+    def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         return next(self._votes(texts, vectors_ND, [self._chosen]))
 
     def validation_scores(
@@ -56,7 +67,7 @@ class NeighbourVote(TunedBaseline):
     def _votes(
         self, texts: Sequence[str], vectors_ND: np.ndarray | None, points: list[dict[str, Any]]
     ) -> Iterator[np.ndarray]:
-        """Scores (Q, M) for every k, from one search: fewer neighbours are the first of more."""
+        """Yield scores (Q, M) for every k from one search: the nearest k are the first k of more."""
         query_QD = self._features(texts, vectors_ND)
         largest = max(point["k"] for point in points)
         found = [nearest(query_QD, base, min(largest, base.shape[0])) for _, base, _ in self._parts]

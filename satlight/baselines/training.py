@@ -1,0 +1,83 @@
+"""Training of small networks through Lightning, on GPU or CPU; imported by ``fit`` only, never to score."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+
+class Network(Protocol):
+    """What :func:`train` needs of a module; ``lr`` and ``decay`` are those of AdamW."""
+
+    lr: float
+    decay: float
+
+    def loss(self, index_B: Tensor) -> Tensor:
+        """Return the loss on rows ``index_B``."""
+
+
+def train(
+    network: Network, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None
+) -> None:
+    """Train without files, log lines or progress bars; the network ends on the CPU.
+
+    Args:
+        network: The module, with the rows it learns from.
+        batches: Row numbers, a batch at a time.
+        after_step: Called with the number of steps after each one.
+    """
+    with _quiet():
+        trainer = L.Trainer(
+            max_epochs=1,
+            accelerator="auto",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[_AfterStep(after_step)] if after_step else [],
+        )
+        trainer.fit(_Training(network), batches)
+
+
+class _Training(L.LightningModule):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network: nn.Module = network
+        self.objective: Callable[[Tensor], Tensor] = network.loss
+        self.settings = {"lr": network.lr, "weight_decay": network.decay}
+
+    def training_step(self, index_B: Tensor, batch_idx: int) -> Tensor:
+        return self.objective(index_B)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.network.parameters(), **self.settings)
+
+
+class _AfterStep(L.Callback):
+    def __init__(self, call: Callable[[int], None]) -> None:
+        self.call = call
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self.call(trainer.global_step)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide Lightning's reports on devices, workers and loggers, which users cannot act on."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
