@@ -177,7 +177,7 @@ class Router(Configured, ABC):
             }
             files.write_json(temporary / files.CONFIG, config)
             files.write_json(temporary / files.ZOO, files.zoo_content(self.candidates))
-            card.write(temporary, config, self.candidates)
+            (temporary / files.CARD).write_text(card.text(config, self.candidates), encoding="utf-8")
 
     @classmethod
     def from_pretrained(

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
+from satlight.storage.card import record_test
 
 if TYPE_CHECKING:
     from satlight.data import CapabilityInstructionDataModule
@@ -98,6 +99,9 @@ class RoutingReport(Callback):
         )
         folder = run_folder(trainer)
         self.results.save(folder)
+        ckpt_path: Any = trainer.ckpt_path
+        if (folder / "router").is_dir() and Path(str(ckpt_path)).name == "best.ckpt":  # what was exported
+            record_test(folder / "router", _card_rows(self.results))
         # The table needs 110 columns; in a log file or a narrow window too, so that no value is cut off.
         print_table(self.results, Console(width=max(110, Console().width)))
         log.info("results.json, results.csv and choices.csv are in %s", folder)
@@ -126,3 +130,14 @@ class RoutingReport(Callback):
         with atomic_path(path) as temporary:
             table.write_parquet(temporary)
         log.info("wrote the scores of %d instructions x %d candidates to %s", *self._scores.shape, path)
+
+
+def _card_rows(results: RoutingResults) -> dict[str, dict[str, float | int | None]]:
+    """Return the rows of the test table in a model card, in percent."""
+    columns = ("random", "best_single", "dataset_best", "oracle")
+    rows: dict[str, dict[str, float | int | None]] = {}
+    for name, group in results.groups.items():
+        low, high = group.interval
+        controls = {key: group.controls[key].accuracy for key in columns if key in group.controls}
+        rows[name] = {"instructions": group.n, "routed": group.routed, "low": low, "high": high, **controls}
+    return rows

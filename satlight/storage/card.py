@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from satlight.storage.folder import CARD
+from satlight.files import write_text
+from satlight.storage.folder import CARD, CONFIG, json_text, read_config, read_zoo
 from satlight.types import Candidate
 
 _HEAD = """---
@@ -32,8 +33,8 @@ Method: `{method}`.{trained}
 """
 
 
-def write(folder: Path, config: Mapping[str, Any], candidates: Sequence[Candidate]) -> None:
-    """Write README.md from what config.json and zoo.json say, so that it never differs from them."""
+def text(config: Mapping[str, Any], candidates: Sequence[Candidate]) -> str:
+    """Render README.md from config.json and zoo.json alone, so that it never differs from them."""
     about = config["about"]
     module = config.get("init_args", {}).get("module") or config
     data = about.get("data", {})
@@ -49,7 +50,20 @@ def write(folder: Path, config: Mapping[str, Any], candidates: Sequence[Candidat
     if table := about.get("test"):
         parts.append(_test_table(table))
     parts.append(_candidate_table(candidates))
-    (folder / CARD).write_text("\n".join(parts), encoding="utf-8")
+    return "\n".join(parts)
+
+
+def record_test(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add the results of a test to a router folder: to ``about`` in config.json and to the model card.
+
+    Args:
+        folder: A router folder.
+        rows: Name of a group → column → value, accuracies in percent.
+    """
+    config = read_config(folder)
+    config["about"]["test"] = {name: dict(row) for name, row in rows.items()}
+    write_text(folder / CONFIG, json_text(config))
+    write_text(folder / CARD, text(config, read_zoo(folder)))
 
 
 def _test_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
