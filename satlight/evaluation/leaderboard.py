@@ -129,7 +129,7 @@ class Means:
         wide = (
             values.with_columns(entry=pl.concat_str(KEY, separator=" "))
             .group_by("entry", "dataset", "row")
-            .agg(_mean("outcome"))
+            .agg(pl.col("outcome").cast(pl.Float32).sum().cast(pl.Float64) / pl.col("outcome").count())
             .pivot(on="entry", index=["dataset", "row"], values="outcome")
             .sort("row")
         )
