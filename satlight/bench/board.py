@@ -191,18 +191,18 @@ def _add_results(
         board.candidates, board.simulated = results.candidates, bool(results.data["simulated"])
         board.results.setdefault(cell.method, []).append(result)
         measured.setdefault(cell.method, []).append(results)
-    for name, results in board.results.items():
+    for name, own in board.results.items():
         entry = by_name[name]
-        entry.fit_seconds = _mean([result.fit_seconds for result in results])
-        entry.decision_ms = _mean([result.decision_ms for result in results])
+        entry.fit_seconds = _mean([result.fit_seconds for result in own])
+        entry.decision_ms = _mean([result.decision_ms for result in own])
         if entry.decision_ms is not None and name in embeds:
             entry.decision_ms += embedding_ms or 0.0
-        probabilistic = all(result.probabilistic for result in results)
-        for key in ("ece", "brier", "aiq") if probabilistic else ("aiq",):
+        calibrated = all(result.probabilistic for result in own)
+        for key in ("ece", "brier", "aiq") if calibrated else ("aiq",):
             for group in board.groups:
                 values = [one.groups[group].get(key) for one in measured[name]]
                 if None not in values:
-                    entry.means.setdefault(key, {})[group] = float(np.mean(values))
+                    entry.means.setdefault(key, {})[group] = _mean(values) or 0.0
     board.entries.sort(key=lambda entry: rank(entry, board.primary))
 
 

@@ -279,7 +279,9 @@ def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: in
             f"data '{data.name}' has no test rows; set test_fraction, or mark test rows in the records"
         )
     if unknown := sorted(set(data.train_datasets or []) - set(records.datasets.tolist())):
-        raise SatlightError(f"data '{data.name}': train_datasets names {unknown}, which its records do not have")
+        raise SatlightError(
+            f"data '{data.name}': train_datasets names {unknown}, which its records do not have"
+        )
     groups = check_groups(data.groups or {"all": tested}, tested)
     fields: dict[str, Any] = {
         "data": data.name,

@@ -10,8 +10,8 @@ def clock() -> float:
     """Return CPU seconds; wall-clock seconds on CUDA. The difference of two readings is a duration.
 
     CPU time includes the child processes that this process has waited for. With one thread it equals the
-    wall-clock time of an idle machine, no matter how busy this one is. With a GPU, the CPU waits while the GPU
-    works, so CPU time would be too short.
+    wall-clock time of an idle machine, no matter how busy this one is. While a GPU works, the CPU waits, so
+    that CPU time would be too short.
 
     Example:
         >>> start = clock()

@@ -203,9 +203,9 @@ def load_config(path: Path | str) -> BenchConfig:
     if isinstance(methods := content.get("methods"), list):
         content["methods"] = [_with_name(item) for item in methods]
     for key, cls in (("methods", MethodSpec), ("data", DataSpec)):
-        items = content.get(key)
+        items: Any = content.get(key)
         for i, item in enumerate(items if isinstance(items, list) else ()):
-            _build(cls, item, f"{path}: {key}[{i}]")  # names the place of an error
+            _build(cls, item, f"{path}: {key}[{i}]")  # so that an error names the entry
     config = _build(BenchConfig, content, str(path))
     _check(config, str(path))
     return config

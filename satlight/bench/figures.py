@@ -99,7 +99,7 @@ def _reliability(board: Board) -> Plot | None:
         return None
     shown = dict(list(bins.items())[:SHOWN])
     caption = (
-        "Reliability: the share of correct answers over the predicted probability, for all test instructions, "
+        "Reliability: the share of correct answers over the predicted probability, for all instructions, "
         "candidates and seeds in 15 bins. The marker size is the number of predictions; bins with fewer than "
         f"{_FEWEST} are omitted, as are routers whose scores are not probabilities."
     )
@@ -147,7 +147,9 @@ def _quality_cost(board: Board) -> Plot | None:
         "optimistic)."
     )
     shown = dict(list(priced.items())[:SHOWN])
-    figure = plots.quality_cost(shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE])
+    figure = plots.quality_cost(
+        shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE]
+    )
     return Plot("quality-cost", caption + _selection(board), figure)
 
 

@@ -173,7 +173,7 @@ def _config(task: _Task) -> Prediction:
 
 
 def _arguments(task: _Task) -> list[str]:
-    """Return the arguments of `fit` and `predict`: the method's config on the problem's records and splits."""
+    """Return the arguments of `fit` and `predict`: the config on the problem's records and splits."""
     cell, problem = task.cell, task.cell.problem
     records = task.output / "problems" / problem.key
     if task.fold is not None and not task.unseen:  # rows are hidden, not candidates
@@ -221,7 +221,9 @@ def _satlight(argv: list[str]) -> None:
     """Run a training verb in its own process; its output goes to the cell's log."""
     done = subprocess.run([sys.executable, "-m", "satlight", *argv], check=False)
     if done.returncode:
-        raise SatlightError(f"`satlight {argv[0]}` ended with code {done.returncode}; see log.txt of the cell")
+        raise SatlightError(
+            f"`satlight {argv[0]}` ended with code {done.returncode}; see log.txt of the cell"
+        )
 
 
 def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:

@@ -22,9 +22,9 @@ LEGEND = (
     "by instruction, with their 95 % bootstrap interval. Best control: the best of the controls that do not "
     "use the test outcomes, selected on the test rows, which favors it. Gap: share of the distance from best "
     "single to oracle. $/1000: cost of the choices for 1,000 instructions; zero router: accuracy of the "
-    "random mixture of single candidates at that cost; AIQ: mean height of the quality-cost hull. fit s: time "
-    "to fit, without embedding the instructions. ms: time to score the zoo for one instruction, in a batch, "
-    "with embedding. Times are CPU time on one thread, or wall-clock time with a GPU."
+    "random mixture of single candidates at that cost; AIQ: mean height of the quality-cost hull. fit s: "
+    "time to fit, without embedding the instructions. ms: time to score the zoo for one instruction, in a "
+    "batch, with embedding. Times are CPU time on one thread, or wall-clock time with a GPU."
 )
 
 DASH = "–"

@@ -39,9 +39,14 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler, e.g. tcp://10.0.0.1:8786")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the configs' methods")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="output folder instead of the config's; one bench only")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="also write the leaderboards of all benches to this file"
+        "--output", type=Path, metavar="DIR", help="output folder instead of the config's; one bench only"
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="also write the leaderboards of all benches to this file",
     )
     parser.set_defaults(run=run_bench)
 

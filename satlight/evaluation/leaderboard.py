@@ -258,9 +258,7 @@ def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[st
     by_dataset = rows.group_by(*KEY, "seed", "fold", "dataset").agg(_mean("outcome"))
     by_fold = by_dataset.group_by(*KEY, "seed", "fold").agg(pl.col("outcome").mean() * 100)
     curves: dict[str, dict[str, list[list[float]]]] = {}
-    for (role, router, _), curve in by_fold.sort("seed", "fold").group_by(
-        *KEY, "seed", maintain_order=True
-    ):
+    for (role, router, _), curve in by_fold.sort("seed", "fold").group_by(*KEY, "seed", maintain_order=True):
         curves.setdefault(str(role), {}).setdefault(str(router), []).append(curve["outcome"].to_list())
     return curves
 

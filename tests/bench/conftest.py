@@ -1,6 +1,7 @@
 """A small bench: four candidates, hand-made records, and toy routers with the behavior that a test needs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,14 @@ class NotANumber(Toy):
     def predict(self, instructions, candidates):
         return super().predict(instructions, candidates) * np.float32("nan")
 
+class Where(Toy):
+    """Records the parent process."""
+    def fit(self, records, embed=None):
+        time.sleep(self.seconds)
+        with open(self.count, "a") as file:
+            print(os.getppid(), file=file)
+        return self
+
 class Unlucky(Toy):
     """Fails until a file exists."""
     def fit(self, records, embed=None):
@@ -83,7 +92,7 @@ def toys(tmp_path_factory, monkeypatch) -> None:
     folder = tmp_path_factory.mktemp("toys")
     (folder / "toys.py").write_text(TOYS)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     yield
     sys.modules.pop("toys", None)
 

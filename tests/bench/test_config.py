@@ -40,7 +40,10 @@ def test_defaults_and_names(bench_file, tmp_path):
         ({"methods": [{"baseline": "knn", "config": "a.yaml"}]}, "has exactly one of them"),
         ({"methods": [{"config": "no/such.yaml"}]}, "training config no/such.yaml does not exist"),
         ({"methods": ["knn", "knn"]}, r"\['knn'\] occur twice"),
-        ({"methods": [{"scores": "s.parquet", "options": {"k": 1}}]}, "'options' requires 'baseline', but the method has 'scores'"),
+        (
+            {"methods": [{"scores": "s.parquet", "options": {"k": 1}}]},
+            "'options' requires 'baseline', but the method has 'scores'",
+        ),
         (
             {"methods": [{"baseline": "knn", "settings": ["al"]}]},
             r"settings \['al'\], which no data has; available: all",
@@ -54,7 +57,7 @@ def test_defaults_and_names(bench_file, tmp_path):
         ({"data_setings": ["all"]}, r"data\[0\]: Option 'setings' is not accepted; allowed keys: name, "),
         ({"data_settings": []}, "settings is empty"),
         ({"data_simulated": {"size": 3}}, "'simulated' does not accept option 'size'"),
-        ({"data_release": {"best": 3}}, "\"release\".*arguments are required: founders"),
+        ({"data_release": {"best": 3}}, '"release".*arguments are required: founders'),
         ({"data_release": {"founders": 2}, "data_settings": ["size-smaller-mixed"]}, "zoo setting 'all'"),
     ],
 )
