@@ -79,18 +79,21 @@ def run_cells(
     (output / "locks").mkdir(parents=True, exist_ok=True)
     by_key = {cell.key: cell for cell in cells}
     local = backend == "loky"
-    host = _Host(str(Path.cwd()), [*sys.path], dict(os.environ), os.getpid()) if local else _Host(os.getcwd())
+    place = {
+        "directory": os.getcwd(),
+        "path": [*sys.path] if local else None,
+        "environment": dict(os.environ) if local else None,
+    }
     with _parallel(backend, scheduler, workers) as parallel:
         for level in _levels(by_key):
             tasks = []
             for cell in level:
                 result = read_result(output, cell)
-                if result is None or (retry_failed and result.failed):
-                    seconds = None if cell.kind in (CONTROLS, EMBEDDING) else timeout
-                    broken = _broken_need(cell, by_key, output)
-                    tasks.append(
-                        _Task(cell, output, seconds, result.finished if result else None, broken, host)
-                    )
+                if result is not None and not (retry_failed and result.failed):
+                    continue
+                limit = None if cell.kind in (CONTROLS, EMBEDDING) else timeout
+                broken, old = _broken_need(cell, by_key, output), result.finished if result else None
+                tasks.append(_Task(cell, output, limit, old, broken, place, os.getpid() if local else None))
             _finish(tasks, parallel, report)
 
 
@@ -162,28 +165,6 @@ def _parallel(backend: str, scheduler: str | None, workers: int) -> Iterator[Cal
 
 
 @dataclass(frozen=True)
-class _Host:
-    """Where the bench runs.
-
-    Args:
-        directory: Its working directory.
-        path: Its ``sys.path``; None = the workers have their own.
-        environment: Its environment variables; None = the workers have their own.
-        pid: Its process id; None = workers may outlive it.
-    """
-
-    directory: str
-    path: list[str] | None = None
-    environment: dict[str, str] | None = None
-    pid: int | None = None
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the bench that started this process is dead."""
-        return self.pid is not None and self.pid not in (os.getpid(), os.getppid())
-
-
-@dataclass(frozen=True)
 class _Task:
     """A cell to compute.
 
@@ -193,7 +174,8 @@ class _Task:
         timeout: Time limit in seconds; None = none.
         replaced: When the result that is to be replaced was finished; None = there is none.
         broken: Why the cell cannot be computed; None = it can.
-        host: Where the bench runs.
+        place: Arguments of :func:`satlight.bench.worker.main`: directory, path and environment.
+        bench: Process id of a bench that its cells must not outlive; None = they may.
     """
 
     cell: Cell
@@ -201,7 +183,13 @@ class _Task:
     timeout: float | None
     replaced: float | None
     broken: str | None
-    host: _Host
+    place: dict[str, Any]
+    bench: int | None
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the bench is dead; this process is the bench or a child of it."""
+        return self.bench is not None and self.bench not in (os.getpid(), os.getppid())
 
 
 def compute(task: _Task) -> tuple[_Task, CellResult | None, bool]:
@@ -243,14 +231,7 @@ def _compute(task: _Task) -> None:
         if task.broken is not None:
             CellResult(task.broken, "NeedsFailed").write(folder)
             return
-        request = {
-            "folder": str(folder),
-            "output": str(task.output),
-            "directory": task.host.directory,
-            "path": task.host.path,
-            "environment": task.host.environment,
-        }
-        end = Server.of_this_thread().run(request, task)
+        end = Server.of_this_thread().run(folder, task)
         if end is None:
             CellResult(f"ran out of time after {task.timeout:g} s", "Timeout").write(folder)
         elif not (folder / "result.json").is_file():
@@ -280,8 +261,8 @@ class Server:
             server = cls._local.server = cls()
         return server
 
-    def run(self, request: dict[str, Any], task: _Task) -> int | None:
-        """Let a child compute a cell.
+    def run(self, folder: Path, task: _Task) -> int | None:
+        """Let a child compute the cell in ``folder``.
 
         Returns:
             Its exit code, negative for a signal; None = it ran out of time and was killed.
@@ -291,6 +272,7 @@ class Server:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        request = task.place | {"folder": str(folder), "output": str(task.output)}
         with suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
         if not (pid := self.process.stdout.readline()):
@@ -298,9 +280,9 @@ class Server:
         start, overdue = time.monotonic(), False
         while not select.select([self.process.stdout], [], [], _POLL_SECONDS)[0]:
             overdue = task.timeout is not None and time.monotonic() - start > task.timeout
-            if overdue or task.host.is_gone:
+            if overdue or task.is_orphaned:
                 _kill(int(pid))
-            if task.host.is_gone:
+            if task.is_orphaned:
                 os._exit(1)
         code = self.process.stdout.readline()
         return None if overdue else int(code or -signal.SIGKILL)
