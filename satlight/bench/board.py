@@ -188,7 +188,7 @@ def _add_results(
             by_name[cell.method].failed_seeds.append(cell.problem.seed)
             continue
         results = RoutingResults.load(output / "cells" / cell.key)
-        board.candidates, board.simulated = results.candidates, bool(results.data["simulated"])
+        board.candidates, board.simulated = results.candidates, results.data.simulated
         board.results.setdefault(cell.method, []).append(result)
         measured.setdefault(cell.method, []).append(results)
     for name, own in board.results.items():
@@ -200,7 +200,7 @@ def _add_results(
         calibrated = all(result.probabilistic for result in own)
         for key in ("ece", "brier", "aiq") if calibrated else ("aiq",):
             for group in board.groups:
-                values = [one.groups[group].get(key) for one in measured[name]]
+                values = [getattr(one.groups[group], key) for one in measured[name]]
                 if None not in values:
                     entry.means.setdefault(key, {})[group] = _mean(values) or 0.0
     board.entries.sort(key=lambda entry: rank(entry, board.primary))

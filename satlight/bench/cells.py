@@ -237,16 +237,14 @@ def _needs_embeddings(method: MethodSpec) -> bool:
 
 def open_data(data: DataSpec) -> PerformanceRecords:
     """Return the records of a bench's data, with all candidates."""
-    if data.records == "simulated":
-        from satlight.records.simulated import SimulatedZoo
-
-        options = {key: value for key, value in asdict(data.simulated).items() if value is not None}
-        return SimulatedZoo(**options).generate().filter(datasets=data.datasets)
     import polars as pl
 
-    from satlight.records import open_records
+    from satlight.records import SimulatedSpec, open_records
 
-    records = open_records(data.records, score_column=data.score_column, datasets=data.datasets)
+    simulated = {key: value for key, value in asdict(data.simulated).items() if value is not None}
+    records = open_records(
+        data.records, data.score_column, datasets=data.datasets, simulated=SimulatedSpec(**simulated)
+    )
     if data.text_column not in records.instructions.columns:
         raise SatlightError(
             f"data '{data.name}': the instructions have no text_column '{data.text_column}'; available: "
@@ -257,6 +255,8 @@ def open_data(data: DataSpec) -> PerformanceRecords:
 
 
 def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
+    from satlight.records import save_records
+
     records = open_data(data)
     problems = []
     for setting in data.settings:
@@ -265,13 +265,13 @@ def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
             split = _split(selected, data, seed)
             problem = _problem(split, data, setting, seed)
             if not (folder := Path(config.output) / "problems" / problem.key).is_dir():
-                split.save(folder)
+                save_records(split, folder)
             problems.append(problem)
     return problems
 
 
 def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: int) -> Problem:
-    from satlight.evaluation import check_groups
+    from satlight.records.groups import check_groups
 
     tested = list(dict.fromkeys(records.datasets[records.splits == "test"].tolist()))
     if not tested:

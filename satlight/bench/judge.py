@@ -108,7 +108,7 @@ def judge(
         fit_seconds=prediction.fit_seconds,
         decision_ms=prediction.decision_ms,
         chosen={key: str(value) for key, value in prediction.chosen.items()},
-        routed=next(iter(results.groups.values()))["routed"],
+        routed=next(iter(results.groups.values())).routed,
         probabilistic=calibrated,
         reliability=[[b.confidence, b.accuracy, b.count] for b in bins if b.count],
         curve=_curve(prediction.scores, train, test, cell.primary) if priced else None,

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from satlight.baselines import Baseline
     from satlight.records import PerformanceRecords
 
-_EPSILON = 1e-6
 _TIMED = 256
 """Number of instructions on which the decision time of a trained router is measured."""
 
@@ -103,21 +102,12 @@ def predict(
     return prediction
 
 
-def log_odds(expected: np.ndarray) -> np.ndarray:
-    """Return the log-odds of expected outcomes in [0, 1], finite at both ends; NaN stays NaN.
-
-    Example:
-        >>> log_odds(np.array([0.5, 1.0])).tolist()
-        [0.0, 13.815...]
-    """
-    p = np.clip(expected.astype(np.float64), _EPSILON, 1 - _EPSILON)
-    return (np.log(p) - np.log1p(-p)).astype(np.float32)
-
-
 # -- baselines ---------------------------------------------------------------------------------------------
 
 
 def _baseline(task: _Task) -> Prediction:
+    from satlight.baselines.base import log_odds
+
     cell, train, test = task.cell, task.train, task.test
     method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
     embed = None
@@ -159,7 +149,7 @@ def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
 
 
 def _config(task: _Task) -> Prediction:
-    from satlight.evaluation.scores import Scores
+    from satlight.routing.scores import StoredScores
 
     test, folder = task.test, task.output / "runs" / task.run
     argv = _arguments(task)
@@ -168,18 +158,20 @@ def _config(task: _Task) -> Prediction:
     fitted = clock()
     _satlight(["predict", *argv])
     run = sorted(folder.glob("*/scores.parquet"))[-1].parent
-    scores = Scores.read(run / "scores.parquet").of(test)
+    scores = StoredScores.read(run / "scores.parquet").of(test)
     return Prediction(scores, True, fitted - start, _router_ms(run / "router", test))
 
 
 def _arguments(task: _Task) -> list[str]:
     """Return the arguments of `fit` and `predict`: the config on the problem's records and splits."""
+    from satlight.records import save_records
+
     cell, problem = task.cell, task.cell.problem
     records = task.output / "problems" / problem.key
     if task.fold is not None and not task.unseen:  # rows are hidden, not candidates
         records = task.output / "problems" / task.run
         if not records.is_dir():
-            _rejoined(task).save(records)
+            save_records(_rejoined(task), records)
     settings: dict[str, Any] = {
         "runs": str(task.output / "runs"),
         "name": task.run,
@@ -205,9 +197,9 @@ def _arguments(task: _Task) -> list[str]:
 
 def _rejoined(task: _Task) -> PerformanceRecords:
     """Return the problem's records without the rows that are in neither train nor test."""
-    from satlight.records import PerformanceRecords
+    from satlight.records import open_records
 
-    records = PerformanceRecords.open(task.output / "problems" / task.cell.problem.key)
+    records = open_records(task.output / "problems" / task.cell.problem.key)
     kept = [part.instructions["instruction_id"] for part in (task.train, task.test)]
     return records.rows(np.isin(records.instructions["instruction_id"], np.concatenate(kept)))
 
@@ -250,6 +242,6 @@ def forget_run(cell: Cell, output: Path) -> None:
 
 
 def _scores(task: _Task) -> Prediction:
-    from satlight.evaluation.scores import Scores
+    from satlight.routing.scores import StoredScores
 
-    return Prediction(Scores.read(task.cell.spec["scores"]).of(task.test))
+    return Prediction(StoredScores.read(task.cell.spec["scores"]).of(task.test))

@@ -20,8 +20,8 @@ from satlight.evaluation import Control
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.outcomes import CONTROL, INFORMED, METHOD, UPPER_BOUND, OutcomeTable
 from satlight.evaluation.protocols import PROTOCOLS, Setting
-from satlight.evaluation.scores import Scores
 from satlight.metrics import functional
+from satlight.routing.scores import StoredScores
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
@@ -59,17 +59,17 @@ def run_protocol(cell: Cell, records: PerformanceRecords, folder: Path, output: 
             judged = test if once else test.rows(rows)
             unseen = later or setting.about.get("unseen", ())
             prediction = predict(cell, setting.train, judged, output, unseen, None if once else fold)
-            scores = Scores(_ids(judged), judged.model_ids, prediction.scores)
+            scores = StoredScores(_ids(judged), judged.model_ids, prediction.scores)
             seconds += prediction.fit_seconds or 0.0
         table = OutcomeTable(setting.test, cell.place, protocol, fold, rows)
         _add(table, METHOD, cell.method, scores)
         if not once:
             path = output / "cells" / cell.spec["informed"] / "scores.parquet"
-            _add(table, INFORMED, cell.method, Scores.read(path))
+            _add(table, INFORMED, cell.method, StoredScores.read(path))
         _add_controls(table, setting)
         tables.append(table.frame())
     pl.concat(tables).write_parquet(folder / "outcomes.parquet")
-    return CellResult(folds=[setting.about for setting in settings], fit_seconds=seconds)
+    return CellResult(folds=[dict(setting.about) for setting in settings], fit_seconds=seconds)
 
 
 def _settings(cell: Cell, records: PerformanceRecords, protocol: str) -> list[Setting]:
@@ -84,7 +84,7 @@ def _ids(records: PerformanceRecords) -> list[str]:
     return [str(name) for name in records.instructions["instruction_id"].to_list()]
 
 
-def _add(table: OutcomeTable, role: str, router: str, scores: Scores) -> None:
+def _add(table: OutcomeTable, role: str, router: str, scores: StoredScores) -> None:
     score_NM = scores.of(table.test)
     table.add(role, router, chosen(functional.choose(torch.from_numpy(score_NM)), table.test), score_NM)
 

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -221,8 +220,6 @@ def compute(task: _Task) -> tuple[_Task, CellResult | None, bool]:
 
 def _compute(task: _Task) -> None:
     cell, cells = task.cell, task.output / "cells"
-    for leftover in cells.glob(f".{cell.key}.*"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
     if task.replaced is not None:
         forget_run(cell, task.output)
     with atomic_path(cells / cell.key) as folder:

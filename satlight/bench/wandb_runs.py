@@ -77,7 +77,7 @@ def _log_cell(config: BenchConfig, cell: Cell, result: CellResult, output: Path)
     )
     for name, group in RoutingResults.load(output / "cells" / cell.key).groups.items():
         for key in ("routed", "gap_closed", "ece"):
-            run.summary[f"test/{name}/{key}"] = group[key]
+            run.summary[f"test/{name}/{key}"] = getattr(group, key)
     run.summary["fit_seconds"] = result.fit_seconds
     run.summary["decision_ms"] = result.decision_ms
     run.finish()

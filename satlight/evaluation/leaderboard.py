@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from satlight.evaluation.outcomes import CONTROL, INFORMED, KEY, METHOD, UPPER_BOUND, ZERO_ROUTER
 from satlight.evaluation.spending import PER
-from satlight.metrics.bootstrap import bootstrap_means, percentile_interval
+from satlight.metrics.bootstrap import part_draws, percentile_interval
 from satlight.metrics.functional import gap_closed
 from satlight.metrics.seeds import seed_interval
 
@@ -133,13 +132,16 @@ class Means:
             .pivot(on="entry", index=["dataset", "row"], values="outcome")
             .sort("row")
         )
-        draws = {}
-        for name in self.counts:
-            value_EN = wide.filter(pl.col("dataset") == name).select(" ".join(key) for key in self.keys)
-            seed = zlib.crc32(name.encode()) if seeds is None else seeds[name]
-            draws[name] = _draws(np.ascontiguousarray(value_EN.to_numpy().T), resamples, seed)
+        value_EN = wide.select(" ".join(key) for key in self.keys).to_numpy()
+        draws_PER = part_draws(
+            torch.from_numpy(np.ascontiguousarray(value_EN.T)).float(),
+            parts=[torch.from_numpy((wide["dataset"] == name).to_numpy()) for name in self.counts],
+            seeds=[zlib.crc32(name.encode()) if seeds is None else seeds[name] for name in self.counts],
+            resamples=resamples,
+        )
+        place = {name: p for p, name in enumerate(self.counts)}
         self.draws = {
-            part: torch.stack([draws[member] for member in members]).mean(0)
+            part: 100 * draws_PER[[place[member] for member in members]].double().mean(0)
             for part, members in self.parts.items()
         }
 
@@ -318,13 +320,6 @@ def _macro(
     for role, router, kind, name, seed, outcome, cost in macro.iter_rows():
         found.setdefault((role, router, kind, name), {})[seed] = (outcome, cost)
     return found
-
-
-def _draws(value_EN: np.ndarray, resamples: int, seed: int) -> Tensor:
-    """Return resampled percentages (E, R), the same instructions for every entry; the only bootstrap here."""
-    known_EN = torch.from_numpy(np.isfinite(value_EN))
-    value = torch.from_numpy(np.nan_to_num(value_EN).astype(np.float32))
-    return 100 * bootstrap_means(value, known_EN, resamples=resamples, seed=seed).double()
 
 
 def _set_mean(entry: Entry, figure: str, group: str, by_seed: dict[int, float | None], factor: float) -> None:

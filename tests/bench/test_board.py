@@ -14,7 +14,7 @@ from satlight.bench import tables
 from satlight.evaluation import measure_controls
 from satlight.evaluation.leaderboard import quality_cost_points
 from satlight.evaluation.outcomes import CANDIDATE, COST_ORACLE, SCHEMA, UPPER_BOUNDS
-from satlight.records import PerformanceRecords, split_records
+from satlight.records import open_records, split_records
 
 
 def entry(board, name, role="method"):
@@ -75,7 +75,7 @@ def test_the_best_control_does_not_know_the_test_outcomes(compute, bench_file):
 
 def test_every_table_has_every_control(compute, bench_file, toy_records):
     (board,) = compute(bench_file(["toys.Toy", "toys.Crash"], seeds=[0]))
-    records = PerformanceRecords.open(toy_records)
+    records = open_records(toy_records)
     records = records.with_splits(split_records(records))
     controls = measure_controls(records.filter(splits="test"), records.filter(splits=["train", "validation"]))
     assert {"random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle"} <= set(controls)
@@ -113,7 +113,7 @@ def test_a_method_that_failed_for_one_seed_says_so(compute, bench_file, tmp_path
 
 
 def test_existing_scores_are_judged(compute, bench_file, tmp_path, toy_records):
-    records = PerformanceRecords.open(toy_records)
+    records = open_records(toy_records)
     names = [m for m in reversed(records.model_ids)]
     table = records.instructions.select("instruction_id").reverse()
     right = records.outcomes[::-1, ::-1] * 2.0 - 1
@@ -171,7 +171,7 @@ def test_release_dates_that_are_missing_fail_the_curve_alone(compute, bench_file
 def test_scores_that_are_no_probabilities_have_no_calibration(compute, bench_file):
     (board,) = compute(bench_file(["toys.Toy"], seeds=[0]))
     assert entry(board, "Toy").means["ece"]["all"] == pytest.approx(0.1, abs=1e-6)
-    from satlight.bench.methods import log_odds
+    from satlight.baselines.base import log_odds
 
     assert np.isnan(log_odds(np.array([math.nan]))).all()
 
@@ -213,7 +213,7 @@ def test_stored_controls_are_the_measured_ones(compute, bench_file, toy_records,
 
     compute(bench_file(["toys.Toy"], seeds=[0]))
     (problem,) = (tmp_path / "out/problems").iterdir()
-    records = PerformanceRecords.open(problem)
+    records = open_records(problem)
     test = records.filter(splits="test")
     measured = measure_controls(test, records.filter(splits=["train", "validation"]))
     tables = [pl.read_parquet(path) for path in (tmp_path / "out/cells").glob("*/outcomes.parquet")]
