@@ -15,13 +15,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 
 from satlight import Router
 from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
-from satlight.bench.runner import read_result
+from satlight.bench.results import read_result
 from satlight.bench.worker import split_up
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.plots import CONTROL_COLOR, INK, PALETTE
@@ -75,14 +76,14 @@ def lines(path: str) -> tuple[list[str], dict[str, dict[str, list[float]]]]:
     columns = ["validation"]
     for cell in plan(config):
         result = read_result(output, cell)
-        if cell.kind != "config" or result is None or result["status"] != "ok":
+        if cell.kind != "config" or result is None or result.failed:
             continue
         own = found.setdefault(cell.method, {})
         outcome_N, _ = validation_outcomes(cell, output)
         own.setdefault("validation", []).append(outcome_N)
-        test = np.load(output / "cells" / cell.key / "outcomes.npy")
-        with np.load(output / "cells" / cell.needs[0] / "controls.npz", allow_pickle=False) as arrays:
-            dataset_N = arrays["datasets"]
+        table = pl.read_parquet(output / "cells" / cell.key / "outcomes.parquet")
+        routed = table.filter(pl.col("role") == "method").sort("row")
+        test, dataset_N = routed["outcome"].to_numpy(), routed["dataset"].to_numpy()
         for group, members in cell.problem.groups.items():
             name = f"test, {group}" if len(cell.problem.groups) > 1 else "test"
             if name not in columns:

@@ -16,13 +16,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 
 from satlight import Router
 from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
-from satlight.bench.runner import read_result
+from satlight.bench.results import read_result
 from satlight.evaluation.controls import matrices
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
@@ -80,12 +81,13 @@ def main() -> None:
     shown: dict[str, list[list[tuple[float, float]]]] = {}
     for cell in plan(config):
         result = read_result(output, cell)
-        if cell.protocol != "unseen_candidates" or result is None or result["status"] != "ok":
+        if cell.protocol != "unseen_candidates" or result is None or result.failed:
             continue
-        with np.load(output / "cells" / cell.key / "unseen.npz") as arrays:
-            routed.setdefault(cell.method, []).append(arrays["routed"])
+        table = pl.read_parquet(output / "cells" / cell.key / "outcomes.parquet")
+        choices = table.filter(pl.col("role") == "method").group_by("row").agg(pl.col("outcome").mean())
+        routed.setdefault(cell.method, []).append(choices.sort("row")["outcome"].to_numpy())
         if (output / "runs" / f"{cell.key}-1").is_dir():
-            shown.setdefault(cell.method, []).append(validation(cell, output, result["folds"]))
+            shown.setdefault(cell.method, []).append(validation(cell, output, result.folds))
     rows = {method: [[own for own, _ in folds] for folds in seeds] for method, seeds in shown.items()}
     rows["best candidate"] = [[best for _, best in folds] for folds in next(iter(shown.values()))]
     print("| validation | folds of each seed | mean |\n|---|---|---:|")

@@ -1,1 +1,1 @@
-"""The bench: methods × data × zoo settings × seeds in one command, resumable, ending in a report."""
+"""The bench: methods × data × zoo settings × seeds in one resumable command that ends in a report."""

@@ -1,10 +1,11 @@
-"""What a bench is made of: problems (data, setting, seed), and cells (a method on a problem).
+"""The parts of a bench: problems (data, setting, seed) and cells (a method on a problem).
 
-A cell's identity is a hash of everything its result depends on, so what has been computed once is found
-again, and what has changed is computed anew. Folders of a bench's output:
+A cell is identified by a hash of everything that its result depends on. A computed result is found again, and
+a changed cell is computed again. Folders of a bench's output:
 
-    problems/<hash>/   the records with their splits, so that every method sees the same rows
-    cells/<hash>/      cell.json, result.json, log.txt and the arrays of one cell
+    problems/<hash>/   the records with their splits, the same rows for every method
+    cells/<hash>/      cell.json, result.json, outcomes.parquet, scores.parquet and log.txt
+    locks/<hash>.lock  held by the process that computes the cell
     runs/<hash>/       training runs of methods with a config
 """
 
@@ -26,25 +27,28 @@ if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 CONTROLS, EMBEDDING = "controls", "embedding"
-"""Kinds of the cells that methods wait for; beside them the kinds of methods."""
+"""Kinds of the cells that methods depend on; the other kinds are those of methods."""
 
 UNSEEN = ("unseen_candidates", "unseen_tasks")
-"""Protocols that train fold by fold; beside them ``release``, which trains once."""
+"""Protocols that train once per fold; ``release`` trains once."""
+
+_FORMAT = 2
+"""Format of a cell's files; part of its identity."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method is given: records with splits, for one zoo setting and one seed.
+    """The input of a method: records with splits, for one zoo setting and one seed.
 
     Args:
         data: Name of the data.
         setting: Name of the zoo setting.
-        seed: Of the validation draw, the method and the bootstrap.
-        fingerprint: Of the records with their splits.
+        seed: Seed of the validation split and the method.
+        fingerprint: Fingerprint of the records with their splits.
         groups: Datasets of each group that gets a macro mean.
-        train_datasets: Datasets to learn from; None = all.
+        train_datasets: Datasets to train on; None = all.
         score_column: Column of the source that holds the outcomes.
-        key: Hash of all this; names its folder.
+        key: Hash of these fields; names the problem's folder.
     """
 
     data: str
@@ -59,15 +63,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to compute.
+    """A unit of work.
 
     Args:
         kind: ``controls``, ``embedding``, ``baseline``, ``config`` or ``scores``.
         method: Name in tables.
-        problem: What it is computed on.
-        spec: What else decides the result: class, options, contents of files.
-        key: Hash of all this and satlight's version; names its folder.
-        needs: Keys of the cells that must be there first.
+        problem: The problem to solve.
+        spec: Everything else that decides the result: class, options, hashes of files.
+        key: Hash of these fields and satlight's version; names the cell's folder.
+        needs: Keys of the cells that must be computed first.
     """
 
     kind: str
@@ -83,19 +87,29 @@ class Cell:
         return next((name for name in ("release", *UNSEEN) if name in self.spec), None)
 
     @property
+    def primary(self) -> list[str]:
+        """Datasets of the group that sorts the tables."""
+        return next(iter(self.problem.groups.values()))
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Columns of an outcome table that are the same for all of the cell's rows."""
+        return {"data": self.problem.data, "setting": self.problem.setting, "seed": self.problem.seed}
+
+    @property
     def name(self) -> str:
-        """The method, and the protocol in brackets."""
+        """The method, and the protocol in parentheses."""
         return self.method if self.protocol is None else f"{self.method} ({self.protocol.replace('_', ' ')})"
 
     @property
     def title(self) -> str:
-        """For logs: method, data, setting and seed."""
+        """Method, data, setting and seed, for logs."""
         problem, what = self.problem, self.name
         return f"{what} · {problem.data} · {problem.setting} · seed {problem.seed}"
 
 
 def digest(content: Any) -> str:
-    """16 hex digits of a JSON-like value.
+    """Return a hash of a JSON-like value as 16 hexadecimal digits.
 
     Example:
         >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}), len(digest(0))
@@ -106,17 +120,17 @@ def digest(content: Any) -> str:
 
 
 def plan(config: BenchConfig) -> list[Cell]:
-    """All cells of a bench, those that others wait for first; writes the problems' records.
+    """Write the records of all problems, and return all cells of a bench.
 
     Args:
         config: The bench.
 
     Returns:
-        Cells in the order in which they should run: seed by seed, so that an interrupted bench has whole
-        seeds.
+        Cells in the order in which they should run: a cell after those that it needs, and seed by seed, so
+        that an interrupted bench has complete seeds.
 
     Raises:
-        SatlightError: Records, settings, groups or baselines that do not exist or do not fit.
+        SatlightError: Records, settings, groups or baselines do not exist or do not match.
     """
     needy = {method.name for method in config.methods if _needs_embeddings(method)}
     problems = [problem for data in config.data for problem in _problems(config, data)]
@@ -138,20 +152,20 @@ def plan(config: BenchConfig) -> list[Cell]:
             cell = _method_cell(config, method, problem, needs)
             methods.append(cell)
             if problem.setting == "all" and method.scores is None:
-                # Scores that are there already do not say what their router had seen.
+                # It is unknown what the router of existing scores was trained on.
                 methods += _protocol_cells(specs[problem.data], cell)
     return shared + methods
 
 
 def _protocol_cells(data: DataSpec, cell: Cell) -> list[Cell]:
-    """A method's cells for the protocols that its data ask for."""
+    """Return a method's cells for the additional protocols of its data."""
     made = []
     if data.release is not None:
-        spec = cell.spec | {"release": data.release}
+        spec = cell.spec | {"release": asdict(data.release)}
         made.append(_cell(cell.kind, cell.method, cell.problem, spec, cell.needs))
     for name in UNSEEN:
         if (options := getattr(data, name)) is not None:
-            spec = cell.spec | {name: options, "informed": cell.key}
+            spec = cell.spec | {name: asdict(options), "informed": cell.key}
             made.append(_cell(cell.kind, cell.method, cell.problem, spec, [*cell.needs, cell.key]))
     return made
 
@@ -159,7 +173,8 @@ def _protocol_cells(data: DataSpec, cell: Cell) -> list[Cell]:
 def _cell(
     kind: str, method: str, problem: Problem, spec: dict[str, Any], needs: list[str] | None = None
 ) -> Cell:
-    identity = {"kind": kind, "problem": problem.key, "spec": spec, "satlight": satlight.__version__}
+    versions = [satlight.__version__, _FORMAT]
+    identity = {"kind": kind, "problem": problem.key, "spec": spec, "satlight": versions}
     return Cell(kind, method, problem, spec, digest(identity), needs or [])
 
 
@@ -176,40 +191,40 @@ def _method_cell(config: BenchConfig, method: MethodSpec, problem: Problem, need
     else:
         path = str(method.scores).format(seed=problem.seed, setting=problem.setting)
         file = Path(path)
-        # A file that is not there yet fails in its cell, so that the bench goes on without it.
+        # A missing file makes its cell fail, and the bench continues without it.
         found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
         spec |= {"scores": path, "sha256": found}
     return _cell(method.kind, method.name, problem, spec, needs)
 
 
-def _named_files(words: list[str]) -> list[str]:
-    """The config files that a command line names, whose content decides the result too."""
-    values = [word.partition("=")[2] if word.startswith("-") else word for word in words]
+def _named_files(argv: list[str]) -> list[str]:
+    """Return the config files that a command line names; their content decides the result as well."""
+    values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in argv]
     return [value for value in values if value and Path(value).is_file()]
 
 
 def baseline_class(name: str) -> type[Baseline]:
-    """The class of a baseline by its name, or ``module.Class`` of one that is not registered.
+    """Return the class of a baseline, given its name or ``module.Class``.
 
     Raises:
-        SatlightError: There is none.
+        SatlightError: There is no such class.
     """
     from importlib import import_module
 
     from satlight.baselines import Baseline, build
 
     if "." not in name:
-        return type(build(name))  # loads no other baseline, some of which are slow to import
+        return type(build(name))  # imports no other baseline; some are slow to import
     module, _, attribute = name.rpartition(".")
     try:
         cls = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise SatlightError(
             f"The baseline '{name}' cannot be imported: {error}. `python -m satlight bench` finds modules in "
-            "the current folder, `satlight bench` installed ones"
+            "the current folder, `satlight bench` only installed ones"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Baseline)):
-        raise SatlightError(f"'{name}' is no subclass of satlight.baselines.Baseline")
+        raise SatlightError(f"'{name}' is not a subclass of satlight.baselines.Baseline")
     return cls
 
 
@@ -221,17 +236,18 @@ def _needs_embeddings(method: MethodSpec) -> bool:
 
 
 def open_data(data: DataSpec) -> PerformanceRecords:
-    """The records of a bench's data, with all candidates."""
+    """Return the records of a bench's data, with all candidates."""
     import polars as pl
 
     from satlight.records import SimulatedSpec, open_records
 
+    simulated = {key: value for key, value in asdict(data.simulated).items() if value is not None}
     records = open_records(
-        data.records, data.score_column, datasets=data.datasets, simulated=SimulatedSpec(**data.simulated)
+        data.records, data.score_column, datasets=data.datasets, simulated=SimulatedSpec(**simulated)
     )
     if data.text_column not in records.instructions.columns:
         raise SatlightError(
-            f"data '{data.name}': its instructions have no text_column '{data.text_column}'; they have "
+            f"data '{data.name}': the instructions have no text_column '{data.text_column}'; available: "
             f"{', '.join(records.instructions.columns)}"
         )
     text = pl.col(data.text_column).cast(pl.String).alias("instruction")
@@ -260,10 +276,12 @@ def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: in
     tested = list(dict.fromkeys(records.datasets[records.splits == "test"].tolist()))
     if not tested:
         raise SatlightError(
-            f"data '{data.name}' has no test rows; give it a test_fraction, or mark them in its records"
+            f"data '{data.name}' has no test rows; set test_fraction, or mark test rows in the records"
         )
     if unknown := sorted(set(data.train_datasets or []) - set(records.datasets.tolist())):
-        raise SatlightError(f"data '{data.name}': train_datasets names {unknown}, which its records lack")
+        raise SatlightError(
+            f"data '{data.name}': train_datasets names {unknown}, which its records do not have"
+        )
     groups = check_groups(data.groups or {"all": tested}, tested)
     fields: dict[str, Any] = {
         "data": data.name,
@@ -278,7 +296,7 @@ def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: in
 
 
 def select_setting(records: PerformanceRecords, setting: str) -> PerformanceRecords:
-    """The records of a zoo preset's candidates; ``all`` keeps every one."""
+    """Return the records of a zoo preset's candidates; ``all`` keeps every candidate."""
     if setting == "all":
         return records
     from satlight.records.zoo import load_setting
@@ -300,11 +318,11 @@ def _split(records: PerformanceRecords, data: DataSpec, seed: int) -> Performanc
 
 
 def write_cell(cell: Cell, folder: Path) -> None:
-    """Write what the cell is into ``folder``, for people and for the worker."""
+    """Write the description of a cell into ``folder``, for people and for the worker."""
     write_text(folder / "cell.json", json.dumps(asdict(cell), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_cell(folder: Path) -> Cell:
-    """What :func:`write_cell` wrote."""
+    """Read a description written by :func:`write_cell`."""
     content = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
     return Cell(**content | {"problem": Problem(**content["problem"])})

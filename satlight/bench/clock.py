@@ -1,4 +1,4 @@
-"""How long something took, on a machine that may do other things as well."""
+"""Measure durations on a machine that may be busy with other work."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 
 
 def clock() -> float:
-    """Seconds that count; subtract two readings.
+    """Return CPU seconds; wall-clock seconds on CUDA. The difference of two readings is a duration.
 
-    Without a GPU it is the time on the CPU of this process and of the children it has waited for: on one
-    thread that is the wall time of an idle machine, however busy this one is. With a GPU, which works while
-    the CPU waits, it is wall time.
+    CPU time includes the child processes that this process has waited for. With one thread it equals the
+    wall-clock time of an idle machine, no matter how busy this one is. While a GPU works, the CPU waits, so
+    that CPU time would be too short.
 
     Example:
         >>> start = clock()

@@ -1,35 +1,36 @@
-"""The bench's YAML file as dataclasses, with errors that say what is allowed."""
+"""The bench's YAML file as dataclasses, parsed by jsonargparse."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
 
+T = TypeVar("T")
+
 KINDS = ("baseline", "config", "scores")
-"""What a method can be; exactly one of these keys stands in it."""
+"""Kinds of methods; each method has exactly one of these keys."""
 
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A router to be measured.
+    """A router to measure.
 
     Args:
-        name: Its name in tables; by default the baseline's, or the file's.
-        baseline: A name of :func:`satlight.baselines.available`, or ``module.Class`` of one's own.
+        name: Name in tables; by default that of the baseline or the file.
+        baseline: A name of :func:`satlight.baselines.available`, or ``module.Class`` of your own class.
         options: Parameters of the baseline's constructor.
-        embeddings: Whether the baseline is given an embedder; None = if it cannot do without.
-        config: A training config; the router is fitted and asked by ``satlight fit`` and ``predict``.
-        overrides: Words of the command line behind the config, e.g. ``--trainer.max_epochs=2``.
-        scores: A ``scores.parquet`` that ``satlight predict`` wrote; ``{seed}`` and ``{setting}`` in it are
-            replaced.
-        settings: Zoo settings to measure it in; None = all of the bench.
+        embeddings: Whether to give the baseline an embedder; None = only if it requires one.
+        config: A training config, run by ``satlight fit`` and ``satlight predict``.
+        overrides: Command line arguments after the config, e.g. ``--trainer.max_epochs=2``.
+        scores: A ``scores.parquet`` written by ``satlight predict``; ``{seed}`` and ``{setting}`` in the path
+            are replaced.
+        settings: Zoo settings to measure it in; None = all settings of the bench.
     """
 
-    name: str
+    name: str = ""
     baseline: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     embeddings: bool | None = None
@@ -45,31 +46,81 @@ class MethodSpec:
 
 
 @dataclass(frozen=True)
+class Release:
+    """Options of :func:`satlight.evaluation.protocols.incremental_release`.
+
+    Args:
+        founders: Number of first releases to train on.
+        best: Number of best earlier candidates to keep.
+        probes: Number of instructions for which the outcomes of later candidates are known.
+    """
+
+    founders: int
+    best: int = 5
+    probes: int = 64
+
+
+@dataclass(frozen=True)
+class UnseenCandidates:
+    """Options of :func:`satlight.evaluation.protocols.unseen_candidates`.
+
+    Args:
+        folds: Number of parts of the candidates.
+        probes: Number of instructions for which the outcomes of unseen candidates are known.
+    """
+
+    folds: int = 3
+    probes: int = 64
+
+
+@dataclass(frozen=True)
+class UnseenTasks:
+    """Options of :func:`satlight.evaluation.protocols.unseen_tasks`.
+
+    Args:
+        folds: Number of parts of the tasks.
+    """
+
+    folds: int = 5
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Options of :class:`satlight.records.simulated.SimulatedZoo`; None = its default.
+
+    Args:
+        num_instructions: Number of instructions.
+        num_candidates: Number of candidates.
+        seed: Seed of the zoo.
+    """
+
+    num_instructions: int | None = None
+    num_candidates: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """Performance records to measure on, in one or several zoo settings.
 
     Args:
-        name: Its name in tables.
+        name: Name in tables.
         records: Records folder, ``.csv`` or ``.jsonl`` file, or ``simulated``.
         score_column: Column of outcomes.
         text_column: Column of the instructions that routers read.
         datasets: Datasets to use; None = all.
-        train_datasets: Datasets to learn from; None = all that have train rows.
-        groups: Named groups of datasets that get a macro mean; None = one group ``all``. The first one
-            sorts the tables.
+        train_datasets: Datasets to train on; None = all that have training rows.
+        groups: Named groups of datasets that get a macro mean; None = one group ``all``. The first one sorts
+            the tables.
         settings: Zoo presets: names or files of ``configs/zoo``; ``all`` = every candidate.
-        group_column: Instructions with the same value never stand on two sides of a split.
-        validation_fraction: Share of train instructions kept for validation.
-        test_fraction: Share of test instructions to draw where the records mark none.
-        simulated: ``num_instructions``, ``num_candidates`` and ``seed`` of the simulated zoo.
-        release: Draw the release curve of the setting ``all`` too: ``founders``, the first so many releases
-            that are trained on; ``best`` earlier candidates that stay in the zoo (5), ``probes`` instructions
-            on which later ones are known (64); see :func:`satlight.evaluation.protocols.incremental_release`.
-        unseen_candidates: Train without each of ``folds`` parts of the candidates of the setting ``all`` (3),
-            of which ``probes`` instructions are known (64), and choose between those; see
-            :func:`satlight.evaluation.protocols.unseen_candidates`.
-        unseen_tasks: Train without each of ``folds`` parts of the tasks (5), and route these; see
-            :func:`satlight.evaluation.protocols.unseen_tasks`.
+        group_column: Instructions with the same value stay on the same side of a split.
+        validation_fraction: Share of training instructions used for validation.
+        test_fraction: Share of test instructions to draw if the records mark none.
+        simulated: Size and seed of the simulated zoo.
+        release: Also measure the release curve of the setting ``all``.
+        unseen_candidates: Also train without each part of the candidates of the setting ``all``, and choose
+            among those.
+        unseen_tasks: Also train without each part of the tasks of the setting ``all``, and route those.
     """
 
     name: str
@@ -83,10 +134,10 @@ class DataSpec:
     group_column: str | None = None
     validation_fraction: float = 0.1
     test_fraction: float | None = None
-    simulated: dict[str, int] = field(default_factory=dict)
-    release: dict[str, int] | None = None
-    unseen_candidates: dict[str, int] | None = None
-    unseen_tasks: dict[str, int] | None = None
+    simulated: Simulation = field(default_factory=Simulation)
+    release: Release | None = None
+    unseen_candidates: UnseenCandidates | None = None
+    unseen_tasks: UnseenTasks | None = None
 
 
 @dataclass(frozen=True)
@@ -94,22 +145,22 @@ class BenchConfig:
     """A bench: methods × data × zoo settings × seeds.
 
     Args:
-        name: Its name; by default the file's.
         methods: Routers to measure.
         data: Records to measure on.
+        name: Name of the bench; by default that of the file.
         output: Folder of cells and report; by default ``runs/bench/NAME``.
-        seeds: Seeds of the validation draw and of the methods.
-        timeout: Seconds a method may run on a problem.
-        workers: Cells that run at once; None = one per core. Each has one thread.
-        embedder: Text embedder of the baselines that need one.
+        seeds: Seeds of the validation split and the methods.
+        timeout: Time limit of a method on a problem, in seconds.
+        workers: Number of cells to run at once, with one thread each; None = one per core.
+        embedder: Text embedder of the baselines that require one.
         resamples: Bootstrap resamples of every interval.
         wandb: W&B project; None = no W&B.
     """
 
-    name: str
     methods: list[MethodSpec]
     data: list[DataSpec]
-    output: str
+    name: str = ""
+    output: str = ""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     timeout: float = 1800.0
     workers: int | None = None
@@ -125,10 +176,10 @@ def load_config(path: Path | str) -> BenchConfig:
         path: The file.
 
     Returns:
-        The config. Files that it names are looked for, but not opened.
+        The config. Of the files that it names, only training configs must exist.
 
     Raises:
-        SatlightError: Names the key at fault and says what is allowed.
+        SatlightError: Names the file and the key, and says what is allowed.
 
     Example:
         >>> import tempfile
@@ -145,127 +196,100 @@ def load_config(path: Path | str) -> BenchConfig:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise SatlightError(f"Cannot read the bench config {path}: {error}") from error
-    content = _mapping(content, str(path), "a bench: methods and data")
-    content.setdefault("name", path.stem)
-    content.setdefault("output", f"runs/bench/{content['name']}")
-    for key, make in (("methods", _method), ("data", _data)):
-        items = content.get(key)
-        if not isinstance(items, list) or not items:
-            raise SatlightError(f"{path}: '{key}' must be a list with at least one entry, got {items!r}")
-        content[key] = [make(item, f"{path}: {key}[{i}]") for i, item in enumerate(items)]
-        _distinct([item.name for item in content[key]], f"{path}: {key}")
-    config: BenchConfig = _build(BenchConfig, content, str(path))
+    if not isinstance(content, dict):
+        raise SatlightError(f"{path}: expected a mapping with 'methods' and 'data', got {content!r}")
+    content = {"name": path.stem} | content
+    content = {"output": f"runs/bench/{content['name']}"} | content
+    if isinstance(methods := content.get("methods"), list):
+        content["methods"] = [_with_name(item) for item in methods]
+    for key, cls in (("methods", MethodSpec), ("data", DataSpec)):
+        items: Any = content.get(key)
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            _build(cls, item, f"{path}: {key}[{i}]")  # so that an error names the entry
+    config = _build(BenchConfig, content, str(path))
     _check(config, str(path))
     return config
 
 
-def _method(item: Any, where: str) -> MethodSpec:
-    if isinstance(item, str):
-        item = {"baseline": item}
-    item = _mapping(item, where, "the name of a baseline, or a mapping")
-    given = [kind for kind in KINDS if item.get(kind) is not None]
+def _with_name(item: Any) -> Any:
+    """Expand a baseline that is given by its name alone, and name a method without a name."""
+    item = {"baseline": item} if isinstance(item, str) else item
+    if not isinstance(item, dict) or item.get("name"):
+        return item
+    kind = next((kind for kind in KINDS if item.get(kind) is not None), None)
+    value = str(item.get(kind or "", ""))
+    file = Path(value)
+    if kind == "baseline":
+        name = value.rsplit(".", 1)[-1]
+    else:
+        name = file.resolve().parent.name if file.stem in ("config", "scores") else file.stem
+    return item | {"name": name}
+
+
+def _build(cls: type[T], content: Any, where: str) -> T:
+    """Return an instance of a dataclass; jsonargparse checks keys and types."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    allowed = ", ".join(one.name for one in fields(cls))  # type: ignore[arg-type]
+    if not isinstance(content, dict):
+        raise SatlightError(f"{where}: expected a mapping, got {content!r}; allowed keys: {allowed}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    try:
+        return cls(**vars(parser.instantiate(parser.parse_object(content))))
+    except ArgumentError as error:
+        reason = " ".join(str(error).partition("Given value type")[0].split()).rstrip(".")
+        raise SatlightError(f"{where}: {reason}; allowed keys: {allowed}") from error
+
+
+def _check(config: BenchConfig, where: str) -> None:
+    """Refuse values that have the right type and make no sense."""
+    for key in ("methods", "data", "seeds"):
+        if not getattr(config, key):
+            raise SatlightError(f"{where}: '{key}' is empty; give at least one entry")
+    for key, minimum in (("timeout", 0.001), ("workers", 1), ("resamples", 1)):
+        value = getattr(config, key)
+        if value is not None and value < minimum:
+            raise SatlightError(f"{where}: {key} is {value}; it must be positive")
+    _check_distinct(config.seeds, f"{where}: seeds")
+    for key in ("methods", "data"):
+        _check_distinct([item.name for item in getattr(config, key)], f"{where}: {key}")
+    settings = {setting for data in config.data for setting in data.settings}
+    for i, method in enumerate(config.methods):
+        _check_method(method, settings, f"{where}: methods[{i}]")
+    for i, data in enumerate(config.data):
+        _check_data(data, f"{where}: data[{i}]")
+
+
+def _check_method(method: MethodSpec, settings: set[str], where: str) -> None:
+    given = [kind for kind in KINDS if getattr(method, kind) is not None]
     if len(given) != 1:
         raise SatlightError(
             f"{where}: got {given or 'none'} of {', '.join(KINDS)}; a method has exactly one of them"
         )
-    item.setdefault("name", _default_name(given[0], str(item[given[0]])))
-    method: MethodSpec = _build(MethodSpec, item, where)
     for key, owner in (("options", "baseline"), ("embeddings", "baseline"), ("overrides", "config")):
         if getattr(method, key) and method.kind != owner:
-            raise SatlightError(f"{where}: '{key}' belongs to a method with '{owner}', not '{method.kind}'")
+            raise SatlightError(
+                f"{where}: '{key}' requires '{owner}', but the method has '{method.kind}'; remove '{key}'"
+            )
     if method.config is not None and not Path(method.config).is_file():
         raise SatlightError(f"{where}: the training config {method.config} does not exist")
-    return method
+    if unknown := sorted(set(method.settings or []) - settings):
+        raise SatlightError(
+            f"{where}: '{method.name}' names the settings {unknown}, which no data has; available: "
+            f"{', '.join(sorted(settings))}"
+        )
 
 
-def _default_name(kind: str, value: str) -> str:
-    if kind == "baseline":
-        return value.rsplit(".", 1)[-1]
-    path = Path(value)
-    return path.resolve().parent.name if path.stem in ("config", "scores") else path.stem
-
-
-def _data(item: Any, where: str) -> DataSpec:
-    item = _mapping(item, where, "name and records")
-    data: DataSpec = _build(DataSpec, item, where)
+def _check_data(data: DataSpec, where: str) -> None:
     if not data.settings:
-        raise SatlightError(f"{where}.settings is empty; name zoo presets, or leave it out for 'all'")
-    _distinct(data.settings, f"{where}.settings")
-    for key, allowed in (
-        ("simulated", ("num_instructions", "num_candidates", "seed")),
-        ("release", ("founders", "best", "probes")),
-        ("unseen_candidates", ("folds", "probes")),
-        ("unseen_tasks", ("folds",)),
-    ):
-        if unknown := sorted(set(getattr(data, key) or {}) - set(allowed)):
-            raise SatlightError(f"{where}.{key}: unknown {unknown}; allowed: {', '.join(allowed)}")
-    if data.release is not None and "founders" not in data.release:
-        raise SatlightError(f"{where}.release: 'founders' is missing, the number of releases to train on")
+        raise SatlightError(f"{where}: settings is empty; name zoo presets, or omit it for 'all'")
+    _check_distinct(data.settings, f"{where}: settings")
     for key in ("release", "unseen_candidates", "unseen_tasks"):
         if getattr(data, key) is not None and "all" not in data.settings:
-            raise SatlightError(f"{where}.{key} is of the zoo setting 'all'; add it to the settings")
-    return data
+            raise SatlightError(f"{where}: {key} requires the zoo setting 'all'; add it to the settings")
 
 
-def _check(config: BenchConfig, where: str) -> None:
-    there = {setting for data in config.data for setting in data.settings}
-    for method in config.methods:
-        if unknown := sorted(set(method.settings or []) - there):
-            raise SatlightError(
-                f"{where}: method '{method.name}' is for the settings {unknown}, which no data has; "
-                f"there are {', '.join(sorted(there))}"
-            )
-    _distinct(config.seeds, f"{where}: seeds")
-    if not config.seeds:
-        raise SatlightError(f"{where}: seeds is empty; three seeds give an interval over seeds")
-    for key, least in (("timeout", 0.001), ("workers", 1), ("resamples", 1)):
-        value = getattr(config, key)
-        if value is not None and value < least:
-            raise SatlightError(f"{where}: {key} is {value}; it must be positive")
-
-
-def _mapping(item: Any, where: str, wanted: str) -> dict[str, Any]:
-    if not isinstance(item, dict):
-        raise SatlightError(f"{where}: expected {wanted}, got {item!r}")
-    return dict(item)
-
-
-def _distinct(values: list[Any], where: str) -> None:
+def _check_distinct(values: list[Any], where: str) -> None:
     if repeated := sorted({str(value) for value in values if values.count(value) > 1}):
-        raise SatlightError(f"{where}: {repeated} appear twice; give each its own name")
-
-
-def _build(cls: Any, content: dict[str, Any], where: str) -> Any:
-    """An instance of the dataclass ``cls`` from a mapping whose keys and types are checked."""
-    known = {f.name: f for f in fields(cls)}
-    for key in content:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise SatlightError(f"{where}: unknown key '{key}'; {hint}allowed: {', '.join(known)}")
-    for name, spec in known.items():
-        if name not in content and spec.default is MISSING and spec.default_factory is MISSING:
-            raise SatlightError(f"{where}: '{name}' is missing")
-        if name in content and not _fits(content[name], str(spec.type)):
-            raise SatlightError(f"{where}: '{name}' is {content[name]!r}; it must be {spec.type}")
-    return cls(**content)
-
-
-def _fits(value: Any, wanted: str) -> bool:
-    """Whether a YAML value has an annotated type; an int is a float, and no bool is an int."""
-    if wanted.endswith(" | None"):
-        return value is None or _fits(value, wanted.removesuffix(" | None"))
-    if wanted.startswith("list["):
-        return isinstance(value, list) and all(_fits(item, wanted[5:-1]) for item in value)
-    if wanted.startswith("dict["):
-        inner = wanted[5:-1].split(", ", 1)[1]
-        return isinstance(value, dict) and all(
-            isinstance(key, str) and _fits(item, inner) for key, item in value.items()
-        )
-    if wanted == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if wanted == "bool":
-        return isinstance(value, bool)
-    return not (wanted == "str" and not isinstance(value, str))
+        raise SatlightError(f"{where}: {repeated} occur twice; use distinct values")

@@ -7,28 +7,30 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
-from satlight.bench.board import Board, Entry, estimate
-from satlight.bench.unseen import UnseenTable
-from satlight.evaluation import plots
+from satlight.bench.board import Board, UnseenTable
+from satlight.bench.results import CellResult
+from satlight.evaluation import leaderboard, plots
+from satlight.evaluation.outcomes import CANDIDATE, CONTROL, COST_ORACLE, METHOD, UPPER_BOUND
 from satlight.evaluation.plots import Estimate
+from satlight.metrics.curves import non_decreasing_hull
 from satlight.metrics.seeds import seed_interval
 
 SHOWN = 6
-"""Routers in one plot; more cannot be told apart. The best ones are taken, and the tables have all."""
-
+"""Maximum number of routers in a plot, the best ones; the tables have all."""
 
 _FEWEST = 10
-"""Cells of a bin whose share of right answers says anything."""
+"""Minimum number of predictions in a bin of the reliability diagram."""
 
 
 class Plot(NamedTuple):
-    """A figure with what it shows.
+    """A figure with its caption.
 
     Args:
-        name: For the file: letters, digits and ``-``.
-        caption: Sentences for the report.
+        name: Name of the file: letters, digits and ``-``.
+        caption: Caption in the report.
         figure: The figure.
     """
 
@@ -38,7 +40,7 @@ class Plot(NamedTuple):
 
 
 def board_plots(board: Board) -> list[Plot]:
-    """Plots of one leaderboard; those that its data do not allow are left out."""
+    """Return the plots of one leaderboard, without those that its data do not allow."""
     if not board.methods:
         return []
     makers: list[Callable[[Board], Plot | None]] = [_bars, _reliability, _heatmap, _quality_cost, _release]
@@ -49,7 +51,7 @@ def board_plots(board: Board) -> list[Plot]:
 
 
 def bench_plots(boards: list[Board]) -> list[Plot]:
-    """Accuracy against zoo size, for every data with several zoo settings."""
+    """Return plots of accuracy against zoo size, for all data with several zoo settings."""
     made = []
     for data in dict.fromkeys(board.data for board in boards):
         own = sorted((b for b in boards if b.data == data and b.methods), key=lambda b: len(b.candidates))
@@ -59,7 +61,7 @@ def bench_plots(boards: list[Board]) -> list[Plot]:
 
 
 def slug(name: str) -> str:
-    """A name for files.
+    """Return a name for files.
 
     Example:
         >>> slug("MMLU-Pro, all")
@@ -68,48 +70,47 @@ def slug(name: str) -> str:
     return "-".join(part for part in "".join(c if c.isalnum() else "-" for c in name).split("-") if part)
 
 
-def _said(board: Board) -> str:
+def _selection(board: Board) -> str:
     more = len(board.methods) - SHOWN
     return f" The {SHOWN} best of {len(board.methods)} routers by {board.primary}." if more > 0 else ""
 
 
 def _bars(board: Board) -> Plot:
     accuracy = {
-        entry.name: {name: estimate(entry.datasets.get(name)) for name in board.counts}
+        entry.name: {name: _estimate(entry.datasets.get(name)) for name in board.counts}
         for entry in board.methods[:SHOWN]
     }
-    controls = {e.name: e for e in board.entries if e.role != "method"}
+    controls = {e.name: e for e in board.entries if e.role != METHOD}
     marks = {
-        name.replace("_", " "): {d: estimate(controls[name].datasets.get(d)).value for d in board.counts}
+        name.replace("_", " "): {d: _estimate(controls[name].datasets.get(d)).value for d in board.counts}
         for name in ("best_single", "dataset_best", "dataset_oracle")
         if name in controls
     }
     caption = (
         "Routed accuracy per dataset, mean over seeds, with 95 % bootstrap intervals over instructions; "
-        "lines are controls. The axis does not begin at 0 where that would hide the differences."
+        "lines are controls. The axis may start above 0 to show the differences."
     )
-    return Plot("datasets", caption + _said(board), plots.dataset_bars(accuracy, marks))
+    return Plot("datasets", caption + _selection(board), plots.dataset_bars(accuracy, marks))
 
 
 def _reliability(board: Board) -> Plot | None:
-    bins = {e.name: rows for e in board.methods if (rows := _pooled_bins(e))}
+    bins = {e.name: rows for e in board.methods if (rows := _pooled_bins(board.results[e.name]))}
     if not bins:
         return None
     shown = dict(list(bins.items())[:SHOWN])
     caption = (
-        "Reliability: the share of answers that are right, over what the router predicted, all test cells of "
-        "all seeds in 15 bins; marker size is the number of cells, and bins of fewer than "
-        f"{_FEWEST} are left out. Routers whose scores are no probabilities "
-        "are left out."
+        "Reliability: the share of correct answers over the predicted probability, for all instructions, "
+        "candidates and seeds in 15 bins. The marker size is the number of predictions; bins with fewer than "
+        f"{_FEWEST} are omitted, as are routers whose scores are not probabilities."
     )
-    return Plot("reliability", caption + _said(board), plots.reliability(shown))
+    return Plot("reliability", caption + _selection(board), plots.reliability(shown))
 
 
-def _pooled_bins(entry: Entry) -> list[tuple[float, float, int]]:
-    """Bins of all seeds, put together by their place on the axis and weighed by their cells."""
+def _pooled_bins(results: list[CellResult]) -> list[tuple[float, float, int]]:
+    """Merge the bins of all seeds by their place on the axis, weighted by their predictions."""
     pooled: dict[int, np.ndarray] = {}
-    for result in entry.results:
-        for confidence, accuracy, count in result["reliability"]:
+    for result in results:
+        for confidence, accuracy, count in result.reliability:
             place = min(14, math.floor(confidence * 15 + 1e-9))
             add = np.array([confidence * count, accuracy * count, count])
             pooled[place] = pooled.get(place, np.zeros(3)) + add
@@ -117,81 +118,85 @@ def _pooled_bins(entry: Entry) -> list[tuple[float, float, int]]:
 
 
 def _heatmap(board: Board) -> Plot:
-    entry = board.methods[0]
-    names = list(board.counts)
-    shares = np.array(
-        [
-            np.mean(
-                [
-                    [r["results"]["datasets"][name]["share"][m] for m in board.candidates]
-                    for r in entry.results
-                ],
-                axis=0,
-            )
-            for name in names
-        ]
-    )
-    caption = f"Who is chosen where by the best router, {entry.name}: share of each dataset's instructions."
-    return Plot("choices", caption, plots.choice_heatmap(shares, names, board.candidates))
+    name, datasets = board.methods[0].name, list(board.counts)
+    shares = leaderboard.choice_shares(board.table, name)
+    values = [[shares.get((dataset, model), 0.0) for model in board.candidates] for dataset in datasets]
+    caption = f"Candidates chosen by the best router, {name}: share of each dataset's instructions."
+    return Plot("choices", caption, plots.choice_heatmap(np.array(values), datasets, board.candidates))
 
 
 def _quality_cost(board: Board) -> Plot | None:
-    priced = [e for e in board.methods if e.results[0].get("cost")]
+    curves = {e.name: _mean_curve([r.curve for r in board.results[e.name]]) for e in board.methods}
+    priced = {name: curve for name, curve in curves.items() if curve is not None}
     if not priced:
         return None
-    curves = {e.name: _mean_curve([r["cost"]["curve"] for r in e.results]) for e in priced[:SHOWN]}
-    facts = priced[0].results[0]["cost"]
-    singles = {name: (1000 * cost, quality) for name, (cost, quality) in facts["singles"].items()}
-    zero = [1000 * cost for cost in facts["zero_router"][0]], facts["zero_router"][1]
-    oracle = (1000 * facts["oracle"][0], facts["oracle"][1])
+    members = board.groups[board.primary]
+    points = {
+        role: {
+            name: (1000 * cost, quality)
+            for name, (cost, quality) in leaderboard.quality_cost_points(board.table, members, role).items()
+        }
+        for role in (CANDIDATE, COST_ORACLE)
+    }
+    singles = torch.tensor(list(points[CANDIDATE].values()), dtype=torch.double)
+    costs, qualities = (side.tolist() for side in non_decreasing_hull(*singles.T))
     caption = (
-        f"Quality against cost on {board.primary}, macro means over its datasets. Marker: the router minds "
-        "quality alone; line: it trades Pr(correct) for the candidates' mean price on train rows. Dashed: "
-        "the zero router, which mixes single candidates blindly (hull of the test points, so optimistic)."
+        f"Quality against cost on {board.primary}, macro means over its datasets. Marker: the router by "
+        "quality alone; line: it trades Pr(correct) against the candidates' mean price on training rows. "
+        "Dashed: the zero router, a random mixture of single candidates (hull of the test points, so "
+        "optimistic)."
     )
-    figure = plots.quality_cost(curves, singles, zero, oracle)
-    return Plot("quality-cost", caption + _said(board), figure)
+    shown = dict(list(priced.items())[:SHOWN])
+    figure = plots.quality_cost(
+        shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE]
+    )
+    return Plot("quality-cost", caption + _selection(board), figure)
 
 
-def _mean_curve(curves: list[list[list[float]]]) -> tuple[list[float], list[float]]:
+def _mean_curve(curves: list[list[list[float]] | None]) -> tuple[list[float], list[float]] | None:
+    if None in curves:
+        return None
     costs, qualities = np.mean(np.array(curves), axis=0)
     return (1000 * costs).tolist(), qualities.tolist()
 
 
 def _release(board: Board) -> Plot | None:
-    if not board.releases:
+    if board.release is None:
         return None
-    first = next(iter(board.releases.values()))[0]
-    places = [f"{line['released']} {line['newest'].rsplit('/', 1)[-1]}" for line in first]
+    places = [f"{fold['released']} {fold['newest'].rsplit('/', 1)[-1]}" for fold in board.release.folds]
+    methods, controls = (board.release.curves[role] for role in (METHOD, CONTROL))
+    bounds = board.release.curves[UPPER_BOUND]
     curves: dict[str, list[Estimate]] = {}
-    for name in [entry.name for entry in board.methods if entry.name in board.releases][:SHOWN]:
-        runs = [[line["routed"] for line in curve] for curve in board.releases[name]]
-        curves[name] = [_over_seeds(values) for values in zip(*runs, strict=True)]
-    controls = {name: name.replace("_", " ") for name in ("random", "best_single", "oracle")}
-    for key, name in controls.items():
-        curves[name] = [Estimate(line[key]) for line in first]
+    for name in [entry.name for entry in board.methods if entry.name in methods][:SHOWN]:
+        curves[name] = [_over_seeds(values) for values in zip(*methods[name], strict=True)]
+    lines = {name.replace("_", " "): seeds[0] for name, seeds in (controls | bounds).items()}
+    curves |= {name: [Estimate(value) for value in values] for name, values in lines.items()}
     caption = (
-        "Incremental release: after each release the zoo is the historically best candidates and the newest, "
-        f"without training again. Accuracy on {board.primary}; bands are 95 % intervals over seeds."
+        "Incremental release: after each release, the zoo consists of the historically best candidates and "
+        f"the newest one, without retraining. Accuracy on {board.primary}; bands are 95 % intervals over "
+        "seeds."
     )
-    figure = plots.curves_over(
-        places, curves, xlabel="newest candidate (release)", controls=[*controls.values()]
-    )
-    return Plot("release", caption + _said(board), figure)
+    figure = plots.curves_over(places, curves, xlabel="newest candidate (release)", controls=list(lines))
+    return Plot("release", caption + _selection(board), figure)
 
 
 def _unseen(table: UnseenTable) -> Plot:
-    methods = [row for row in table.rows if row.role == "method"][:SHOWN]
-    level = {row.name: row.routed[0] for row in table.rows if row.role == "control"}
+    methods = [row for row in table.rows if row.role == METHOD][:SHOWN]
     bars = {
-        "unseen": {row.name: Estimate(row.routed[0], *row.routed[2:]) for row in methods},
-        "trained on all": {row.name: Estimate(row.informed or math.nan) for row in methods},
+        "unseen": {row.name: _estimate(row.figure) for row in methods},
+        "trained on all": {
+            row.name: Estimate(math.nan if row.informed is None else row.informed) for row in methods
+        },
     }
-    marks = {name.replace("_", " "): dict.fromkeys(bars["unseen"], level[name]) for name in level}
+    marks = {
+        row.name.replace("_", " "): dict.fromkeys(bars["unseen"], _estimate(row.figure).value)
+        for row in table.rows
+        if row.role != METHOD
+    }
     caption = (
-        f"{table.title[:1].upper()}{table.title[1:]}: accuracy where a method was trained without what it "
-        "routes, beside the same method trained on everything; 95 % bootstrap intervals over instructions; "
-        "lines are controls. The axis does not begin at 0 where that would hide the differences."
+        f"{table.title[:1].upper()}{table.title[1:]}: accuracy of methods trained without what they route, "
+        "next to the same methods trained on everything; 95 % bootstrap intervals over instructions; lines "
+        "are controls. The axis may start above 0 to show the differences."
     )
     return Plot(table.protocol.replace("_", "-"), caption, plots.dataset_bars(bars, marks))
 
@@ -206,16 +211,23 @@ def _zoo_size(data: str, boards: list[Board]) -> Plot:
     names = [entry.name for entry in largest.methods[:SHOWN]]
     controls = ["random", "best_single", "dataset_best", "oracle"]
     found: list[dict[tuple[str, bool], Any]] = [
-        {(e.name, e.role == "method"): e.groups.get(board.primary) for e in board.entries} for board in boards
+        {(e.name, e.role == METHOD): e.groups.get(board.primary) for e in board.entries} for board in boards
     ]
-    curves = {name: [estimate(by.get((name, True))) for by in found] for name in names}
-    curves |= {n.replace("_", " "): [estimate(by.get((n, False))) for by in found] for n in controls}
+    curves = {name: [_estimate(by.get((name, True))) for by in found] for name in names}
+    curves |= {n.replace("_", " "): [_estimate(by.get((n, False))) for by in found] for n in controls}
     places = [f"{board.setting}\n({len(board.candidates)})" for board in boards]
     caption = (
         f"Accuracy against zoo size on {data}, {largest.primary}; bands are 95 % bootstrap intervals over "
-        f"instructions. In brackets the number of candidates."
+        f"instructions. The number of candidates is in parentheses."
     )
     figure = plots.curves_over(
         places, curves, xlabel="zoo setting (candidates)", controls=[n.replace("_", " ") for n in controls]
     )
-    return Plot(f"{slug(data)}-zoo-size", caption + _said(largest), figure)
+    return Plot(f"{slug(data)}-zoo-size", caption + _selection(largest), figure)
+
+
+def _estimate(figure: leaderboard.Figure | None) -> Estimate:
+    """Return an accuracy with its interval over instructions; NaN = unknown."""
+    if figure is None or figure.routed is None or figure.interval is None:
+        return Estimate(math.nan)
+    return Estimate(figure.routed, *figure.interval)

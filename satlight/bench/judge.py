@@ -1,26 +1,63 @@
-"""From a method's scores to the figures of its cell; the only judge is satlight.evaluation.
+"""Evaluate controls and predictions: the outcome table and the facts of a cell.
 
 Shape legend: N test instructions and M candidates of the problem.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import torch
 
 from satlight.bench.cells import Cell
-from satlight.bench.costs import cost_facts
+from satlight.bench.clock import clock
 from satlight.bench.methods import Prediction
-from satlight.evaluation import Control, evaluate
+from satlight.bench.results import CellResult
+from satlight.evaluation import Control, evaluate, measure_controls
 from satlight.evaluation.controls import matrices
-from satlight.evaluation.spending import cost_state
-from satlight.metrics import functional
+from satlight.evaluation.cost_sweep import cost_sweep
+from satlight.evaluation.outcomes import (
+    CANDIDATE,
+    CONTROL,
+    COST_ORACLE,
+    METHOD,
+    UPPER_BOUND,
+    UPPER_BOUNDS,
+    ZERO_ROUTER,
+    OutcomeTable,
+    controls_of,
+)
+from satlight.evaluation.protocols import Setting
+from satlight.evaluation.spending import Spending, cost_state
 from satlight.metrics.forecast import reliability_bins
+from satlight.metrics.functional import choose, outcomes_of
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
+
+
+def measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, folder: Path) -> CellResult:
+    """Measure the controls of a problem, and with costs also each candidate alone.
+
+    Args:
+        cell: The cell.
+        train: Training and validation rows.
+        test: Test rows.
+        folder: The cell's folder, which gets ``outcomes.parquet``.
+    """
+    start = clock()
+    table = OutcomeTable(test, cell.place)
+    for name, control in measure_controls(test, train, seed=cell.problem.seed).items():
+        table.add(UPPER_BOUND if name in UPPER_BOUNDS else CONTROL, name, control)
+    if table.spending is not None:
+        for column, name in enumerate(test.model_ids):
+            table.add(CANDIDATE, name, chosen(torch.full((test.shape[0],), column), test))
+        table.add(COST_ORACLE, COST_ORACLE, _cheapest_best(test, table.spending))
+    table.frame().write_parquet(folder / "outcomes.parquet")
+    return CellResult(fit_seconds=clock() - start)
 
 
 def judge(
@@ -28,26 +65,26 @@ def judge(
     prediction: Prediction,
     train: PerformanceRecords,
     test: PerformanceRecords,
-    controls: dict[str, Control],
-) -> dict[str, Any]:
-    """Evaluate a prediction beside all controls.
+    folder: Path,
+    controls: Path,
+) -> CellResult:
+    """Evaluate a prediction together with all controls.
 
     Args:
-        cell: The cell; its problem has the groups and the seed.
-        prediction: Scores (N, M).
-        train: Train and validation rows.
+        cell: The cell.
+        prediction: Scores (N, M) of a method.
+        train: Training and validation rows.
         test: Test rows.
-        controls: Measured on the same rows by :func:`satlight.evaluation.measure_controls`.
-
-    Returns:
-        ``results`` (:class:`satlight.evaluation.RoutingResults` as a dictionary), ``reliability`` (bins,
-        empty where the scores are no log-odds), ``cost`` (:func:`satlight.bench.costs.cost_facts`; None
-        unless the costs are complete and the scores log-odds) and ``outcomes``, float32 (N,) of the routed
-        candidates, NaN where unknown.
+        folder: The cell's folder, which gets ``outcomes.parquet``, ``scores.parquet`` and the files of
+            :meth:`satlight.evaluation.RoutingResults.save`.
+        controls: Folder of the cell that measured the controls.
 
     Raises:
-        SatlightError: Scores that are not finite.
+        SatlightError: Scores are not finite.
     """
+    score_NM = prediction.scores.astype(np.float32)
+    ids = test.instructions.select(pl.col("instruction_id").cast(pl.String))
+    ids.hstack(pl.DataFrame(score_NM, schema=test.model_ids)).write_parquet(folder / "scores.parquet")
     results = evaluate(
         prediction.scores,
         test,
@@ -55,18 +92,50 @@ def judge(
         cell.problem.groups,
         seed=cell.problem.seed,
         resamples=cell.spec["resamples"],
-        controls=controls,
+        controls=controls_of(pl.read_parquet(controls / "outcomes.parquet"), test.model_ids),
     )
-    score_NM = torch.from_numpy(prediction.scores).float()
-    outcome_NM, known_NM = matrices(test)
-    outcome_N, known_N = functional.outcomes_of(functional.choose(score_NM), outcome_NM, known_NM)
-    bins = reliability_bins(score_NM, outcome_NM, known_NM) if prediction.probabilistic else []
-    priced = cost_state(test) == cost_state(train) == "complete" and prediction.probabilistic
-    primary = next(iter(cell.problem.groups.values()))
-    return {
-        "cost": cost_facts(prediction.scores, train, test, primary) if priced else None,
-        "results": results.to_dict(),
-        "reliability": [[b.confidence, b.accuracy, b.count] for b in bins if b.count],
-        "probabilistic": prediction.probabilistic,
-        "outcomes": np.where(known_N.numpy(), outcome_N.numpy(), np.nan).astype(np.float32),
-    }
+    results.save(folder)
+    table = OutcomeTable(test, cell.place, train=train)
+    choice_N = choose(torch.from_numpy(score_NM))
+    table.add(METHOD, cell.method, chosen(choice_N, test), score_NM)
+    if table.spending is not None:
+        table.add(ZERO_ROUTER, cell.method, table.spending.zero_router(choice_N))
+    table.frame().write_parquet(folder / "outcomes.parquet")
+    calibrated = prediction.probabilistic
+    bins = reliability_bins(torch.from_numpy(score_NM), *matrices(test)) if calibrated else []
+    priced = calibrated and cost_state(test) == cost_state(train) == "complete"
+    return CellResult(
+        fit_seconds=prediction.fit_seconds,
+        decision_ms=prediction.decision_ms,
+        chosen={key: str(value) for key, value in prediction.chosen.items()},
+        routed=next(iter(results.groups.values())).routed,
+        probabilistic=calibrated,
+        reliability=[[b.confidence, b.accuracy, b.count] for b in bins if b.count],
+        curve=_curve(prediction.scores, train, test, cell.primary) if priced else None,
+    )
+
+
+def chosen(choice_N: torch.Tensor, test: PerformanceRecords) -> Control:
+    """Return choices with their outcomes on the test records.
+
+    Args:
+        choice_N: int64 (N,) columns of the records, -1 = no choice.
+        test: Test records, N × M.
+    """
+    return Control(*outcomes_of(choice_N, *matrices(test)), choice_N)
+
+
+def _cheapest_best(test: PerformanceRecords, spending: Spending) -> Control:
+    """Choose, for each instruction, the best outcome at the lowest cost."""
+    masked_NM = torch.where(spending.known_NM, spending.outcome_NM, -1.0)
+    best_NM = spending.known_NM & (masked_NM == masked_NM.amax(1, keepdim=True))
+    return chosen(torch.where(best_NM, spending.cost_NM, torch.inf).argmin(1), test)
+
+
+def _curve(
+    score_NM: np.ndarray, train: PerformanceRecords, test: PerformanceRecords, datasets: list[str]
+) -> list[list[float]]:
+    inside = np.isin(test.datasets, datasets)
+    probability = 1 / (1 + np.exp(-score_NM[inside].astype(np.float64)))
+    points = cost_sweep(probability, Setting("cost", train, test.rows(inside), None, {}))
+    return [[point.cost for point in points], [100 * point.quality for point in points]]

@@ -1,4 +1,4 @@
-"""The three kinds of methods: from a problem to a score matrix.
+"""The three kinds of methods, which turn a problem into a score matrix.
 
 Shape legend: N test instructions and M candidates of the problem.
 """
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from satlight.baselines.base import log_odds
 from satlight.bench.cells import Cell, baseline_class
 from satlight.bench.clock import clock
 from satlight.errors import SatlightError
@@ -27,22 +26,22 @@ if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 _TIMED = 256
-"""Instructions on which a trained router's seconds per decision are measured."""
+"""Number of instructions on which the decision time of a trained router is measured."""
 
 
 @dataclass
 class Prediction:
-    """What a method made of a problem.
+    """Scores of a method on a problem.
 
     Args:
         scores: Log-odds (N, M), or scores without that meaning.
-        probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration means
-            something.
-        fit_seconds: Time to learn by the :func:`~satlight.bench.clock.clock`, without embedding the
-            instructions; None = unknown.
+        probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration can be
+            measured.
+        fit_seconds: Time to fit by :func:`~satlight.bench.clock.clock`, without embedding the instructions;
+            None = unknown.
         decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None
             = unknown.
-        chosen: Hyper-parameters that the method chose on validation rows.
+        chosen: Hyperparameters that the method chose on validation rows.
     """
 
     scores: np.ndarray
@@ -54,7 +53,7 @@ class Prediction:
 
 @dataclass
 class _Task:
-    """What :func:`predict` was given."""
+    """Arguments of :func:`predict`."""
 
     cell: Cell
     train: PerformanceRecords
@@ -65,7 +64,7 @@ class _Task:
 
     @property
     def run(self) -> str:
-        """Name of a training run."""
+        """Name of the training run."""
         return self.cell.key if self.fold is None else f"{self.cell.key}-{self.fold}"
 
 
@@ -81,23 +80,23 @@ def predict(
 
     Args:
         cell: The cell.
-        train: Train and validation rows.
+        train: Training and validation rows.
         test: Test rows, N × M.
         output: Folder of the bench.
-        unseen: Candidates that are to be kept out of training; of them ``train`` knows some rows only.
-        fold: Number of the fold where a protocol trains several times.
+        unseen: Candidates to exclude from training; ``train`` has their outcomes on a few rows only.
+        fold: Number of the fold, if a protocol trains several times.
 
     Returns:
-        Scores of the test rows, and what they cost.
+        Scores of the test rows, with the times they took.
 
     Raises:
-        SatlightError: A method cannot do it, or gives scores of another shape.
+        SatlightError: The method fails, or returns scores of another shape.
     """
     run = {"baseline": _baseline, "config": _config, "scores": _scores}[cell.kind]
     prediction = run(_Task(cell, train, test, output, list(unseen), fold))
     if prediction.scores.shape != test.shape:
         raise SatlightError(
-            f"{cell.method} gave scores of shape {prediction.scores.shape} for "
+            f"{cell.method} returned scores of shape {prediction.scores.shape} for "
             f"{test.shape[0]} instructions x {test.shape[1]} candidates"
         )
     return prediction
@@ -107,6 +106,8 @@ def predict(
 
 
 def _baseline(task: _Task) -> Prediction:
+    from satlight.baselines.base import log_odds
+
     cell, train, test = task.cell, task.train, task.test
     method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
     embed = None
@@ -114,7 +115,7 @@ def _baseline(task: _Task) -> Prediction:
         from satlight.backbones.embedding import Embedder
 
         embed = Embedder(backbone)
-        embed([*train.texts, *test.texts])  # from the disk; what follows is timed
+        embed([*train.texts, *test.texts])  # from the cache; only the following is timed
     start = clock()
     method.fit(train, embed)
     fitted = clock()
@@ -131,13 +132,13 @@ def _baseline(task: _Task) -> Prediction:
 
 
 def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
-    """The baseline, with the cell's seed where its constructor takes one and the config gives none."""
+    """Return the baseline, with the cell's seed if its constructor takes one that the config does not set."""
     from satlight.baselines import build
 
     cls = baseline_class(name)
     if "seed" in inspect.signature(cls).parameters:
         options.setdefault("seed", seed)
-    if isinstance(judge := options.get("score_pairs"), str):  # a re-ranker, which a YAML can only name
+    if isinstance(judge := options.get("score_pairs"), str):  # YAML can only name a re-ranker
         from satlight.backbones.cross_encoder import load_cross_encoder
 
         options["score_pairs"] = load_cross_encoder(judge)
@@ -151,23 +152,23 @@ def _config(task: _Task) -> Prediction:
     from satlight.routing.scores import StoredScores
 
     test, folder = task.test, task.output / "runs" / task.run
-    words = _words(task)
+    argv = _arguments(task)
     start = clock()
-    _satlight(["fit", *words, *_resume(folder)])
+    _satlight(["fit", *argv, *_resume(folder)])
     fitted = clock()
-    _satlight(["predict", *words])
+    _satlight(["predict", *argv])
     run = sorted(folder.glob("*/scores.parquet"))[-1].parent
     scores = StoredScores.read(run / "scores.parquet").of(test)
     return Prediction(scores, True, fitted - start, _router_ms(run / "router", test))
 
 
-def _words(task: _Task) -> list[str]:
-    """What `fit` and `predict` share: the method's config on the problem's records, with its splits."""
+def _arguments(task: _Task) -> list[str]:
+    """Return the arguments of `fit` and `predict`: the config on the problem's records and splits."""
     from satlight.records import save_records
 
     cell, problem = task.cell, task.cell.problem
     records = task.output / "problems" / problem.key
-    if task.fold is not None and not task.unseen:  # rows are missing, not candidates
+    if task.fold is not None and not task.unseen:  # rows are hidden, not candidates
         records = task.output / "problems" / task.run
         if not records.is_dir():
             save_records(_rejoined(task), records)
@@ -185,7 +186,7 @@ def _words(task: _Task) -> list[str]:
         "data.predict_split": "test",
         "data.unseen_candidates": task.unseen or None,
         "data.zoo": "all",
-        "data.group_column": None,  # the splits are drawn already
+        "data.group_column": None,  # the splits are already drawn
         "trainer.enable_progress_bar": False,
     }
     flags = [
@@ -195,7 +196,7 @@ def _words(task: _Task) -> list[str]:
 
 
 def _rejoined(task: _Task) -> PerformanceRecords:
-    """The problem's records without the rows that neither train nor test has."""
+    """Return the problem's records without the rows that are in neither train nor test."""
     from satlight.records import open_records
 
     records = open_records(task.output / "problems" / task.cell.problem.key)
@@ -204,33 +205,35 @@ def _rejoined(task: _Task) -> PerformanceRecords:
 
 
 def _resume(run: Path) -> list[str]:
-    """Go on with a training that was killed."""
+    """Return the arguments that resume a training that was killed."""
     return ["--ckpt_path=last"] if list(run.glob("*/checkpoints/last.ckpt")) else []
 
 
-def _satlight(words: list[str]) -> None:
-    """Run a training verb in a process of its own; what it says goes to the cell's log."""
-    done = subprocess.run([sys.executable, "-m", "satlight", *words], check=False)
+def _satlight(argv: list[str]) -> None:
+    """Run a training verb in its own process; its output goes to the cell's log."""
+    done = subprocess.run([sys.executable, "-m", "satlight", *argv], check=False)
     if done.returncode:
-        raise SatlightError(f"`satlight {words[0]}` ended with code {done.returncode}; log.txt says why")
+        raise SatlightError(
+            f"`satlight {argv[0]}` ended with code {done.returncode}; see log.txt of the cell"
+        )
 
 
 def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:
-    """Milliseconds per instruction of a router folder; None for a module that has none."""
+    """Return milliseconds per instruction of a router folder; None if there is no folder."""
     if not folder.is_dir():
         return None
     from satlight.routing import Router
 
     router = Router.from_pretrained(folder)
     texts = test.texts[:: max(1, len(test.texts) // _TIMED)][:_TIMED]
-    router.score(texts[:1])  # what happens only once is not counted
+    router.score(texts[:1])  # warm up; one-time work is not counted
     start = clock()
     router.score(texts)
     return 1000 * (clock() - start) / len(texts)
 
 
 def forget_run(cell: Cell, output: Path) -> None:
-    """Remove the training of a cell that failed, so that it starts anew."""
+    """Remove the training of a failed cell, so that it starts from scratch."""
     for run in (output / "runs").glob(f"{cell.key}*"):
         shutil.rmtree(run, ignore_errors=True)
 

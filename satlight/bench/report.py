@@ -1,18 +1,28 @@
-"""Everything a bench leaves behind: tables, plots, the HTML report, W&B runs."""
+"""Everything that a bench leaves behind: tables, plots, the HTML report and W&B runs."""
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
+import jinja2
+import matplotlib
+from markupsafe import Markup, escape
+
+import satlight
+from satlight.bench import tables
 from satlight.bench.board import Board, boards
 from satlight.bench.cells import Cell
 from satlight.bench.config import BenchConfig
-from satlight.bench.figures import Plot, bench_plots, board_plots
-from satlight.bench.report_html import html_report
-from satlight.bench.tables import LEGEND, markdown, to_csv, to_json
+from satlight.bench.figures import Plot, bench_plots, board_plots, slug
+from satlight.evaluation.plots import INK
 from satlight.files import atomic_path, write_text
 
 _DPI = 144
+_PIXELS_PER_INCH = 96
+_READABLE = 0.86
+"""Minimum scale of a plot; on a narrower screen it scrolls in its box."""
 
 
 def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_text: str) -> list[Board]:
@@ -20,7 +30,7 @@ def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_te
 
     Args:
         config: The bench.
-        cells: From :func:`satlight.bench.cells.plan`; those without a result are left out.
+        cells: Cells from :func:`satlight.bench.cells.plan`; those without a result are omitted.
         output: Folder of the bench.
         config_text: The bench's YAML, shown in the report.
 
@@ -34,12 +44,75 @@ def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_te
         folder.mkdir()
         for plot in (plot for group in plots.values() for plot in group):
             plot.figure.savefig(folder / f"{plot.name}.png", dpi=_DPI)
-    write_text(output / "results.csv", to_csv(made))
-    write_text(output / "results.json", to_json(made))
-    write_text(output / "results.md", f"{markdown(made)}\n{LEGEND}\n")
+    write_text(output / "results.csv", tables.to_csv(made))
+    write_text(output / "results.json", tables.to_json(made))
+    write_text(output / "results.md", f"{tables.markdown(made)}\n{tables.LEGEND}\n")
     write_text(output / "report.html", html_report(config.name, made, plots, config_text))
     if config.wandb is not None:
         from satlight.bench.wandb_runs import log_bench
 
         log_bench(config, cells, made, [plot for group in plots.values() for plot in group], output)
     return made
+
+
+def html_report(name: str, boards: list[Board], plots: dict[str, list[Plot]], config_text: str) -> str:
+    """Return the report, one HTML page that refers to no other file.
+
+    Args:
+        name: Name of the bench.
+        boards: Its leaderboards.
+        plots: ``data/setting`` of a leaderboard → its plots; "" → those of the whole bench.
+        config_text: The bench's YAML, shown at the end.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.jinja").render(
+        name=name,
+        version=satlight.__version__,
+        boards=boards,
+        plots={"": []} | {f"{b.data}/{b.setting}": [] for b in boards} | plots,
+        config_text=config_text,
+        legend=tables.LEGEND,
+        title=tables.title,
+        headings=tables.headings,
+        lines=tables.lines,
+        by_dataset=tables.by_dataset,
+        unseen_headings=tables.UNSEEN_HEADINGS,
+        unseen_lines=tables.unseen_lines,
+        unseen_legend=tables.UNSEEN_LEGEND,
+        headline=_headline,
+        anchor=lambda board: f"{slug(board.data)}-{slug(board.setting)}",
+        svg=svg,
+    )
+
+
+def svg(plot: Plot) -> Markup:
+    """Return a plot as SVG with the text color of the page; equal plots give equal text."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": plot.name, "svg.fonttype": "path"}):
+        plot.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # Ids must differ between the plots of a page; matplotlib numbers axes and patches from 1 in each.
+    text = re.sub(r'\b(id="|href="#|url\(#)', lambda found: f"{found[1]}{slug(plot.name)}-", text)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    width = plot.figure.get_size_inches()[0] * _PIXELS_PER_INCH
+    style = f"min-width:{_READABLE * width:.0f}px;max-width:{1.15 * width:.0f}px"
+    text = text.replace("<svg", f'<svg role="img" aria-label="{escape(plot.caption)}" style="{style}"', 1)
+    return Markup(text.replace(INK, "var(--ink)"))  # the only text that is not escaped
+
+
+def _headline(board: Board) -> str:
+    if not board.methods:
+        return ": no router has a result"
+    best = board.methods[0]
+    figure = best.groups[board.primary]
+    text = f": {best.name} {tables.mean(figure)} on {board.primary}"
+    if figure.versus_best_control is not None:
+        control = board.best_control[board.primary]
+        text += f", {tables.difference(figure.versus_best_control)} against {control}, the best control"
+    return text

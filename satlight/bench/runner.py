@@ -1,56 +1,47 @@
-"""Runs the cells of a bench that have no result yet, several at once, each in a process of its own.
+"""Run the cells of a bench that have no result yet, on local processes or a Dask cluster.
 
-Two benches at once on one output folder share the cells between them: a cell belongs to whoever holds its
-lock file (:mod:`satlight.bench.locks`), and its folder appears whole or not at all.
+Each task of joblib claims a cell by a file lock and lets a child process compute it. So a cell that crashes,
+hangs or runs out of time is one failed cell, and several benches on one output folder share the work. The
+folder of a cell appears completely or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
-import multiprocessing
 import os
-import shutil
+import select
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from satlight.bench import locks, worker
 from satlight.bench.cells import CONTROLS, EMBEDDING, Cell, write_cell
 from satlight.bench.methods import forget_run
+from satlight.bench.results import CellResult, read_result
+from satlight.bench.worker import ONE_THREAD
+from satlight.errors import SatlightError
 from satlight.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[Cell, dict[str, Any]], None]
-"""Told of every cell that this process finished, with its result."""
+Report = Callable[[Cell, CellResult], None]
+"""Called for every cell that this bench has computed."""
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-"""Variables that give each process one thread; a value of the user's stays."""
-
-_PRELOADED = ["torch", "scipy.sparse", "sklearn.linear_model"]
-"""What nearly every cell imports, loaded once; nothing that starts threads, which a fork would lose."""
+BACKENDS = ("loky", "dask")
+"""Where cells run: local processes, or the workers of a Dask cluster."""
 
 _POLL_SECONDS = 0.5
 
 
-def read_result(output: Path, cell: Cell) -> dict[str, Any] | None:
-    """The result of a cell; None if there is none yet."""
-    try:
-        return json.loads((output / "cells" / cell.key / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -61,185 +52,250 @@ def run_cells(
     workers: int,
     timeout: float,
     retry_failed: bool = False,
+    backend: str = "loky",
+    scheduler: str | None = None,
     report: Report = lambda cell, result: None,
 ) -> None:
-    """Compute what is missing, and wait for what another bench is computing.
+    """Compute the cells without a result, and wait for those that another bench is computing.
 
-    A cell that raises, dies or runs out of time gets a result that says so; the others go on. What needs a
-    cell that failed fails with it.
+    A cell that raises, crashes or runs out of time gets a result with the error, and the others continue. A
+    cell that needs a failed one fails as well.
 
     Args:
-        cells: All cells, those that others need first.
-        output: Folder of the bench.
-        workers: Processes at once.
-        timeout: Seconds that each method may take; controls and embeddings take what they need.
-        retry_failed: Compute cells that failed before once more.
+        cells: All cells, each one after those that it needs.
+        output: Folder of the bench; on a cluster, the same on all hosts.
+        workers: Number of cells to run at once on this machine; a cluster runs one per worker thread.
+        timeout: Time limit of each method in seconds; controls and embeddings have none.
+        retry_failed: Also compute cells that failed before.
+        backend: One of :data:`BACKENDS`.
+        scheduler: Address of the Dask scheduler.
         report: Called after each cell.
+
+    Raises:
+        SatlightError: There is no Dask cluster, or it does not see the folder.
     """
-    _Runner(cells, output, workers, timeout, report).run(retry_failed)
+    output = output.resolve()
+    (output / "locks").mkdir(parents=True, exist_ok=True)
+    by_key = {cell.key: cell for cell in cells}
+    local = backend == "loky"
+    place = {
+        "directory": os.getcwd(),
+        "path": [*sys.path] if local else None,
+        "environment": dict(os.environ) if local else None,
+    }
+    with _parallel(backend, scheduler, workers) as parallel:
+        for level in _levels(by_key):
+            tasks = []
+            for cell in level:
+                result = read_result(output, cell)
+                if result is not None and not (retry_failed and result.failed):
+                    continue
+                limit = None if cell.kind in (CONTROLS, EMBEDDING) else timeout
+                broken, old = _broken_need(cell, by_key, output), result.finished if result else None
+                tasks.append(_Task(cell, output, limit, old, broken, place, os.getpid() if local else None))
+            _finish(tasks, parallel, report)
 
 
-@dataclass
-class _Running:
-    """A cell at work: its process, when it must be done, and what is to be closed afterwards."""
+def _finish(tasks: list[_Task], parallel: Callable[..., Any], report: Report) -> None:
+    """Run tasks until each cell has a result, from this bench or another one."""
+    import joblib
 
-    cell: Cell
-    folder: Path
-    process: BaseProcess
-    deadline: float
-    stack: ExitStack
-
-
-class _Runner:
-    def __init__(self, cells: list[Cell], output: Path, workers: int, timeout: float, report: Report) -> None:
-        self.output, self.workers, self.timeout, self.report = output, workers, timeout, report
-        self.cells = {cell.key: cell for cell in cells}
-        self.running: list[_Running] = []
-        self.named: set[str] = set()
-
-    def run(self, retry_failed: bool) -> None:
-        todo = [cell for cell in self.cells.values() if self._is_open(cell, retry_failed)]
-        self.old = {cell.key: read_result(self.output, cell) for cell in todo}
-        with _one_thread():
-            try:
-                while todo or self.running:
-                    todo = self._start(todo)
-                    if todo and not self.running:
-                        self._say_who_else(todo)
-                    self._reap()
-            finally:
-                for job in self.running:
-                    self._stop(job)
-
-    def _is_open(self, cell: Cell, retry_failed: bool) -> bool:
-        result = read_result(self.output, cell)
-        return result is None or (retry_failed and result["status"] == "failed")
-
-    def _start(self, todo: list[Cell]) -> list[Cell]:
-        """Start what can be started; returns what is still to be done."""
-        left = []
-        for cell in todo:
-            if self._is_done(cell):
-                continue  # by another bench
-            if len(self.running) >= self.workers or not self._is_ready(cell) or not self._launch(cell):
-                left.append(cell)
-        return left
-
-    def _is_done(self, cell: Cell) -> bool:
-        result = read_result(self.output, cell)
-        return result is not None and result != self.old[cell.key]
-
-    def _is_ready(self, cell: Cell) -> bool:
-        waiting = {job.cell.key for job in self.running}
-        return all(
-            key not in waiting and (key not in self.old or self._is_done(self.cells[key]))
-            for key in cell.needs
-        )
-
-    def _launch(self, cell: Cell) -> bool:
-        """Claim a cell and start its process; False if another bench has it."""
-        with ExitStack() as stack:
-            cells = self.output / "cells"
-            if not stack.enter_context(locks.claim(cells / f"{cell.key}.lock")):
-                return False
-            if self._is_done(cell):
-                return True  # finished between the look and the claim
-            for leftover in cells.glob(f".{cell.key}.*"):  # of a process that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-            if self.old[cell.key] is not None:
-                forget_run(cell, self.output)
-            folder = stack.enter_context(atomic_path(cells / cell.key))
-            folder.mkdir()
-            write_cell(cell, folder)
-            if broken := self._broken_need(cell):
-                self._finish(cell, folder, worker.failure(broken, "NeedsFailed"))
-                return True
-            process = _context().Process(
-                target=worker.main, args=(str(folder), str(self.output), dict(os.environ))
-            )
-            process.start()
-            # What all methods share has the time it needs.
-            seconds = math.inf if cell.kind in (CONTROLS, EMBEDDING) else self.timeout
-            self.running.append(_Running(cell, folder, process, time.monotonic() + seconds, stack.pop_all()))
-        return True
-
-    def _say_who_else(self, todo: list[Cell]) -> None:
-        """Once per holder, name who has what this bench is waiting for."""
-        for cell in todo:
-            path = self.output / "cells" / f"{cell.key}.lock"
-            if (who := locks.holder(path)) and who not in self.named:
-                self.named.add(who)
-                log.info("waiting for %s, which holds %s (%s)", who, path, cell.title)
-
-    def _broken_need(self, cell: Cell) -> str:
-        for key in cell.needs:
-            needed = self.cells[key]
-            result = read_result(self.output, needed) or {}
-            if result.get("status") == "failed":
-                return f"its {needed.kind} failed: {result['error']}"
-        return ""
-
-    def _reap(self) -> None:
-        """Wait until a process ends, or a moment; close what has ended or run out of time."""
-        wait([job.process.sentinel for job in self.running], _POLL_SECONDS)
-        for job in list(self.running):
-            overdue = time.monotonic() > job.deadline
-            if job.process.is_alive() and not overdue:
-                continue
-            self.running.remove(job)
-            result = None
-            if job.process.is_alive():
-                _kill(job.process)
-                result = worker.failure(f"ran out of time after {self.timeout:g} s", "Timeout")
-            elif not (job.folder / "result.json").is_file():
-                result = worker.failure(f"the process died ({_end(job.process.exitcode)})", "Crash")
-            with job.stack:
-                self._finish(job.cell, job.folder, result)
-
-    def _finish(self, cell: Cell, folder: Path, result: dict[str, Any] | None) -> None:
-        if result is not None:
-            worker.write_result(folder, result)
-        self.report(cell, json.loads((folder / "result.json").read_text(encoding="utf-8")))
-
-    def _stop(self, job: _Running) -> None:
-        _kill(job.process)
-        with suppress(KeyboardInterrupt), job.stack:
-            raise KeyboardInterrupt  # so that the unfinished folder is removed, not published
+    announced = False
+    while tasks:
+        waiting = []
+        for task, result, computed in parallel(joblib.delayed(compute)(task) for task in tasks):
+            if result is None:
+                waiting.append(task)
+            elif computed:
+                report(task.cell, result)
+        if waiting and not announced:
+            title = waiting[0].cell.title
+            log.info("waiting for another bench, which computes %d cells, e.g. %s", len(waiting), title)
+            announced = True
+        if waiting and len(waiting) == len(tasks):
+            time.sleep(_POLL_SECONDS)
+        tasks = waiting
 
 
-def _kill(process: BaseProcess) -> None:
-    """End a process and the trainings that it started."""
-    assert process.pid is not None
-    with suppress(ProcessLookupError, PermissionError):  # before it heads a group, or after its end
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.join()
+def _levels(cells: dict[str, Cell]) -> list[list[Cell]]:
+    """Return the cells level by level: all that a cell needs is in earlier levels."""
+    level: dict[str, int] = {}
+    for key, cell in cells.items():
+        level[key] = 1 + max((level[need] for need in cell.needs), default=-1)
+    return [[cells[key] for key in cells if level[key] == i] for i in sorted(set(level.values()))]
 
 
-def _end(code: int | None) -> str:
-    if code is not None and code < 0:
-        with suppress(ValueError):
-            name = signal.Signals(-code).name
-            return name + (", perhaps for want of memory" if name == "SIGKILL" else "")
-    return f"exit code {code}"
-
-
-def _context() -> Any:
-    """How processes are made: forked from one that has loaded the libraries, where the system can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
+def _broken_need(cell: Cell, cells: dict[str, Cell], output: Path) -> str | None:
+    for key in cell.needs:
+        result = read_result(output, cells[key])
+        if result is not None and result.failed:
+            return f"its {cells[key].kind} failed: {result.error}"
+    return None
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Processes started inside have one thread each."""
-    added = [name for name in ONE_THREAD if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
+def _parallel(backend: str, scheduler: str | None, workers: int) -> Iterator[Callable[..., Any]]:
+    """Yield a joblib.Parallel that returns results as they are completed."""
+    import joblib
+
+    options: dict[str, Any] = {"batch_size": 1, "return_as": "generator_unordered"}
+    if backend == "loky":
+        yield joblib.Parallel(n_jobs=workers, backend="loky", **options)
+        return
+    if scheduler is None:
+        raise SatlightError("The backend 'dask' needs the address of a scheduler, e.g. tcp://10.0.0.1:8786")
     try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
+        from dask.distributed import Client
+    except ImportError as error:
+        raise SatlightError(
+            "The backend 'dask' needs dask.distributed; install it with `pip install satlight[bench]`"
+        ) from error
+    try:
+        client = Client(scheduler, timeout=20, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise SatlightError(
+            f"No Dask scheduler answers at {scheduler}: {error}. Start one with `dask scheduler`"
+        ) from error
+    with client, joblib.parallel_config(backend="dask", client=client):
+        yield joblib.Parallel(n_jobs=-1, **options)
+
+
+# -- in the process of a joblib worker ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A cell to compute.
+
+    Args:
+        cell: The cell.
+        output: Folder of the bench.
+        timeout: Time limit in seconds; None = none.
+        replaced: When the result that is to be replaced was finished; None = there is none.
+        broken: Why the cell cannot be computed; None = it can.
+        place: Arguments of :func:`satlight.bench.worker.main`: directory, path and environment.
+        bench: Process id of a bench that its cells must not outlive; None = they may.
+    """
+
+    cell: Cell
+    output: Path
+    timeout: float | None
+    replaced: float | None
+    broken: str | None
+    place: dict[str, Any]
+    bench: int | None
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the bench is dead; this process is the bench or a child of it."""
+        return self.bench is not None and self.bench not in (os.getpid(), os.getppid())
+
+
+def compute(task: _Task) -> tuple[_Task, CellResult | None, bool]:
+    """Claim a cell and compute it.
+
+    Returns:
+        The task, the result (None while another bench is computing the cell), and whether this call computed
+        it.
+    """
+    from filelock import FileLock, Timeout
+
+    cell, output = task.cell, task.output
+    if not (output / "problems" / cell.problem.key).is_dir():
+        raise SatlightError(
+            f"{output} has no records of the bench on host {os.uname().nodename}; use an output folder "
+            "that all hosts share"
+        )
+    try:
+        # The lock of a process that dies is released by the operating system.
+        with FileLock(output / "locks" / f"{cell.key}.lock", timeout=0):
+            result = read_result(output, cell)
+            if result is not None and result.finished != task.replaced:
+                return task, result, False
+            _compute(task)
+            return task, read_result(output, cell), True
+    except Timeout:
+        return task, None, False
+
+
+def _compute(task: _Task) -> None:
+    cell, cells = task.cell, task.output / "cells"
+    if task.replaced is not None:
+        forget_run(cell, task.output)
+    with atomic_path(cells / cell.key) as folder:
+        folder.mkdir()
+        write_cell(cell, folder)
+        if task.broken is not None:
+            CellResult(task.broken, "NeedsFailed").write(folder)
+            return
+        end = Server.of_this_thread().run(folder, task)
+        if end is None:
+            CellResult(f"ran out of time after {task.timeout:g} s", "Timeout").write(folder)
+        elif not (folder / "result.json").is_file():
+            CellResult(f"the process died ({_describe(end)})", "Crash").write(folder)
+
+
+class Server:
+    """A :mod:`satlight.bench.worker` process, which forks a child for each cell."""
+
+    _local = threading.local()
+
+    def __init__(self) -> None:
+        path = os.pathsep.join(filter(None, sys.path))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "satlight.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # so that select sees every line
+            env=ONE_THREAD | os.environ | {"PYTHONPATH": path},
+        )
+
+    @classmethod
+    def of_this_thread(cls) -> Server:
+        """Return the running server of this thread."""
+        server = getattr(cls._local, "server", None)
+        if server is None or server.process.poll() is not None:
+            server = cls._local.server = cls()
+        return server
+
+    def run(self, folder: Path, task: _Task) -> int | None:
+        """Let a child compute the cell in ``folder``.
+
+        Returns:
+            Its exit code, negative for a signal; None = it ran out of time and was killed.
+
+        Raises:
+            SatlightError: The server cannot be started.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        request = task.place | {"folder": str(folder), "output": str(task.output)}
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        if not (pid := self.process.stdout.readline()):
+            raise SatlightError(f"`{sys.executable} -m satlight.bench.worker` ends; try it by hand")
+        start, overdue = time.monotonic(), False
+        while not select.select([self.process.stdout], [], [], _POLL_SECONDS)[0]:
+            overdue = task.timeout is not None and time.monotonic() - start > task.timeout
+            if overdue or task.is_orphaned:
+                _kill(int(pid))
+            if task.is_orphaned:
+                os._exit(1)
+        code = self.process.stdout.readline()
+        return None if overdue else int(code or -signal.SIGKILL)
+
+
+def _kill(pid: int) -> None:
+    """Kill a child and the processes that it started."""
+    with suppress(ProcessLookupError, PermissionError):  # before it leads a group, or after its end
+        os.killpg(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _describe(code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            name = signal.Signals(-code).name
+            return name + (", possibly out of memory" if name == "SIGKILL" else "")
+    return f"exit code {code}"

@@ -1,4 +1,4 @@
-"""A bench in Weights & Biases: a run per cell, grouped by zoo setting, and one summary run."""
+"""Log a bench to Weights & Biases: a run per cell, grouped by zoo setting, and one summary run."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import numpy as np
 
 from satlight.bench.board import Board
 from satlight.bench.cells import Cell, digest
-from satlight.bench.config import BenchConfig
+from satlight.bench.config import KINDS, BenchConfig
 from satlight.bench.figures import Plot
-from satlight.bench.runner import read_result
+from satlight.bench.results import CellResult, read_result
 from satlight.bench.tables import flat
+from satlight.evaluation import RoutingResults
 from satlight.files import write_text
 
 _LOGGED = "wandb"
-"""File in a cell's folder that says it has its run."""
+"""File in the folder of a cell that has been logged."""
 
 
 def log_bench(
     config: BenchConfig, cells: list[Cell], boards: list[Board], plots: list[Plot], output: Path
 ) -> None:
-    """Log cells that are not there yet, and the tables and plots as a summary run.
+    """Log cells that have not been logged yet, and the tables and plots as a summary run.
 
-    Without a W&B login the runs stay in files below ``output``, for ``wandb sync``.
+    Without a W&B login, the runs are stored in files below ``output``, for ``wandb sync``.
 
     Args:
-        config: The bench, with ``wandb``, the project.
+        config: The bench; ``wandb`` is the project.
         cells: Its cells.
         boards: Its leaderboards.
-        plots: All its plots.
+        plots: All of its plots.
         output: Folder of the bench.
     """
     from satlight.callbacks.wandb_tables import offline_without_key
@@ -40,7 +41,8 @@ def log_bench(
     for cell in cells:
         marker = output / "cells" / cell.key / _LOGGED
         result = read_result(output, cell)
-        if result is None or "results" not in result or marker.exists():
+        is_method = cell.protocol is None and cell.kind in KINDS
+        if result is None or result.failed or not is_method or marker.exists():
             continue
         _log_cell(config, cell, result, output)
         write_text(marker, "logged\n")
@@ -53,7 +55,7 @@ def _start(project: str | None, output: Path, **settings: Any) -> Any:
     return wandb.init(project=project, dir=output, resume="allow", reinit="finish_previous", **settings)
 
 
-def _log_cell(config: BenchConfig, cell: Cell, result: dict[str, Any], output: Path) -> None:
+def _log_cell(config: BenchConfig, cell: Cell, result: CellResult, output: Path) -> None:
     problem = cell.problem
     run = _start(
         config.wandb,
@@ -70,14 +72,14 @@ def _log_cell(config: BenchConfig, cell: Cell, result: dict[str, Any], output: P
             "setting": problem.setting,
             "seed": problem.seed,
             "fingerprint": problem.fingerprint,
-            "chosen": result["chosen"],
+            "chosen": result.chosen,
         },
     )
-    for name, group in result["results"]["groups"].items():
+    for name, group in RoutingResults.load(output / "cells" / cell.key).groups.items():
         for key in ("routed", "gap_closed", "ece"):
-            run.summary[f"test/{name}/{key}"] = group[key]
-    for key in ("fit_seconds", "decision_ms"):
-        run.summary[key] = result[key]
+            run.summary[f"test/{name}/{key}"] = getattr(group, key)
+    run.summary["fit_seconds"] = result.fit_seconds
+    run.summary["decision_ms"] = result.decision_ms
     run.finish()
 
 
@@ -95,7 +97,7 @@ def _log_summary(config: BenchConfig, boards: list[Board], plots: list[Plot], ou
 
 
 def _pixels(plot: Plot) -> np.ndarray:
-    """The plot as uint8 (height, width, 4)."""
+    """Return the plot as uint8 (height, width, 4)."""
     import matplotlib.image
 
     buffer = io.BytesIO()

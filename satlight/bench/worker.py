@@ -1,10 +1,12 @@
-"""One cell in a process of its own: what runs there, and what it leaves in the cell's folder.
+"""The process that computes cells: ``python -m satlight.bench.worker``.
 
-Shape legend: N test instructions and M candidates of the problem.
+It imports the large libraries once and forks a child for each cell, so that a cell starts quickly and its
+crash ends nothing else. :class:`satlight.bench.runner.Server` talks to it over pipes.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -13,177 +15,165 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from satlight.bench.cells import CONTROLS, EMBEDDING, Cell, read_cell
 from satlight.bench.clock import clock
-from satlight.files import write_text
+from satlight.bench.results import CellResult
 
 if TYPE_CHECKING:
-    from satlight.evaluation import Control
     from satlight.records import PerformanceRecords
 
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
+)
+"""Environment variables that give each process one thread, unless the user has set them."""
+
+_PRELOADED = ("torch", "scipy.sparse", "sklearn.linear_model")
+"""Imported before forking. None of them starts threads, which would be missing in a child."""
+
 _PROBED = 64
-"""Texts whose embedding is timed."""
+"""Number of texts whose embedding is timed."""
 
 
-def main(folder: str, output: str, environment: dict[str, str]) -> None:
-    """Compute the cell described in ``folder``/cell.json and write its result there; never raises.
+def serve() -> None:
+    """Read a request per line from stdin; write the child's process id, then its exit code.
+
+    A request has the arguments of :func:`main`. The end of stdin ends this process, and the child with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                main(**json.loads(line))
+                os._exit(0)
+            finally:  # a child must not return into the loop
+                os._exit(1)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # processes that the cell has left behind
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def main(
+    folder: str, output: str, directory: str, path: list[str] | None, environment: dict[str, str] | None
+) -> None:
+    """Compute the cell described in ``folder``/cell.json and write its result there.
 
     Args:
-        folder: The cell's folder, with cell.json.
+        folder: Folder of the cell.
         output: Folder of the bench.
-        environment: Environment variables to run in.
+        directory: Working directory; ignored if it does not exist on this host.
+        path: Value of ``sys.path``; None = unchanged.
+        environment: Environment variables; None = unchanged.
     """
-    os.environ.clear()
-    os.environ.update(environment)
-    _die_with_parent()
+    _lead_group()
     _log_to(Path(folder) / "log.txt")
+    if os.path.isdir(directory):
+        os.chdir(directory)
+    if path is not None:
+        sys.path[:] = path
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(ONE_THREAD | environment)
     start = time.perf_counter()
     try:
-        result = {"status": "ok", **run_cell(read_cell(Path(folder)), Path(folder), Path(output))}
-    except Exception as error:  # a method may fail in any way, and the bench goes on
+        result = run_cell(read_cell(Path(folder)), Path(folder), Path(output))
+    except Exception as error:  # a method may fail in any way, and the bench continues
         traceback.print_exc()
-        result = failure(str(error) or repr(error), type(error).__name__)
-    write_result(Path(folder), {**result, "seconds": round(time.perf_counter() - start, 3)})
+        result = CellResult(str(error) or repr(error), type(error).__name__)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    result.seconds = round(time.perf_counter() - start, 3)
+    result.write(Path(folder))
 
 
-def failure(message: str, kind: str) -> dict[str, Any]:
-    """The result of a cell that failed."""
-    return {"status": "failed", "error": message, "error_kind": kind}
-
-
-def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write ``result.json``, whole or not at all."""
-    # The time tells a result from an earlier one, however much alike they are.
-    content = {**result, "finished": time.time()}
-    write_text(folder / "result.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def run_cell(cell: Cell, folder: Path, output: Path) -> dict[str, Any]:
+def run_cell(cell: Cell, folder: Path, output: Path) -> CellResult:
     """Compute a cell in this process.
 
     Args:
         cell: The cell.
-        folder: Where its arrays go.
+        folder: Its folder, which gets its tables.
         output: Folder of the bench, with the problems and the cells that this one needs.
-
-    Returns:
-        What goes into result.json.
     """
     from satlight.records import open_records
 
     records = open_records(output / "problems" / cell.problem.key)
     if cell.kind == EMBEDDING:
         return _embed(records, cell.spec["backbone"])
-    if cell.protocol == "release":
-        from satlight.bench.release import run_release
+    from satlight.bench.judge import judge, measure
 
-        return run_release(cell, records, output)
     if cell.protocol is not None:
-        from satlight.bench.unseen import run_unseen
+        from satlight.bench.protocols import run_protocol
 
-        return run_unseen(cell, records, folder, output)
+        return run_protocol(cell, records, folder, output)
     train, test = split_up(records, cell.problem.train_datasets)
     if cell.kind == CONTROLS:
-        return _measure(cell, train, test, folder)
-    from satlight.bench.judge import judge
+        return measure(cell, train, test, folder)
     from satlight.bench.methods import predict
 
     prediction = predict(cell, train, test, output)
-    np.save(folder / "scores.npy", prediction.scores)
-    controls = load_controls(output / "cells" / cell.needs[0])
-    judged = judge(cell, prediction, train, test, controls)
-    np.save(folder / "outcomes.npy", judged.pop("outcomes"))
-    timing = {"fit_seconds": prediction.fit_seconds, "decision_ms": prediction.decision_ms}
-    return {**timing, "chosen": {key: str(value) for key, value in prediction.chosen.items()}, **judged}
+    return judge(cell, prediction, train, test, folder, output / "cells" / cell.needs[0])
 
 
 def split_up(
     records: PerformanceRecords, train_datasets: list[str] | None
 ) -> tuple[PerformanceRecords, PerformanceRecords]:
-    """What a method may learn from (train and validation rows), and the test rows."""
-    learnt = np.isin(records.splits, ["train", "validation"])
+    """Return the rows that a method may train on (train and validation), and the test rows."""
+    learned = np.isin(records.splits, ["train", "validation"])
     if train_datasets is not None:
-        learnt &= np.isin(records.datasets, train_datasets)
-    return records.rows(learnt), records.rows(records.splits == "test")
+        learned &= np.isin(records.datasets, train_datasets)
+    return records.rows(learned), records.rows(records.splits == "test")
 
 
-# -- cells that methods wait for ---------------------------------------------------------------------------
-
-
-def _measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, folder: Path) -> dict[str, Any]:
-    from satlight.evaluation import measure_controls
-
-    start = clock()
-    controls = measure_controls(test, train, seed=cell.problem.seed)
-    arrays: dict[str, Any] = {"datasets": test.datasets}
-    for name, control in controls.items():
-        arrays[f"{name}.outcomes"] = control.outcomes.numpy()
-        arrays[f"{name}.known"] = control.known.numpy()
-        if control.choices is not None:
-            arrays[f"{name}.choices"] = control.choices.numpy()
-    np.savez(folder / "controls.npz", **arrays)
-    return {"controls": list(controls), "fit_seconds": clock() - start}
-
-
-def load_controls(folder: Path) -> dict[str, Control]:
-    """The controls that a cell of the kind ``controls`` measured."""
-    import torch
-
-    from satlight.evaluation import Control
-
-    with np.load(folder / "controls.npz", allow_pickle=False) as arrays:
-        tensors = {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "datasets"}
-    names = [key.removesuffix(".known") for key in tensors if key.endswith(".known")]
-    return {
-        name: Control(tensors[f"{name}.outcomes"], tensors[f"{name}.known"], tensors.get(f"{name}.choices"))
-        for name in names
-    }
-
-
-def _embed(records: PerformanceRecords, backbone: str) -> dict[str, Any]:
-    """Fill the cache for everybody, and time what a new instruction costs."""
+def _embed(records: PerformanceRecords, backbone: str) -> CellResult:
+    """Fill the embedding cache for all methods, and time the embedding of a new instruction."""
     from satlight.backbones.embedding import Embedder
 
     Embedder(backbone)(records.texts)
     probe = records.texts[:: max(1, len(records.texts) // _PROBED)][:_PROBED]
     with tempfile.TemporaryDirectory() as empty:
-        # Small batches, as little padding as among many texts sorted by length.
+        # In small batches there is as little padding as among many texts sorted by length.
         timed = Embedder(backbone, batch_size=8)
         timed.store.folder = Path(empty)
         timed([""])  # loads the network
         start = clock()
         timed(probe)
-        return {"embedding_ms": 1000 * (clock() - start) / len(probe), "texts": len(probe)}
+        return CellResult(embedding_ms=1000 * (clock() - start) / len(probe))
 
 
-# -- the process -------------------------------------------------------------------------------------------
-
-
-def _die_with_parent() -> None:
-    """Be the head of a process group, and end it when the bench is gone, however it went."""
-    import multiprocessing
-
+def _lead_group() -> None:
+    """Become the leader of a process group, and kill it when the server's stdin ends."""
     os.setsid()
-    parent = multiprocessing.parent_process()
+    lifeline = os.dup(0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
 
     def wait() -> None:
-        assert parent is not None
-        parent.join()
+        os.read(lifeline, 1)  # nothing is sent while a cell is computed
         os.killpg(os.getpid(), signal.SIGKILL)
 
-    if parent is not None:
-        threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _log_to(path: Path) -> None:
-    """Everything this process and its children say goes to one file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Send the output of this process and its children to one file."""
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,4 +1,4 @@
-"""``satlight bench``: every method on every data, zoo setting and seed, and the report of it."""
+"""``satlight bench``: measure all methods on all data, zoo settings and seeds, and write a report."""
 
 from __future__ import annotations
 
@@ -12,28 +12,41 @@ if TYPE_CHECKING:
     from satlight.bench.board import Board
     from satlight.bench.cells import Cell
     from satlight.bench.config import BenchConfig, MethodSpec
+    from satlight.bench.results import CellResult
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the satlight command."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure routers side by side: methods x data x zoo settings x seeds",
-        description="Run what has no result yet, then write tables, plots and a report. Kill it at any time; "
-        "the same command goes on.",
+        help="compare routers: methods x data x zoo settings x seeds",
+        description="Run the cells that have no result yet, then write tables, plots and a report. After an "
+        "interruption, the same command resumes.",
     )
     parser.add_argument(
         "configs", nargs="+", type=Path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml"
     )
-    parser.add_argument("--retry-failed", action="store_true", help="run cells that failed once more")
-    parser.add_argument("--report-only", action="store_true", help="run nothing, report what is there")
+    parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
+    parser.add_argument("--report-only", action="store_true", help="run nothing, report the existing results")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="cells at once (default: the config's, or all cores)"
+        "--workers", type=int, metavar="N", help="cells to run at once (default: the config's, or all cores)"
     )
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the configs' methods")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="instead of the config's; one bench only")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the leaderboards of all benches here too"
+        "--backend",
+        choices=["loky", "dask"],
+        default="loky",
+        help="loky: processes on this machine (default); dask: a cluster",
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler, e.g. tcp://10.0.0.1:8786")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the configs' methods")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="output folder instead of the config's; one bench only"
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="also write the leaderboards of all benches to this file",
     )
     parser.set_defaults(run=run_bench)
 
@@ -48,9 +61,14 @@ def run_bench(args: argparse.Namespace) -> None:
 
     benches = [load_config(path) for path in args.configs]
     if args.output is not None and len(benches) > 1:
-        raise SatlightError(f"--output names one folder, but {len(benches)} benches are to run; leave it out")
+        raise SatlightError(f"--output names one folder, but {len(benches)} benches are given; omit it")
     if args.workers is not None and args.workers < 1:
         raise SatlightError(f"--workers is {args.workers}; it must be at least 1")
+    if (args.scheduler is None) == (args.backend == "dask"):
+        raise SatlightError(
+            f"--backend {args.backend} with --scheduler {args.scheduler}; a cluster needs `--backend dask "
+            "--scheduler ADDRESS`, this machine neither of them"
+        )
     pages = []
     for path, bench in zip(args.configs, benches, strict=True):
         bench = replace(
@@ -60,7 +78,7 @@ def run_bench(args: argparse.Namespace) -> None:
             workers=args.workers or bench.workers,
         )
         text = path.read_text(encoding="utf-8")
-        boards = _bench(bench, text, args.retry_failed, args.report_only)
+        boards = _bench(bench, text, args)
         pages.append((path, boards))
     if args.markdown is not None:
         write_text(args.markdown, _page(pages))
@@ -68,35 +86,38 @@ def run_bench(args: argparse.Namespace) -> None:
 
 
 def _chosen(bench: BenchConfig, names: list[str] | None) -> list[MethodSpec]:
-    """The methods of a bench that are asked for; None = all."""
+    """Return the selected methods of a bench; None = all."""
     from satlight.errors import SatlightError
 
-    there = [method.name for method in bench.methods]
-    if unknown := [name for name in names or [] if name not in there]:
-        raise SatlightError(f"--methods names {unknown}, but the bench {bench.name} has {', '.join(there)}")
+    known = [method.name for method in bench.methods]
+    if unknown := [name for name in names or [] if name not in known]:
+        raise SatlightError(f"--methods names {unknown}, but the bench {bench.name} has {', '.join(known)}")
     return [method for method in bench.methods if names is None or method.name in names]
 
 
-def _bench(bench: BenchConfig, text: str, retry_failed: bool, report_only: bool) -> list[Board]:
+def _bench(bench: BenchConfig, text: str, args: argparse.Namespace) -> list[Board]:
     from rich.console import Console
 
     from satlight.bench.cells import plan
     from satlight.bench.report import write_report
-    from satlight.bench.runner import cores, read_result, run_cells
+    from satlight.bench.results import read_result
+    from satlight.bench.runner import cores, run_cells
     from satlight.bench.tables import print_boards
 
     console = Console()
     output = Path(bench.output)
     cells = plan(bench)
     missing = sum(read_result(output, cell) is None for cell in cells)
-    console.print(f"{bench.name}: {len(cells)} cells, {missing} to be computed, in {output}", markup=False)
-    if not report_only:
+    console.print(f"{bench.name}: {len(cells)} cells, {missing} to compute, in {output}", markup=False)
+    if not args.report_only:
         run_cells(
             cells,
             output,
             workers=bench.workers or cores(),
             timeout=bench.timeout,
-            retry_failed=retry_failed,
+            retry_failed=args.retry_failed,
+            backend=args.backend,
+            scheduler=args.scheduler,
             report=_Progress(console, missing),
         )
     boards = write_report(bench, cells, output, text)
@@ -106,34 +127,32 @@ def _bench(bench: BenchConfig, text: str, retry_failed: bool, report_only: bool)
 
 
 class _Progress:
-    """A line per finished cell."""
+    """Print a line per finished cell."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total, self.done = console, total, 0
 
-    def __call__(self, cell: Cell, result: dict[str, Any]) -> None:
+    def __call__(self, cell: Cell, result: CellResult) -> None:
         self.done += 1
-        if result["status"] == "failed":
-            outcome = f"failed: {result['error'].splitlines()[0]}"
-        elif "results" in result:
-            name, group = next(iter(result["results"]["groups"].items()))
-            outcome = f"{group['routed']:.2f} ({name})" if group["routed"] is not None else "no known outcome"
-        else:
-            outcome = "done"
-        seconds = f", {result['seconds']:.0f} s" if "seconds" in result else ""
+        outcome = "done"
+        if result.error is not None:
+            outcome = f"failed: {result.error.splitlines()[0]}"
+        elif result.routed is not None:
+            outcome = f"{result.routed:.2f} ({next(iter(cell.problem.groups))})"
+        seconds = "" if result.seconds is None else f", {result.seconds:.0f} s"
         place = f"[{self.done}/{max(self.total, self.done)}]"
         line = f"{place} {cell.title}: {outcome}{seconds}"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _page(pages: list[tuple[Path, list[Board]]]) -> str:
-    """The leaderboards of several benches as one Markdown page."""
+    """Return the leaderboards of several benches as one Markdown page."""
     from satlight.bench.tables import LEGEND, markdown
 
-    words = " ".join(path.as_posix() for path, _ in pages)
+    paths = " ".join(path.as_posix() for path, _ in pages)
     parts = [
         "# Results",
-        f"Written by `satlight bench {words} --markdown FILE`; do not edit. {LEGEND}",
+        f"Written by `satlight bench {paths} --markdown FILE`; do not edit. {LEGEND}",
         *(f"## {path.stem}\n\n{markdown(boards)}" for path, boards in pages),
     ]
     return "\n\n".join(parts)

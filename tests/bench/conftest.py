@@ -1,6 +1,7 @@
-"""A bench in miniature: four candidates, hand-made records, and toy routers that do what a test needs."""
+"""A small bench: four candidates, hand-made records, and toy routers with the behavior that a test needs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,19 +42,35 @@ class Dies(Toy):
     def fit(self, records, embed=None):
         os._exit(7)
 
+class Killed(Toy):
+    def fit(self, records, embed=None):
+        os.kill(os.getpid(), 9)
+
+class Exits(Toy):
+    def fit(self, records, embed=None):
+        raise SystemExit(3)
+
 class NotANumber(Toy):
     def predict(self, instructions, candidates):
         return super().predict(instructions, candidates) * np.float32("nan")
 
+class Where(Toy):
+    """Records the parent process."""
+    def fit(self, records, embed=None):
+        time.sleep(self.seconds)
+        with open(self.count, "a") as file:
+            print(os.getppid(), file=file)
+        return self
+
 class Unlucky(Toy):
-    """Fails until a file is there."""
+    """Fails until a file exists."""
     def fit(self, records, embed=None):
         if not os.path.exists(self.count):
             raise RuntimeError("not yet")
         return self
 
 class BySeed(Toy):
-    """Right on everything for even seeds, on beta alone for odd ones."""
+    """Correct on everything for even seeds, only on beta for odd ones."""
     def predict(self, instructions, candidates):
         scores = super().predict(instructions, candidates)
         if self.seed % 2:
@@ -71,11 +88,11 @@ class Needy(Toy):
 
 @pytest.fixture(autouse=True)
 def toys(tmp_path_factory, monkeypatch) -> None:
-    """Make the module ``toys`` importable here and in the bench's processes."""
+    """Make the module ``toys`` importable in this process and in those of the bench."""
     folder = tmp_path_factory.mktemp("toys")
     (folder / "toys.py").write_text(TOYS)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     yield
     sys.modules.pop("toys", None)
 
@@ -144,11 +161,12 @@ def bench_file(tmp_path, toy_records) -> Callable[..., Path]:
 
 @pytest.fixture
 def compute() -> Callable:
-    """Compute a bench's cells in this process, and return its leaderboards."""
+    """Compute the cells of a bench in this process, and return its leaderboards."""
     from satlight.bench import worker
     from satlight.bench.board import boards
     from satlight.bench.cells import plan, write_cell
     from satlight.bench.config import load_config
+    from satlight.bench.results import CellResult
 
     def compute(path: Path) -> list:
         config = load_config(path)
@@ -160,10 +178,10 @@ def compute() -> Callable:
                 folder.mkdir(parents=True)
                 write_cell(cell, folder)
                 try:
-                    result = {"status": "ok", **worker.run_cell(cell, folder, output)}
+                    result = worker.run_cell(cell, folder, output)
                 except Exception as error:
-                    result = worker.failure(str(error), type(error).__name__)
-                worker.write_result(folder, result)
+                    result = CellResult(str(error), type(error).__name__)
+                result.write(folder)
         return boards(config, cells, output)
 
     return compute

@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from satlight.bench import tables
-from satlight.bench.board import UPPER_BOUNDS
 from satlight.evaluation import measure_controls
+from satlight.evaluation.leaderboard import quality_cost_points
+from satlight.evaluation.outcomes import CANDIDATE, COST_ORACLE, SCHEMA, UPPER_BOUNDS
 from satlight.records import open_records, split_records
 
 
@@ -31,7 +32,7 @@ def test_figures_by_hand(compute, bench_file, groups):
     toy, by_seed = entry(board, "Toy"), entry(board, "BySeed")
     assert toy.groups["both"].routed == 100.0
     assert toy.groups["both"].interval == [100.0, 100.0]
-    assert [line["routed"] for line in by_seed.groups["both"].per_seed] == [100.0, 50.0]
+    assert by_seed.groups["both"].per_seed == {0: 100.0, 1: 50.0}
     figure = by_seed.groups["both"]
     # Two values d apart: the half width is t(0.975, 1 degree) * d / 2.
     assert (figure.routed, figure.seed_half_width) == (75.0, pytest.approx(12.7062 * 25, rel=1e-4))
@@ -120,33 +121,35 @@ def test_existing_scores_are_judged(compute, bench_file, tmp_path, toy_records):
     (board,) = compute(bench_file([{"name": "old", "scores": str(tmp_path / "scores.parquet")}], seeds=[0]))
     old = entry(board, "old")
     assert old.groups["all"].routed == 100.0
-    assert (old.facts["fit_seconds"], old.facts["decision_ms"]) == (None, None)
+    assert (old.fit_seconds, old.decision_ms) == (None, None)
 
 
 def test_costs_stand_in_the_table_where_they_are_known(compute, bench_file):
     (board,) = compute(bench_file(["toys.Toy"], seeds=[0]))
     toy = entry(board, "Toy")
     # alpha: candidates 0 and 1 at $1 and $2 per 1,000; beta: 2 and 3 at $3 and $4.
-    assert toy.facts["cost"]["all"] == pytest.approx((1.5 + 3.5) / 2)
-    assert entry(board, "best_single", "control").facts["cost"]["all"] == pytest.approx(1.0)
+    assert toy.means["cost"]["all"] == pytest.approx((1.5 + 3.5) / 2)
+    assert entry(board, "best_single", "control").means["cost"]["all"] == pytest.approx(1.0)
     assert "$/1000" in tables.headings(board)
-    curve = toy.results[0]["cost"]["curve"]
+    curve = board.results["Toy"][0].curve
     assert (1000 * curve[0][0], curve[1][0]) == (pytest.approx(2.5), 100.0)
     assert 1000 * curve[0][-1] == pytest.approx(1.0)  # price alone: always the cheapest
-    assert toy.results[0]["cost"]["oracle"] == [pytest.approx(0.0025), 100.0]
+    points = quality_cost_points(board.table, ["alpha", "beta"], COST_ORACLE)
+    assert points[COST_ORACLE] == (pytest.approx(0.0025), 100.0)
+    points = quality_cost_points(board.table, ["alpha", "beta"], CANDIDATE)
+    assert points["org/model-3"] == (pytest.approx(0.004), 25.0)
 
 
 def test_a_release_curve_follows_the_releases(compute, bench_file):
     (board,) = compute(
         bench_file(["toys.Toy"], seeds=[0], data_release={"founders": 2, "best": 1, "probes": 8})
     )
-    (curve,) = board.releases["Toy"]
-    assert [line["newest"] for line in curve] == ["org/model-2", "org/model-3"]
-    assert [line["released"] for line in curve] == ["2024-03", "2024-04"]
+    assert [fold["newest"] for fold in board.release.folds] == ["org/model-2", "org/model-3"]
+    assert [fold["released"] for fold in board.release.folds] == ["2024-03", "2024-04"]
     # Two candidates each solve half of one dataset: one of the four that stays, and the newest.
-    assert [line["oracle"] for line in curve] == [50.0, 50.0]
-    assert [line["routed"] for line in curve] == [50.0, 50.0]
-    assert [line["random"] for line in curve] == [25.0, 25.0]
+    assert board.release.curves["upper bound"]["oracle"] == [[50.0, 50.0]]
+    assert board.release.curves["method"]["Toy"] == [[50.0, 50.0]]
+    assert board.release.curves["control"]["random"] == [[25.0, 25.0]]
 
 
 def test_release_dates_that_are_missing_fail_the_curve_alone(compute, bench_file, tmp_path, toy_records):
@@ -167,8 +170,8 @@ def test_release_dates_that_are_missing_fail_the_curve_alone(compute, bench_file
 
 def test_scores_that_are_no_probabilities_have_no_calibration(compute, bench_file):
     (board,) = compute(bench_file(["toys.Toy"], seeds=[0]))
-    assert entry(board, "Toy").facts["ece"]["all"] == pytest.approx(0.1, abs=1e-6)
-    from satlight.bench.methods import log_odds
+    assert entry(board, "Toy").means["ece"]["all"] == pytest.approx(0.1, abs=1e-6)
+    from satlight.baselines.base import log_odds
 
     assert np.isnan(log_odds(np.array([math.nan]))).all()
 
@@ -184,3 +187,40 @@ def test_nothing_computed_yet_gives_an_empty_board(bench_file):
     (board,) = boards(config, plan(config), Path(config.output))
     assert (board.entries, board.methods) == ([], [])
     tables.print_boards([board], Console(file=io.StringIO()))
+
+
+def test_every_leaderboard_is_a_group_by_on_the_outcome_tables(compute, bench_file, tmp_path):
+    (board,) = compute(bench_file(["toys.BySeed"], data_unseen_tasks={"folds": 2}))
+    table = pl.read_parquet(tmp_path / "out/cells/*/outcomes.parquet")
+    assert table.schema == SCHEMA
+    by_dataset = (
+        table.filter(pl.col("protocol") == "ordinary")
+        .group_by("role", "router", "seed", "dataset")
+        .agg(pl.col("outcome", "cost").mean())
+    )
+    for row in by_dataset.filter(pl.col("role") == "method").iter_rows(named=True):
+        figure = entry(board, row["router"]).datasets[row["dataset"]]
+        assert figure.per_seed[row["seed"]] == pytest.approx(100 * row["outcome"])
+    folds = table.filter(pl.col("protocol") == "unseen_tasks", pl.col("role") == "method")
+    assert folds.group_by("seed", "row").len()["len"].unique().to_list() == [1]
+    choice = folds.filter(pl.col("seed") == 0)
+    assert (choice["candidate"].str.tail(1) == choice["instruction"].str.tail(1)).sum() < len(choice)
+    assert choice["score"].is_not_null().all()
+
+
+def test_stored_controls_are_the_measured_ones(compute, bench_file, toy_records, tmp_path):
+    from satlight.evaluation.outcomes import controls_of
+
+    compute(bench_file(["toys.Toy"], seeds=[0]))
+    (problem,) = (tmp_path / "out/problems").iterdir()
+    records = open_records(problem)
+    test = records.filter(splits="test")
+    measured = measure_controls(test, records.filter(splits=["train", "validation"]))
+    tables = [pl.read_parquet(path) for path in (tmp_path / "out/cells").glob("*/outcomes.parquet")]
+    stored = controls_of(pl.concat(tables), test.model_ids)
+    assert list(stored) == list(measured)
+    for name, control in measured.items():
+        assert stored[name].outcomes.tolist() == control.outcomes.tolist()
+        assert stored[name].known.tolist() == control.known.tolist()
+        same = control.choices is stored[name].choices is None
+        assert same or stored[name].choices.tolist() == control.choices.tolist()

@@ -1,4 +1,4 @@
-"""Methods with a training config: what `fit` and `predict` are told, and a whole run."""
+"""Methods with a training config: the arguments of `fit` and `predict`, and a complete run."""
 
 from pathlib import Path
 
@@ -36,26 +36,26 @@ def path(bench_file):
 
 
 @pytest.fixture
-def said(monkeypatch):
-    """Words of every training verb, which runs in this process instead of one of its own."""
-    words = []
+def calls(monkeypatch):
+    """Arguments of every training verb, which runs in this process instead of its own."""
+    calls = []
 
-    def run(line):
-        words.append(line)
-        main(line)
+    def run(argv):
+        calls.append(argv)
+        main(argv)
 
     monkeypatch.setattr(methods, "_satlight", run)
-    return words
+    return calls
 
 
-def test_a_training_config_is_fitted_asked_and_judged(path, said, compute):
+def test_a_training_config_is_fitted_asked_and_judged(path, calls, compute):
     (board,) = compute(path)
     assert board.failures == []
     (sat,) = board.methods
     assert 0 <= sat.groups["both"].routed <= 100
-    assert sat.facts["fit_seconds"] > 0
-    assert sat.facts["decision_ms"] > 0
-    fit, predict = said
+    assert sat.fit_seconds > 0
+    assert sat.decision_ms > 0
+    fit, predict = calls
     assert (fit[0], predict[0]) == ("fit", "predict")
     for flag in ("--seed_everything=3", "--data.seed=3", "--data.score_column=score", "--data.datasets=null"):
         assert flag in fit
@@ -71,7 +71,7 @@ def test_a_training_config_is_fitted_asked_and_judged(path, said, compute):
 
 def test_a_training_that_fails_says_where_to_look(monkeypatch):
     monkeypatch.setattr(methods.sys, "executable", "false")
-    with pytest.raises(SatlightError, match=r"`satlight fit` ended with code 1; log.txt says why"):
+    with pytest.raises(SatlightError, match=r"`satlight fit` ended with code 1; see log.txt of the cell"):
         methods._satlight(["fit"])
 
 
@@ -85,7 +85,7 @@ def test_scores_of_another_shape_are_refused(bench_file, compute, toys, tmp_path
     module.Short = Short
     (board,) = compute(bench_file(["toys.Short"], seeds=[0]))
     assert board.failures == [
-        "Short, seed 0: Short gave scores of shape (20, 2) for 20 instructions x 4 candidates"
+        "Short, seed 0: Short returned scores of shape (20, 2) for 20 instructions x 4 candidates"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The command and what it leaves behind: tables, plots, a page that needs no network."""
+"""The command and its output: tables, plots, and a page that needs no network."""
 
 import json
 import re
@@ -9,13 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from satlight.bench.figures import Plot, bench_plots, board_plots
-from satlight.bench.report_html import html_report, svg
+from satlight.bench.report import html_report, svg
 from satlight.cli import main
 from satlight.evaluation.plots import INK
 
 
 class Page(HTMLParser):
-    """Tags that are open, references, and text of a page; fails on tags that do not match."""
+    """Collect open tags, references and text of a page; fail on tags that do not match."""
 
     VOID = ("meta", "br", "img", "link", "hr", "wbr")
 
@@ -113,30 +113,33 @@ def test_the_command_from_yaml_to_report(bench_file, tmp_path, capsys):
     markdown = tmp_path / "results.md"
     main(["bench", str(path), "--methods", "Toy", "--markdown", str(markdown)])
     said = capsys.readouterr().out
-    assert "2 cells, 2 to be computed" in said
+    assert "2 cells, 2 to compute" in said
     assert "[2/2] Toy · toy · all · seed 0: 100.00 (all)" in said
     output = tmp_path / "out"
     assert {p.name for p in output.iterdir()} == {
-        *("cells", "plots", "problems", "report.html", "results.csv", "results.json", "results.md")
+        *("cells", "locks", "plots", "problems", "report.html", "results.csv", "results.json", "results.md")
     }
     assert {p.suffix for p in (output / "plots").iterdir()} == {".png"}
     assert "| Toy | 100.00 |" in markdown.read_text()
     (board,) = json.loads((output / "results.json").read_text())
     assert board["entries"][0]["groups"]["all"]["routed"] == 100.0
     main(["bench", str(path), "--methods", "Toy", "--report-only"])
-    assert "2 cells, 0 to be computed" in capsys.readouterr().out
+    assert "2 cells, 0 to compute" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [
         (["--methods", "Nobody"], "--methods names ['Nobody'], but the bench toy has Toy"),
         (["--workers", "0"], "--workers is 0"),
+        (["--backend", "dask"], "a cluster needs `--backend dask --scheduler ADDRESS`"),
+        (["--scheduler", "tcp://x:1"], "this machine neither of them"),
+        (["--backend", "dask", "--scheduler", "nowhere"], "No Dask scheduler answers at nowhere"),
     ],
 )
-def test_words_that_cannot_be_meant(bench_file, capsys, words, message):
+def test_contradictory_arguments_are_refused(bench_file, capsys, argv, message):
     with pytest.raises(SystemExit, match="1"):
-        main(["bench", str(bench_file(["toys.Toy"])), *words])
+        main(["bench", str(bench_file(["toys.Toy"])), *argv])
     assert message in capsys.readouterr().err
 
 
@@ -144,7 +147,7 @@ def test_one_output_folder_for_two_benches_is_refused(bench_file, tmp_path, caps
     path = str(bench_file(["toys.Toy"]))
     with pytest.raises(SystemExit, match="1"):
         main(["bench", path, path, "--output", str(tmp_path / "x")])
-    assert "--output names one folder, but 2 benches are to run" in capsys.readouterr().err
+    assert "--output names one folder, but 2 benches are given" in capsys.readouterr().err
 
 
 def test_weights_and_biases_has_every_cell_and_a_summary(compute, bench_file, tmp_path, monkeypatch):

@@ -1,19 +1,20 @@
-"""Protocols with unseen candidates and tasks: what is hidden from a method, and the figures by hand."""
+"""Protocols with unseen candidates and tasks: what a method must not see, and figures computed by hand."""
 
 import io
 import json
 
-import numpy as np
+import polars as pl
 import pytest
 from rich.console import Console
 
 from satlight.bench import tables
+from satlight.bench.board import UnseenTable
 from satlight.bench.cells import plan
 from satlight.bench.config import load_config
 from satlight.bench.figures import board_plots
-from satlight.bench.report_html import html_report
-from satlight.bench.unseen import unseen_table
+from satlight.bench.report import html_report
 from satlight.errors import SatlightError
+from satlight.evaluation.leaderboard import unseen_rows
 
 WATCHER = '''
 import json
@@ -21,7 +22,7 @@ import numpy as np
 from toys import Toy
 
 class Watcher(Toy):
-    """Writes down what it may see, and likes the candidate that it knows most of."""
+    """Records what it is given, and prefers the candidate with the most known outcomes."""
 
     def fit(self, records, embed=None):
         self.known = dict(zip(records.model_ids, records.known.sum(0).tolist()))
@@ -68,34 +69,46 @@ def test_unseen_tasks_are_no_part_of_training_and_judged_once(compute, bench_fil
     assert sorted(fold["datasets"] for fold in folds) == [["alpha"], ["beta"]]
     rows = {row.name: row for row in board.unseen[0].rows}
     # Toy reads the answer off the instruction; a constant choice is right half of the time on one dataset.
-    assert rows["Toy"].routed == (100.0, None, 100.0, 100.0)
-    assert (rows["Toy"].informed, rows["Toy"].loss) == (100.0, (0.0, 0.0, 0.0))
-    assert rows["random"].routed[0] == 25.0
-    assert rows["oracle"].routed[0] == 100.0
+    figure = rows["Toy"].figure
+    assert (figure.routed, figure.seed_half_width, figure.interval) == (100.0, None, [100.0, 100.0])
+    assert (rows["Toy"].informed, rows["Toy"].loss) == (100.0, [0.0, 0.0, 0.0])
+    assert rows["random"].figure.routed == 25.0
+    assert rows["oracle"].figure.routed == 100.0
     # The best of the other dataset solves nothing of this one.
-    assert rows["best_single"].routed[0] == 0.0
-    assert rows["Toy"].versus_best_single == (100.0, 100.0, 100.0)
+    assert rows["best_single"].figure.routed == 0.0
+    assert figure.versus_best_single == [100.0, 100.0, 100.0]
 
 
 def test_a_table_by_hand():
-    right, wrong = np.ones(4, np.float32), np.zeros(4, np.float32)
-    half = np.array([1, 1, 0, np.nan], np.float32)
-    common = {"random": wrong, "best_single": half, "oracle": right}
-    found = {
-        "a": [{"routed": right, "informed": right, **common}, {"routed": wrong, "informed": right, **common}]
+    half = [1, 1, 0, None]
+    outcomes = {
+        ("method", "a", 0): [1, 1, 1, 1],
+        ("method", "a", 1): [0, 0, 0, 0],
+        **{("informed", "a", seed): [1, 1, 1, 1] for seed in (0, 1)},
+        **{("control", "random", seed): [0, 0, 0, 0] for seed in (0, 1)},
+        **{("control", "best_single", seed): half for seed in (0, 1)},
+        **{("upper bound", "oracle", seed): [1, 1, 1, 1] for seed in (0, 1)},
     }
-    parts = [np.array([True, True, False, False]), np.array([False, False, True, True])]
-    table = unseen_table("unseen_candidates", "both", parts, found, [{"probes": 8}, {}], resamples=20)
-    assert table.title == "unseen candidates: 2 folds, 8 probe instructions, both"
-    assert [row.name for row in table.rows] == ["oracle", "a", "best_single", "random"]
-    row = table.rows[1]
-    assert row.routed[0] == 50.0  # mean of the seeds 100 and 0
-    assert row.routed[1] == pytest.approx(12.7062 * 50, rel=1e-4)
+    table = pl.DataFrame(
+        [
+            {"role": role, "router": router, "seed": seed, "fold": 1, "row": row, "outcome": outcome}
+            | {"dataset": "one" if row < 2 else "two", "cost": None}
+            for (role, router, seed), values in outcomes.items()
+            for row, outcome in enumerate(values)
+        ],
+        infer_schema_length=None,
+    )
+    rows = unseen_rows(table, "both", ["one", "two"], resamples=20)
+    assert [row.name for row in rows] == ["oracle", "a", "best_single", "random"]
+    row = rows[1]
+    assert row.figure.routed == 50.0  # mean of the seeds 100 and 0
+    assert row.figure.seed_half_width == pytest.approx(12.7062 * 50, rel=1e-4)
     assert row.informed == 100.0
-    assert row.loss == (-50.0, -50.0, -50.0)
-    assert (
-        row.versus_best_single[0] == 0.0
-    )  # best single: 100 on the first part, 0 on what is known of the second
+    assert row.loss == [-50.0, -50.0, -50.0]
+    # Best single: 100 on the first dataset, 0 on the known outcome of the second.
+    assert row.figure.versus_best_single[0] == 0.0
+    title = UnseenTable("unseen_candidates", "both", rows, [{"probes": 8}, {}]).title
+    assert title == "unseen candidates: 2 folds, 8 probe instructions, both"
 
 
 def test_the_tables_stand_in_every_report(compute, bench_file):
@@ -130,7 +143,7 @@ def test_the_ordinary_cell_comes_first(bench_file):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data_unseen_tasks": {"fold": 2}}, "unknown"),
+        ({"data_unseen_tasks": {"fold": 2}}, "Option 'fold' is not accepted"),
         ({"data_unseen_candidates": {"folds": 2}, "data_settings": ["size-smaller-mixed"]}, "'all'"),
     ],
 )

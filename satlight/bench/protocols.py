@@ -1,0 +1,107 @@
+"""Cells of the protocols with folds: unseen candidates, unseen tasks and the release curve.
+
+Shape legend: N test instructions and M candidates of a fold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import torch
+
+from satlight.bench.cells import Cell
+from satlight.bench.judge import chosen
+from satlight.bench.methods import predict
+from satlight.bench.results import CellResult
+from satlight.evaluation import Control
+from satlight.evaluation.controls import matrices
+from satlight.evaluation.outcomes import CONTROL, INFORMED, METHOD, UPPER_BOUND, OutcomeTable
+from satlight.evaluation.protocols import PROTOCOLS, Setting
+from satlight.metrics import functional
+from satlight.routing.scores import StoredScores
+
+if TYPE_CHECKING:
+    from satlight.records import PerformanceRecords
+
+
+def run_protocol(cell: Cell, records: PerformanceRecords, folder: Path, output: Path) -> CellResult:
+    """Train without a part of what is known, and choose where little or nothing was known.
+
+    Under ``release`` a method is trained once, on the first releases, and a fold is a later release. Under
+    the other protocols it is trained for each fold.
+
+    Args:
+        cell: A cell whose spec has the options of its protocol, and for unseen candidates or tasks
+            ``informed``, the key of the method's ordinary cell.
+        records: Records of the problem.
+        folder: The cell's folder, which gets ``outcomes.parquet``.
+        output: Folder of the bench.
+
+    Returns:
+        Facts of each fold, and the time to fit all of them.
+
+    Raises:
+        SatlightError: The records do not allow these folds or probes, or the method fails.
+    """
+    protocol = str(cell.protocol)
+    once = protocol == "release"
+    settings = _settings(cell, records, protocol)
+    test = records.rows(records.splits == "test")
+    position = {name: n for n, name in enumerate(_ids(test))}
+    later = [str(setting.about["newest"]) for setting in settings] if once else []
+    seconds, tables = 0.0, []
+    for fold, setting in enumerate(settings, 1):
+        rows = np.array([position[name] for name in _ids(setting.test)])
+        if not once or fold == 1:
+            judged = test if once else test.rows(rows)
+            unseen = later or setting.about.get("unseen", ())
+            prediction = predict(cell, setting.train, judged, output, unseen, None if once else fold)
+            scores = StoredScores(_ids(judged), judged.model_ids, prediction.scores)
+            seconds += prediction.fit_seconds or 0.0
+        table = OutcomeTable(setting.test, cell.place, protocol, fold, rows)
+        _add(table, METHOD, cell.method, scores)
+        if not once:
+            path = output / "cells" / cell.spec["informed"] / "scores.parquet"
+            _add(table, INFORMED, cell.method, StoredScores.read(path))
+        _add_controls(table, setting)
+        tables.append(table.frame())
+    pl.concat(tables).write_parquet(folder / "outcomes.parquet")
+    return CellResult(folds=[dict(setting.about) for setting in settings], fit_seconds=seconds)
+
+
+def _settings(cell: Cell, records: PerformanceRecords, protocol: str) -> list[Setting]:
+    options = dict(cell.spec[protocol])
+    if protocol != "unseen_tasks":
+        options["train_datasets"] = cell.problem.train_datasets
+    name = "incremental_release" if protocol == "release" else protocol
+    return list(PROTOCOLS[name](records, seed=cell.problem.seed, **options))
+
+
+def _ids(records: PerformanceRecords) -> list[str]:
+    return [str(name) for name in records.instructions["instruction_id"].to_list()]
+
+
+def _add(table: OutcomeTable, role: str, router: str, scores: StoredScores) -> None:
+    score_NM = scores.of(table.test)
+    table.add(role, router, chosen(functional.choose(torch.from_numpy(score_NM)), table.test), score_NM)
+
+
+def _add_controls(table: OutcomeTable, setting: Setting) -> None:
+    test, known = setting.test, matrices(setting.test)
+    best = setting.about["best"][0] if "best" in setting.about else _best_known(setting)
+    single_N = torch.full((test.shape[0],), test.model_ids.index(best))
+    table.add(CONTROL, "random", Control(*functional.random_outcomes(*known)))
+    table.add(CONTROL, "best_single", chosen(single_N, test))
+    table.add(UPPER_BOUND, "oracle", chosen(functional.oracle(*known), test))
+
+
+def _best_known(setting: Setting) -> str:
+    """Return the candidate of the test zoo with the best macro mean on its known training outcomes."""
+    train = setting.train.filter(candidates=list(setting.test.model_ids))
+    outcome_NM, known_NM = matrices(train)
+    _, group_N = np.unique(train.datasets, return_inverse=True)
+    means = functional.group_means(outcome_NM, known_NM, torch.from_numpy(group_N), int(group_N.max()) + 1)
+    return train.model_ids[int(means.nanmean(0).nan_to_num(-1.0).argmax())]
