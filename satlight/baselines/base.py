@@ -29,7 +29,7 @@ FITTED_SPLITS = ("train", "validation")
 """Splits that a baseline reads."""
 
 STATE = "state.json"
-"""File of a router folder with what a baseline learned, besides the arrays."""
+"""File of a router folder with what a baseline learned, except the arrays."""
 
 _EPSILON = 1e-6
 

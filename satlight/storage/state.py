@@ -102,10 +102,11 @@ class Packer:
             raise self._cannot(value, name, "an array with values that are not finite (NaN or infinity)")
         # Products of matrices may differ in the last bit when the order in memory does.
         by_column = value.flags.f_contiguous and not value.flags.c_contiguous
-        self.arrays[name] = np.ascontiguousarray(value.T if by_column else value).reshape(
-            value.T.shape if by_column else value.shape
-        )
-        return {"@": "array", "name": name} | ({"order": "F"} if by_column else {})
+        self.arrays[name] = np.ascontiguousarray(value.T if by_column else value)  # of at least one dimension
+        content = {"@": "array", "name": name}
+        if value.ndim == 0:
+            return content | {"kind": "scalar"}
+        return content | {"kind": "by column"} if by_column else content
 
     def _object(self, value: Any, name: str) -> dict[str, Any]:
         if _is_torch(value, "Tensor"):
@@ -220,7 +221,8 @@ class Unpacker:
 
     def _array(self, content: Mapping[str, Any]) -> np.ndarray:
         array = np.array(self.arrays[content["name"]])  # a copy that may be written to
-        return array.T if content.get("order") == "F" else array
+        kind = content.get("kind")
+        return array.T if kind == "by column" else array.reshape(()) if kind == "scalar" else array
 
     def _tensor(self, content: Mapping[str, Any]) -> Any:
         import torch

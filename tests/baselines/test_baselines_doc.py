@@ -7,10 +7,12 @@ import types
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import satlight.baselines
 from satlight.baselines import BUILT_IN, available, build
+from satlight.routers import Router
 
 PAGE = (Path(__file__).parents[2] / "docs" / "baselines.md").read_text(encoding="utf-8")
 
@@ -26,8 +28,8 @@ def test_the_table_lists_every_baseline_and_what_is_chosen():
     }
 
 
-def test_the_example_is_short_registers_and_learns(make_records, monkeypatch):
-    code = blocks("python")[1]
+def test_the_example_is_short_registers_and_learns(make_records, monkeypatch, tmp_path):
+    code = blocks("python")[2]
     assert code.count("\n") <= 20
     mine = types.ModuleType("mine")
     exec(code, vars(mine))
@@ -45,5 +47,10 @@ def test_the_example_is_short_registers_and_learns(make_records, monkeypatch):
     )
     baseline = build("by_length").fit(records)
     assert baseline.chosen == {"bins": 2}
+    baseline.save(tmp_path)
+    loaded = Router.from_pretrained(tmp_path, allow=["mine"])
+    assert np.array_equal(
+        loaded.score(["x", "x" * 99]).log_odds_BC, baseline.score(["x", "x" * 99]).log_odds_BC
+    )
     # 20 rows in each half, and the overall mean of 1/2 counts as one more
     assert baseline.predict(["x", "x" * 99], ["short"])[:, 0] == pytest.approx([20.5 / 21, 0.5 / 21])
