@@ -26,9 +26,7 @@ _RNG = np.random.default_rng(0)
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that all benchmarks have."""
-    options = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     options.add_argument("--quick", action="store_true", help="tiny random networks: tests the script only")
     options.add_argument("--layers", type=int, default=3, help="first layers of SmolLM2-135M that are kept")
     options.add_argument("--instructions", type=int, default=16, help="B, instructions in a block")

@@ -48,9 +48,7 @@ def extra_mb(model: ModelSAT, todo: Block, training: bool) -> float:
     try:
         return here.recv()
     except EOFError:
-        raise SystemExit(
-            f"The pass died with exit code {process.exitcode}; it may have run out of memory."
-        ) from None
+        raise SystemExit(f"The pass died with exit code {process.exitcode}; it may have run out of memory.") from None
     finally:
         process.join()
 

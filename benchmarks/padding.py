@@ -29,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = CapabilityInstructionDataModule(args.records, args.score_column, simulated=simulated)
     data.setup("fit")
     view = data.train_view()
-    llm = RouterLLM(
-        "tiny:llama" if args.quick else "smollm2-135m", num_layers=1, max_instruction_tokens=args.tokens
-    )
+    llm = RouterLLM("tiny:llama" if args.quick else "smollm2-135m", num_layers=1, max_instruction_tokens=args.tokens)
     around = len(llm.embed_instructions([""])[1][0])
     tokens_R = np.array(llm.count_tokens(view.records.texts)) + around
     keys = {"bytes": lengths(view.records), "tokens": tokens_R}

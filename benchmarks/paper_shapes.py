@@ -25,9 +25,7 @@ def router(tiny: bool, order: str, tokens: int, device: str) -> RouterLLM:
     """Return a RouterLLM with a random decoder of Phi-3-mini's shape in place of the tiny one."""
     llm = RouterLLM("tiny:llama", order=order, max_instruction_tokens=tokens)  # type: ignore[arg-type]
     if tiny:
-        config = LlamaConfig(
-            hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
-        )
+        config = LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
     else:
         config = Phi3Config()  # the 3.8B of Phi-3-mini-4k
     config.vocab_size = max(config.vocab_size, len(llm.tokenizer))
@@ -91,17 +89,13 @@ def measure(args: argparse.Namespace, order: str, device: str) -> list[list[str]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     options.add_argument("--tiny", action="store_true", help="two small layers, any device: a test only")
     options.add_argument("--tokens", type=int, default=256, help="L, of each instruction")
     options.add_argument("--candidates", type=int, nargs="+", default=[5, 60], help="M")
     options.add_argument("--instructions", type=int, default=4, help="B of a training step")
     options.add_argument("--repeats", type=int, default=10)
-    options.add_argument(
-        "--peak-tflops", type=float, help="bf16 peak of the GPU, if not in the built-in list"
-    )
+    options.add_argument("--peak-tflops", type=float, help="bf16 peak of the GPU, if not in the built-in list")
     options.add_argument("--orders", nargs="+", default=["instruction_first", "capability_first"])
     args = options.parse_args(argv)
     if not args.tiny and not torch.cuda.is_available():

@@ -66,15 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     show(
         f"One instruction of {args.tokens} tokens, {args.candidates} candidates (ms)",
-        [
-            "",
-            "wall p50",
-            "p99",
-            "CPU p50",
-            "p99",
-            "over kNN",
-            f"batch of {args.instructions}: per CPU s",
-        ],
+        ["", "wall p50", "p99", "CPU p50", "p99", "over kNN", f"batch of {args.instructions}: per CPU s"],
         rows,
         f"kNN: flat faiss index of {args.rows} rows, k = {args.neighbors}. {machine(args)}",
     )

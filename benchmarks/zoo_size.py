@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     capabilities = zoo(max(sizes))
     models = {
         "instruction_first": embedded_model(args),
-        f"candidate_layers: {args.candidate_layers}": embedded_model(
-            args, candidate_layers=args.candidate_layers
-        ),
+        f"candidate_layers: {args.candidate_layers}": embedded_model(args, candidate_layers=args.candidate_layers),
         "capability_first": embedded_model(args, order="capability_first"),
     }
     for model in models.values():

@@ -34,9 +34,7 @@ def site_path(path: str) -> str:
 
 def modules(package: str) -> list[str]:
     """Return the dotted names of the modules of a package, the package first."""
-    files = sorted(
-        ROOT.glob(f"satlight/{package}/**/*.py"), key=lambda file: (file.name != "__init__.py", file)
-    )
+    files = sorted(ROOT.glob(f"satlight/{package}/**/*.py"), key=lambda file: (file.name != "__init__.py", file))
     dotted = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     return [name.removesuffix(".__init__") for name in dotted]
 
@@ -62,9 +60,7 @@ def on_files(files: Any, config: Any) -> Any:
     files.append(File.generated(config, "api/index.md", content=f"# API\n\n{''.join(rows)}{shared}"))
     for package in PACKAGES:
         first, *others = modules(package)
-        parts = f"::: {first}\n    options: {{members: false}}\n\n" + "".join(
-            f"::: {name}\n\n" for name in others
-        )
+        parts = f"::: {first}\n    options: {{members: false}}\n\n" + "".join(f"::: {name}\n\n" for name in others)
         files.append(File.generated(config, f"api/{package}.md", content=f"# satlight.{package}\n\n{parts}"))
     return files
 

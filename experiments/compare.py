@@ -49,9 +49,7 @@ def choices(config: dict, seed: int, path: str, baselines: list[str], best_of: s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("scores", nargs="+")
     parser.add_argument("--baselines", nargs="*", default=["knn"])
@@ -59,9 +57,7 @@ def main() -> None:
     args = parser.parse_args()
     with open(args.config, encoding="utf-8") as file:
         config = yaml.safe_load(file)["data"]["init_args"]
-    runs = [
-        choices(config, seed, path, args.baselines, args.best_of) for seed, path in enumerate(args.scores)
-    ]
+    runs = [choices(config, seed, path, args.baselines, args.best_of) for seed, path in enumerate(args.scores)]
     test = runs[0][0]
     if len(runs) > 1:
         scores = [torch.as_tensor(StoredScores.read(path).of(test)) for path in args.scores]

@@ -19,9 +19,7 @@ CONTROLS = ("random", "best_single", "dataset_best", "task_best", *TEXT_CONTROLS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", help="results.json of each seed")
     runs = [RoutingResults.load(path).to_dict() for path in parser.parse_args().results]
     if len({run["data"]["name"] for run in runs}) != 1:

@@ -21,9 +21,7 @@ from satlight.records.sources import open_records
 PRIORS = (0, 20, 60, 150, 300, 600, 1200, 1e9)
 
 
-def routed(
-    outcomes: np.ndarray, known: np.ndarray, groups: dict[str, np.ndarray], prior: float, seed: int
-) -> float:
+def routed(outcomes: np.ndarray, known: np.ndarray, groups: dict[str, np.ndarray], prior: float, seed: int) -> float:
     """Return the cross-validated macro accuracy of routing by shrunk task means, in percent."""
     fold = np.random.default_rng(seed).integers(0, 5, len(outcomes))
     choice = np.empty(len(outcomes), dtype=np.int64)
@@ -39,9 +37,7 @@ def routed(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records")
     parser.add_argument("--score_column", default="score")
     parser.add_argument("--datasets", nargs="+")

@@ -104,10 +104,7 @@ class Router(Configured, ABC):
 
     @overload
     def route(
-        self,
-        requests: Sequence[Request | str],
-        candidates: Sequence[str] | None = None,
-        top_k: int | None = None,
+        self, requests: Sequence[Request | str], candidates: Sequence[str] | None = None, top_k: int | None = None
     ) -> list[Ranking]: ...
 
     def route(
@@ -148,9 +145,7 @@ class Router(Configured, ABC):
     def _with(self, candidate: Candidate) -> Self:
         """Return a shallow copy with one more candidate, for :meth:`admit`."""
         if candidate.model_id in self.model_ids:
-            raise SatlightError(
-                f"The router has a candidate '{candidate.model_id}' already; choose another name"
-            )
+            raise SatlightError(f"The router has a candidate '{candidate.model_id}' already; choose another name")
         other = copy.copy(self)
         other.candidates = (*self.candidates, candidate)
         return other
@@ -180,9 +175,7 @@ class Router(Configured, ABC):
             (temporary / files.CARD).write_text(card.text(config, self.candidates), encoding="utf-8")
 
     @classmethod
-    def from_pretrained(
-        cls, source: Path | str, allow: Sequence[str] = (), revision: str | None = None
-    ) -> Router:
+    def from_pretrained(cls, source: Path | str, allow: Sequence[str] = (), revision: str | None = None) -> Router:
         """Load a router folder, or one on the Hugging Face hub.
 
         Args:
@@ -199,9 +192,7 @@ class Router(Configured, ABC):
         config = files.upgraded(folder, config)
         router_class = import_class(config.get("class_path"), allow, str(folder / files.CONFIG))
         if not issubclass(router_class, Router):
-            raise SatlightError(
-                f"{folder / files.CONFIG}: class_path is {config['class_path']!r}; allowed are routers"
-            )
+            raise SatlightError(f"{folder / files.CONFIG}: class_path is {config['class_path']!r}; allowed are routers")
         candidates = files.read_zoo(folder)
         with files.sound(folder / files.CONFIG):
             router = router_class.restore(folder, config, candidates, allow)

@@ -232,9 +232,7 @@ class Scores:
         """
         order_BC = (-self.log_odds_BC).argsort(axis=1, kind="stable")[:, :top_k]
         return [
-            Ranking(
-                tuple(Choice(self.candidates[c], float(probability_C[c]), float(score_C[c])) for c in order)
-            )
+            Ranking(tuple(Choice(self.candidates[c], float(probability_C[c]), float(score_C[c])) for c in order))
             for order, probability_C, score_C in zip(
                 order_BC.tolist(), self.probability_BC, self.log_odds_BC, strict=True
             )

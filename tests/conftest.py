@@ -67,9 +67,7 @@ def make_router() -> Callable:
 
     def make(module=None, router_class=CapabilityRouter, **options) -> CapabilityRouter:
         torch.manual_seed(5)
-        module = module or ModelSAT(
-            RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert", chunking="windows")
-        )
+        module = module or ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert", chunking="windows"))
         if getattr(module, "projector", None) is not None:
             module.train().projector.follow(module.encoder.encode(capabilities).detach())
         frozen = module.frozen_names()

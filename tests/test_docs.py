@@ -95,16 +95,12 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
 @each_doc
 def test_paths_exist(doc: Path) -> None:
     text = doc.read_text(encoding="utf-8")
-    for path in re.findall(
-        r"(?<![\w/-])((?:satlight|configs|docs|tests|experiments|benchmarks)/[\w./*-]*)", text
-    ):
+    for path in re.findall(r"(?<![\w/-])((?:satlight|configs|docs|tests|experiments|benchmarks)/[\w./*-]*)", text):
         assert list(ROOT.glob(path.rstrip("./"))), f"{name(doc)} mentions {path}"
 
 
 def test_method_names_what_is_in_the_files() -> None:
-    pairs = re.findall(
-        r"`(satlight/[\w/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", (ROOT / "docs" / "method.md").read_text()
-    )
+    pairs = re.findall(r"`(satlight/[\w/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", (ROOT / "docs" / "method.md").read_text())
     assert len(pairs) > 20
     for path, names in pairs:
         source = (ROOT / path).read_text(encoding="utf-8")

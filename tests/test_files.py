@@ -65,9 +65,7 @@ def test_a_lock_is_waited_for_and_released_when_its_holder_is_killed(tmp_path, c
     path = tmp_path / "locks" / "a.lock"
     hold = "import sys, time; from satlight.files import locked\n"
     hold += "with locked(sys.argv[1]): print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(path)], stdout=subprocess.PIPE, text=True
-    ) as holder:
+    with subprocess.Popen([sys.executable, "-c", hold, str(path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         Timer(0.3, holder.kill).start()

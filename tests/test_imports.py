@@ -103,9 +103,7 @@ def test_arrows_point_one_way(part):
 
 def test_data_and_modules_do_not_know_each_other():
     assert not {name for name in importers_of("satlight.modules") if inside(name, "satlight.data")}
-    assert not {
-        name for name in importers_of("satlight.data", "satlight.records") if inside(name, "satlight.modules")
-    }
+    assert not {name for name in importers_of("satlight.data", "satlight.records") if inside(name, "satlight.modules")}
 
 
 def test_nothing_imports_the_command_line_but_itself():
@@ -116,10 +114,7 @@ def test_nothing_imports_the_command_line_but_itself():
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        (
-            "transformers",
-            {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny")},
-        ),
+        ("transformers", {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny")}),
         ("tokenizers", {"satlight.backbones.tiny"}),
         ("peft", {"satlight.backbones.loading"}),
         ("faiss", {"satlight.data.negatives", "satlight.baselines"}),
@@ -207,9 +202,7 @@ def test_satlight_help_is_quick():
     names, seconds = loaded_after("from satlight.cli import main; main(['--help'])")
     assert not names & {"torch", "lightning", "transformers", "numpy", "polars", "torchmetrics"}
     assert seconds < 1
-    result = subprocess.run(
-        [sys.executable, "-m", "satlight", "--help"], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-m", "satlight", "--help"], capture_output=True, text=True, check=True)
     for verb in ("fit", "test", "predict", "route", "export", "weights", "data", "bench"):
         assert verb in result.stdout
 

@@ -45,10 +45,7 @@ def validation_outcomes(cell: Cell, output: Path) -> tuple[np.ndarray, np.ndarra
         encoder = router.module.encoder
         encoder.store = Embedder("minilm").store  # frozen in both experiments, so cached vectors are valid
         texts = rows.texts
-        scores = [
-            router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC
-            for i in range(0, len(texts), BATCH)
-        ]
+        scores = [router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC for i in range(0, len(texts), BATCH)]
         np.save(kept, np.concatenate(scores))
     choice_N = functional.choose(torch.from_numpy(np.load(kept)))
     outcome_N, known_N = functional.outcomes_of(choice_N, *matrices(rows))
@@ -58,9 +55,7 @@ def validation_outcomes(cell: Cell, output: Path) -> tuple[np.ndarray, np.ndarra
 def against(mine: np.ndarray, base: np.ndarray, groups: np.ndarray | None) -> list[float]:
     """Return mean, difference to the base, and its bounds, in percent; macro means if groups are given."""
     known = np.isfinite(mine) & np.isfinite(base)
-    code = (
-        np.zeros(len(mine), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
-    )
+    code = np.zeros(len(mine), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
     mean = np.mean([mine[known & (code == g)].mean() for g in np.unique(code)])
     tensors = [torch.from_numpy(np.nan_to_num(values)).float() for values in (mine, base)]
     found = paired_bootstrap_difference(*tensors, torch.from_numpy(known), torch.from_numpy(code))
@@ -131,9 +126,7 @@ def plot(columns: list[str], table: dict[str, dict[str, list[float]]], path: Pat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()

@@ -78,9 +78,7 @@ def accuracy(records: PerformanceRecords, scores: np.ndarray, judged: np.ndarray
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records")
     parser.add_argument("--score_column", default="score")
     parser.add_argument("--datasets", nargs="+", help="datasets to learn from; default: all")
@@ -114,9 +112,7 @@ def main() -> None:
         judged = {key: np.isin(everything.datasets, names.split(",")) for key, names in groups.items()}
         kept = fitting | ((everything.splits == "test") & np.logical_or.reduce(list(judged.values())))
         records = everything.rows(kept)
-        for name, score in routers(
-            records, embed(records.texts), fitting[kept], args.task_prior, args.column
-        ):
+        for name, score in routers(records, embed(records.texts), fitting[kept], args.task_prior, args.column):
             test = records.splits == "test"
             tests[name] = [
                 # The mean of a dataset that was not in training is unknown.

@@ -29,9 +29,7 @@ def told(records: PerformanceRecords) -> Callable[[Sequence[str]], np.ndarray]:
     return lambda texts: np.eye(len(IN_DOMAIN), dtype=np.float32)[[number[text] for text in texts]]
 
 
-def measure(
-    tower: str, records: PerformanceRecords, embed: Callable[[Sequence[str]], np.ndarray], seed: int
-) -> None:
+def measure(tower: str, records: PerformanceRecords, embed: Callable[[Sequence[str]], np.ndarray], seed: int) -> None:
     """Train and test one router and print its row."""
     split = records.with_splits(split_records(records, seed=seed))
     router = build("routerdc", seed=seed).fit(split.filter(splits=["train", "validation"]), embed)
@@ -44,20 +42,11 @@ def measure(
             rows = test.datasets == name
             figures.append(100 * macro_accuracy(score_NM[rows], test.rows(rows)) if rows.any() else np.nan)
         cells += [*figures, sum(figures) / len(figures)]
-    print(
-        tower,
-        seed,
-        *("–" if np.isnan(x) else f"{x:.2f}" for x in cells),
-        router.chosen,
-        sep=" | ",
-        flush=True,
-    )
+    print(tower, seed, *("–" if np.isnan(x) else f"{x:.2f}" for x in cells), router.chosen, sep=" | ", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", help="records folder of RouterDC's data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()

@@ -45,8 +45,7 @@ def validation(cell: Cell, output: Path, folds: list[dict]) -> list[tuple[float,
             router.module.encoder.store = Embedder("minilm").store  # frozen, so cached vectors are valid
             texts = rows.texts
             parts = [
-                router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC
-                for i in range(0, len(texts), BATCH)
+                router.score(texts[i : i + BATCH], rows.model_ids).log_odds_BC for i in range(0, len(texts), BATCH)
             ]
             np.save(kept, np.concatenate(parts))
         choice = functional.choose(torch.from_numpy(np.load(kept)))
@@ -69,9 +68,7 @@ def against(mine: list[np.ndarray], other: list[np.ndarray]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench")
     parser.add_argument("--method", required=True)
     args = parser.parse_args()

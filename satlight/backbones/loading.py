@@ -62,12 +62,7 @@ _DROPOUT_KEYS = (
 
 
 def load_encoder(
-    name: str,
-    *,
-    num_layers: int | None = None,
-    dropout: float = 0.0,
-    dtype: str = "float32",
-    pretrained: bool = True,
+    name: str, *, num_layers: int | None = None, dropout: float = 0.0, dtype: str = "float32", pretrained: bool = True
 ) -> tuple[nn.Module, Tokenizer, EncoderConvention]:
     """Load a text encoder, its tokenizer, and its input convention.
 
@@ -143,9 +138,7 @@ def load_causal_lm(
     return model.train(), rows, tokenizer
 
 
-def save_encoder(
-    folder: Path | str, encoder: nn.Module, tokenizer: Tokenizer, convention: EncoderConvention
-) -> None:
+def save_encoder(folder: Path | str, encoder: nn.Module, tokenizer: Tokenizer, convention: EncoderConvention) -> None:
     """Write an encoder as a folder that :func:`load_encoder` and sentence-transformers read exactly.
 
     Args:
@@ -354,10 +347,7 @@ def _add_lora(model: PreTrainedModel, lora: LoraSpec, name: str) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora_targets(model, lora, name),
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora_targets(model, lora, name)
     )
     inject_adapter_in_model(config, model)  # in place: no wrapper, parameter names stay as they are
     for parameter in model.parameters():

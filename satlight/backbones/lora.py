@@ -67,9 +67,7 @@ def lora_targets(model: nn.Module, spec: LoraSpec, name: str) -> list[str]:
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict with every adapter merged, under the parameter names of the plain model."""
     state = {
-        key.replace(".base_layer.", "."): value
-        for key, value in model.state_dict().items()
-        if ".lora_" not in key
+        key.replace(".base_layer.", "."): value for key, value in model.state_dict().items() if ".lora_" not in key
     }
     for name, layer in model.named_modules():
         if hasattr(layer, "lora_A") and hasattr(layer, "get_delta_weight"):

@@ -49,9 +49,7 @@ class Manifest:
     def write(cls, folder: Path, name: str) -> Manifest:
         """Write a manifest of every file of ``folder``."""
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-        files = {
-            path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in paths
-        }
+        files = {path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in paths}
         manifest = cls(name, files)
         (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
         return manifest

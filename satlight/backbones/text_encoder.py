@@ -47,9 +47,7 @@ class TextEncoder(nn.Module):
         self.backbone, self.tokenizer, self.convention = load_encoder(name, num_layers=num_layers)
         limit = self.convention.max_length
         if max_tokens is not None and max_tokens > limit:
-            raise SatlightError(
-                f"encoder.max_tokens is {max_tokens}, but {name} reads at most {limit} tokens"
-            )
+            raise SatlightError(f"encoder.max_tokens is {max_tokens}, but {name} reads at most {limit} tokens")
         self.max_tokens = max_tokens or limit
         self.pooling = pooling or self.convention.pooling
         self.shortened = 0

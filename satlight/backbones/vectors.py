@@ -52,9 +52,7 @@ class VectorStore:
         self._vectors: dict[bytes, np.ndarray] = {}
         self._shards: set[str] = set()
 
-    def read(
-        self, texts: Sequence[str], embed: Callable[[list[str]], np.ndarray], batch_size: int = 64
-    ) -> np.ndarray:
+    def read(self, texts: Sequence[str], embed: Callable[[list[str]], np.ndarray], batch_size: int = 64) -> np.ndarray:
         """Return the vectors of texts; compute and store missing ones.
 
         Args:

@@ -41,9 +41,7 @@ class AptitudeKNN(NeighbourVote):
         rows = probe_rows(records.known)
         # In the final fit nothing is left to choose, so validation rows may be core instructions too.
         candidates_for_core = records.rows(rows).with_splits(np.full(len(rows), "train"))
-        tasks = choose_tasks(
-            candidates_for_core, CORE_TASKS, CORE_SHOTS, min_shots=1, max_share=1.0, seed=self.seed
-        )
+        tasks = choose_tasks(candidates_for_core, CORE_TASKS, CORE_SHOTS, min_shots=1, max_share=1.0, seed=self.seed)
         core = np.sort(rows[np.concatenate([task.rows for task in tasks])])
         super().learn(records.rows(core), None if vectors_ND is None else vectors_ND[core], **chosen)
 

@@ -31,9 +31,7 @@ class Features:
     tfidf: TfidfVectorizer | None = None
 
     @classmethod
-    def fit(
-        cls, texts: Sequence[str], vectors_ND: np.ndarray | None, max_tokens: int | None = None
-    ) -> Features:
+    def fit(cls, texts: Sequence[str], vectors_ND: np.ndarray | None, max_tokens: int | None = None) -> Features:
         """Fit TF-IDF where there are no embeddings.
 
         Args:
@@ -43,9 +41,7 @@ class Features:
         """
         if vectors_ND is not None:
             return cls()
-        vectorizer = TfidfVectorizer(
-            token_pattern=TOKEN, sublinear_tf=True, max_features=max_tokens, dtype=np.float32
-        )
+        vectorizer = TfidfVectorizer(token_pattern=TOKEN, sublinear_tf=True, max_features=max_tokens, dtype=np.float32)
         return cls(vectorizer.fit(texts))
 
     def __call__(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray | csr_matrix:

@@ -21,8 +21,5 @@ class Forest(Regression):
 
     def regressor(self, num_rows: int, **chosen: Any) -> RandomForestRegressor:
         return RandomForestRegressor(
-            n_estimators=TREES,
-            min_samples_leaf=chosen["leaf"],
-            max_features="sqrt",
-            random_state=self.seed,
+            n_estimators=TREES, min_samples_leaf=chosen["leaf"], max_features="sqrt", random_state=self.seed
         )

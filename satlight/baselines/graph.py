@@ -35,9 +35,8 @@ class Graph(NeuralBaseline):
     a few probe instructions therefore gets its state from these edges, as every other one does.
 
     The score of an instruction and a candidate is the match of their states plus the path over the tasks: the
-    candidate's mean outcomes on the tasks of the instruction. Scores need the outcomes of all training
-    instructions, so a router folder holds them. More edges change the scores of all candidates, so none can
-    be admitted.
+    candidate's mean outcomes on the tasks of the instruction. Scores need the outcomes of all training instructions, so
+    a router folder holds them. More edges change the scores of all candidates, so none can be admitted.
 
     Reference: Feng et al. 2024, "GraphRouter: A Graph-based Router for LLM Selections".
     """
@@ -186,8 +185,7 @@ class _MessagePassing(nn.Module):
             + self.from_tasks(edges.mean_GM.T @ task_GH)
         )
         task_GH = task_GH + F.gelu(
-            self.from_members(edges.member_GS @ support_SH)
-            + self.from_candidates(edges.mean_GM @ candidate_MH)
+            self.from_members(edges.member_GS @ support_SH) + self.from_candidates(edges.mean_GM @ candidate_MH)
         )
         support_SH = support_SH + F.gelu(self.to_queries(edges.near_SG @ task_GH))
         query_QH = query_QH + F.gelu(self.to_queries(edges.near_QG @ task_GH))

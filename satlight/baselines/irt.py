@@ -25,9 +25,8 @@ LEAST_VARIANCE = 0.01
 class IRT(LatentBaseline):
     """Pr(correct) = sigmoid(discrimination of the instruction · abilities of the candidate - difficulty).
 
-    Discrimination (non-negative, one per ability) and difficulty are linear in the embedding, so that an
-    instruction without outcomes has them too. More ability never lowers the prediction, in contrast to matrix
-    factorization.
+    Discrimination (non-negative, one per ability) and difficulty are linear in the embedding, so that an instruction
+    without outcomes has them too. More ability never lowers the prediction, in contrast to matrix factorization.
 
     The abilities of a new candidate are fitted to its results with fixed items: the maximum of the posterior
     under a normal prior around the common abilities, with the variance of the trained candidates.
@@ -60,9 +59,7 @@ class IRT(LatentBaseline):
         return other
 
 
-def fit_ability(
-    match_LF: np.ndarray, offset_L: np.ndarray, outcome_L: np.ndarray, variance: float
-) -> np.ndarray:
+def fit_ability(match_LF: np.ndarray, offset_L: np.ndarray, outcome_L: np.ndarray, variance: float) -> np.ndarray:
     """Fit the abilities of one candidate: log-odds of item l are match_l · abilities - offset_l.
 
     Args:

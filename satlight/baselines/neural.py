@@ -113,8 +113,7 @@ class NeuralRouter(Configured, nn.Module):
 class NeuralBaseline(TunedBaseline):
     """A baseline that trains a :class:`NeuralRouter`; the number of steps is chosen on validation.
 
-    ``GRID`` must end in ``steps`` (batches): a network is trained once for the largest number and scored on
-    the way.
+    ``GRID`` must end in ``steps`` (batches): a network is trained once for the largest number and scored on the way.
     """
 
     @abstractmethod

@@ -18,8 +18,7 @@ from satlight.records import PerformanceRecords
 class Regression(TunedBaseline):
     """Expected outcomes by least squares on embeddings; unknown outcomes take no part.
 
-    Candidates known on the same rows share one fit with several outputs; others are fitted on their own
-    rows.
+    Candidates known on the same rows share one fit with several outputs; others are fitted on their own rows.
     """
 
     @abstractmethod

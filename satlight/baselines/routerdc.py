@@ -74,11 +74,7 @@ class DualContrastive(NeuralRouter):
         super().__init__()
         self.temperature = temperature
         self.tower = nn.Sequential(
-            nn.Dropout(DROPOUT),
-            nn.Linear(width, WIDTH),
-            nn.GELU(),
-            nn.Dropout(DROPOUT),
-            nn.Linear(WIDTH, WIDTH),
+            nn.Dropout(DROPOUT), nn.Linear(width, WIDTH), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(WIDTH, WIDTH)
         )
         self.candidates = nn.Parameter(torch.randn(num_candidates, WIDTH))
         self.register_buffer("cluster_N", None, persistent=False)

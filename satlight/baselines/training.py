@@ -23,9 +23,7 @@ class Network(Protocol):
         """Return the loss on rows ``index_B``."""
 
 
-def train(
-    network: Network, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None
-) -> None:
+def train(network: Network, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None) -> None:
     """Train without files, log lines or progress bars; the network ends on the CPU.
 
     Args:

@@ -127,10 +127,7 @@ class TunedBaseline(Baseline):
         """Return the combinations to choose from, the last name of the grid varying fastest."""
         from sklearn.model_selection import ParameterGrid
 
-        grid = {
-            name: [self.fixed[name]] if name in self.fixed else list(values)
-            for name, values in self.GRID.items()
-        }
+        grid = {name: [self.fixed[name]] if name in self.fixed else list(values) for name, values in self.GRID.items()}
         # ParameterGrid goes through the names alphabetically; the first of equally good points is chosen.
         return sorted(ParameterGrid(grid), key=lambda point: [grid[name].index(point[name]) for name in grid])
 

@@ -27,11 +27,10 @@ SHARPNESS = 10.0
 class UniRoute(TunedBaseline):
     """Expected outcome = share of the instruction in each cluster · mean outcomes of the candidate there.
 
-    Clusters and means are those of the representative prompts, the instructions with an outcome of the least
-    measured candidate: all instructions, unless there are candidates with probe outcomes only. A new
-    candidate is represented as the others are, by the means of its results. With ``map="nearest"`` an
-    instruction belongs to its nearest cluster; with ``map="learned"`` to several, by a softmax that is
-    trained on all known outcomes.
+    Clusters and means are those of the representative prompts, the instructions with an outcome of the least measured
+    candidate: all instructions, unless there are candidates with probe outcomes only. A new candidate is represented as
+    the others are, by the means of its results. With ``map="nearest"`` an instruction belongs to its nearest cluster;
+    with ``map="learned"`` to several, by a softmax that is trained on all known outcomes.
 
     Reference: Jitkrittum et al. 2025, "Universal Model Routing for Efficient LLM Inference", sections 4-5.
     """

@@ -13,15 +13,7 @@ from satlight.bench.cells import CONTROLS, EMBEDDING, UNSEEN, Cell
 from satlight.bench.config import BenchConfig
 from satlight.bench.results import CellResult, read_result
 from satlight.evaluation import RoutingResults
-from satlight.evaluation.leaderboard import (
-    Entry,
-    Means,
-    UnseenRow,
-    entries,
-    rank,
-    release_curves,
-    unseen_rows,
-)
+from satlight.evaluation.leaderboard import Entry, Means, UnseenRow, entries, rank, release_curves, unseen_rows
 from satlight.evaluation.outcomes import INFORMED, METHOD, ORDINARY, SCHEMA, ZERO_ROUTER
 
 COSTS = ("cost", "zero_router", "aiq")
@@ -173,9 +165,7 @@ def _outcomes(output: Path, cell: Cell) -> pl.DataFrame:
     return table.with_columns(router=pl.when(own).then(pl.lit(cell.method)).otherwise("router"))
 
 
-def _add_results(
-    board: Board, cells: list[tuple[Cell, CellResult]], output: Path, embedding_ms: float | None
-) -> None:
+def _add_results(board: Board, cells: list[tuple[Cell, CellResult]], output: Path, embedding_ms: float | None) -> None:
     """Add the failures, times and calibration of the methods to their entries."""
     by_name = {entry.name: entry for entry in board.entries if entry.role == METHOD}
     measured: dict[str, list[RoutingResults]] = {}

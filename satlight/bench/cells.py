@@ -170,9 +170,7 @@ def _protocol_cells(data: DataSpec, cell: Cell) -> list[Cell]:
     return made
 
 
-def _cell(
-    kind: str, method: str, problem: Problem, spec: dict[str, Any], needs: list[str] | None = None
-) -> Cell:
+def _cell(kind: str, method: str, problem: Problem, spec: dict[str, Any], needs: list[str] | None = None) -> Cell:
     versions = [satlight.__version__, _FORMAT]
     identity = {"kind": kind, "problem": problem.key, "spec": spec, "satlight": versions}
     return Cell(kind, method, problem, spec, digest(identity), needs or [])
@@ -275,13 +273,9 @@ def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: in
 
     tested = list(dict.fromkeys(records.datasets[records.splits == "test"].tolist()))
     if not tested:
-        raise SatlightError(
-            f"data '{data.name}' has no test rows; set test_fraction, or mark test rows in the records"
-        )
+        raise SatlightError(f"data '{data.name}' has no test rows; set test_fraction, or mark test rows in the records")
     if unknown := sorted(set(data.train_datasets or []) - set(records.datasets.tolist())):
-        raise SatlightError(
-            f"data '{data.name}': train_datasets names {unknown}, which its records do not have"
-        )
+        raise SatlightError(f"data '{data.name}': train_datasets names {unknown}, which its records do not have")
     groups = check_groups(data.groups or {"all": tested}, tested)
     fields: dict[str, Any] = {
         "data": data.name,

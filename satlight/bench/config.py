@@ -264,9 +264,7 @@ def _check(config: BenchConfig, where: str) -> None:
 def _check_method(method: MethodSpec, settings: set[str], where: str) -> None:
     given = [kind for kind in KINDS if getattr(method, kind) is not None]
     if len(given) != 1:
-        raise SatlightError(
-            f"{where}: got {given or 'none'} of {', '.join(KINDS)}; a method has exactly one of them"
-        )
+        raise SatlightError(f"{where}: got {given or 'none'} of {', '.join(KINDS)}; a method has exactly one of them")
     for key, owner in (("options", "baseline"), ("embeddings", "baseline"), ("overrides", "config")):
         if getattr(method, key) and method.kind != owner:
             raise SatlightError(

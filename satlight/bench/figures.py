@@ -147,9 +147,7 @@ def _quality_cost(board: Board) -> Plot | None:
         "optimistic)."
     )
     shown = dict(list(priced.items())[:SHOWN])
-    figure = plots.quality_cost(
-        shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE]
-    )
+    figure = plots.quality_cost(shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE])
     return Plot("quality-cost", caption + _selection(board), figure)
 
 
@@ -184,9 +182,7 @@ def _unseen(table: UnseenTable) -> Plot:
     methods = [row for row in table.rows if row.role == METHOD][:SHOWN]
     bars = {
         "unseen": {row.name: _estimate(row.figure) for row in methods},
-        "trained on all": {
-            row.name: Estimate(math.nan if row.informed is None else row.informed) for row in methods
-        },
+        "trained on all": {row.name: Estimate(math.nan if row.informed is None else row.informed) for row in methods},
     }
     marks = {
         row.name.replace("_", " "): dict.fromkeys(bars["unseen"], _estimate(row.figure).value)

@@ -35,12 +35,10 @@ class Prediction:
 
     Args:
         scores: Log-odds (N, M), or scores without that meaning.
-        probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration can be
-            measured.
+        probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration can be measured.
         fit_seconds: Time to fit by :func:`~satlight.bench.clock.clock`, without embedding the instructions;
             None = unknown.
-        decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None
-            = unknown.
+        decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None = unknown.
         chosen: Hyperparameters that the method chose on validation rows.
     """
 
@@ -189,9 +187,7 @@ def _arguments(task: _Task) -> list[str]:
         "data.group_column": None,  # the splits are already drawn
         "trainer.enable_progress_bar": False,
     }
-    flags = [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
-    ]
+    flags = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
     return ["-c", cell.spec["config"], *cell.spec["overrides"], *flags]
 
 
@@ -213,9 +209,7 @@ def _satlight(argv: list[str]) -> None:
     """Run a training verb in its own process; its output goes to the cell's log."""
     done = subprocess.run([sys.executable, "-m", "satlight", *argv], check=False)
     if done.returncode:
-        raise SatlightError(
-            f"`satlight {argv[0]}` ended with code {done.returncode}; see log.txt of the cell"
-        )
+        raise SatlightError(f"`satlight {argv[0]}` ended with code {done.returncode}; see log.txt of the cell")
 
 
 def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:

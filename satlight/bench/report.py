@@ -65,9 +65,7 @@ def html_report(name: str, boards: list[Board], plots: dict[str, list[Plot]], co
         config_text: The bench's YAML, shown at the end.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("report.html.jinja").render(
         name=name,

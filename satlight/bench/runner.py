@@ -195,8 +195,7 @@ def compute(task: _Task) -> tuple[_Task, CellResult | None, bool]:
     """Claim a cell and compute it.
 
     Returns:
-        The task, the result (None while another bench is computing the cell), and whether this call computed
-        it.
+        The task, the result (None while another bench is computing the cell), and whether this call computed it.
     """
     from filelock import FileLock, Timeout
 

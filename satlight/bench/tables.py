@@ -140,8 +140,7 @@ def print_boards(boards: list[Board], console: Console | None = None) -> None:
 
     Args:
         boards: Leaderboards.
-        console: Where to print; None = standard output, as wide as the widest table, so that no figure is cut
-            off.
+        console: Where to print; None = standard output, as wide as the widest table, so that no figure is cut off.
     """
     made = [(board, _main_table(board), [_unseen_table(table) for table in board.unseen]) for board in boards]
     if console is None:

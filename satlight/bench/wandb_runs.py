@@ -21,9 +21,7 @@ _LOGGED = "wandb"
 """File in the folder of a cell that has been logged."""
 
 
-def log_bench(
-    config: BenchConfig, cells: list[Cell], boards: list[Board], plots: list[Plot], output: Path
-) -> None:
+def log_bench(config: BenchConfig, cells: list[Cell], boards: list[Board], plots: list[Plot], output: Path) -> None:
     """Log cells that have not been logged yet, and the tables and plots as a summary run.
 
     Without a W&B login, the runs are stored in files below ``output``, for ``wandb sync``.

@@ -28,9 +28,7 @@ from satlight.bench.results import CellResult
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
-)
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 """Environment variables that give each process one thread, unless the user has set them."""
 
 _PRELOADED = ("torch", "scipy.sparse", "sklearn.linear_model")
@@ -63,9 +61,7 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def main(
-    folder: str, output: str, directory: str, path: list[str] | None, environment: dict[str, str] | None
-) -> None:
+def main(folder: str, output: str, directory: str, path: list[str] | None, environment: dict[str, str] | None) -> None:
     """Compute the cell described in ``folder``/cell.json and write its result there.
 
     Args:

@@ -34,10 +34,7 @@ class HardNegatives(Callback):
     """
 
     def __init__(
-        self,
-        every_n_epochs: int | None = None,
-        vectors: Literal["encoder", "tfidf"] = "encoder",
-        batch_size: int = 64,
+        self, every_n_epochs: int | None = None, vectors: Literal["encoder", "tfidf"] = "encoder", batch_size: int = 64
     ) -> None:
         for name, value in (("every_n_epochs", every_n_epochs), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -100,9 +97,7 @@ class HardNegatives(Callback):
     def _encoder(self, pl_module: L.LightningModule) -> Any:
         from satlight.modules import CapabilityEncoder
 
-        encoder = (
-            pl_module if isinstance(pl_module, CapabilityEncoder) else getattr(pl_module, "encoder", None)
-        )
+        encoder = pl_module if isinstance(pl_module, CapabilityEncoder) else getattr(pl_module, "encoder", None)
         if encoder is None:
             raise SatlightError(
                 f"HardNegatives.vectors is 'encoder', but {type(pl_module).__name__} has no capability "
@@ -148,9 +143,7 @@ def tfidf_vectors(texts: Sequence[str], size: int = 128) -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    grams = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(2, 4), min_df=2, max_features=50_000, sublinear_tf=True
-    )
+    grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=2, max_features=50_000, sublinear_tf=True)
     try:
         weight = grams.fit_transform(texts)
     except ValueError:  # the message of scikit-learn names its own options

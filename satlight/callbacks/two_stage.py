@@ -30,9 +30,7 @@ class TwoStageTuning(Callback):
 
     def __init__(self, connector_epochs: int = 1) -> None:
         if connector_epochs < 0:
-            raise SatlightError(
-                f"TwoStageTuning.connector_epochs is {connector_epochs}; it must be 0 or more"
-            )
+            raise SatlightError(f"TwoStageTuning.connector_epochs is {connector_epochs}; it must be 0 or more")
         self.connector_epochs = connector_epochs
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

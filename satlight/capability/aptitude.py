@@ -152,9 +152,7 @@ class AptitudeTest:
         texts = {" ".join(text.split()) for task in self.tasks for text in task.texts}
         ids = records.instructions["instruction_id"].to_list()
         pairs = zip(ids, records.texts, strict=True)
-        return np.array(
-            [key in self.item_ids or " ".join(text.split()) in texts for key, text in pairs], dtype=bool
-        )
+        return np.array([key in self.item_ids or " ".join(text.split()) in texts for key, text in pairs], dtype=bool)
 
     def results(
         self,
@@ -210,14 +208,10 @@ class AptitudeTest:
                 "outcomes under the same instruction_id."
             )
         if missing.any():
-            log.info(
-                "%d of %d capability entries have no outcome and are left out", missing.sum(), missing.size
-            )
+            log.info("%d of %d capability entries have no outcome and are left out", missing.sum(), missing.size)
         return accuracies, items
 
-    def measure_one(
-        self, results: AptitudeResults, shots: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def measure_one(self, results: AptitudeResults, shots: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Measure one candidate by a list of outcomes.
 
         Args:
@@ -272,17 +266,14 @@ class AptitudeTest:
             if rng is None:
                 parts.append((np.arange(size) < used).astype(np.float64)[:, None])
             else:
-                parts.append(
-                    rng.multinomial(used, np.full(size, 1 / size), size=num_candidates).T.astype(np.float64)
-                )
+                parts.append(rng.multinomial(used, np.full(size, 1 / size), size=num_candidates).T.astype(np.float64))
         return np.concatenate(parts)
 
     def export(self, path: Path | str) -> None:
         """Write the core items as JSON lines, for a candidate that is to take the test.
 
         Args:
-            path: File to write: one object per item with instruction_id, dataset, task, instruction and
-                answer.
+            path: File to write: one object per item with instruction_id, dataset, task, instruction and answer.
         """
         lines = [
             json.dumps(
@@ -326,9 +317,7 @@ class AptitudeTest:
             tasks = tuple(CoreTask(**_tuples(task)) for task in fields.pop("tasks"))
             test = cls(tasks, **_tuples(fields))
         except (KeyError, TypeError, AttributeError) as error:
-            raise SatlightError(
-                f"The aptitude test in {source} is damaged: {error}. Design it again."
-            ) from error
+            raise SatlightError(f"The aptitude test in {source} is damaged: {error}. Design it again.") from error
         for task in tasks:
             if not task.instruction_ids or len(task.instruction_ids) != len(task.texts):
                 raise SatlightError(

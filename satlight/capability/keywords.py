@@ -38,9 +38,7 @@ KNOWN_KEYWORDS = {
 }
 """Keywords for well-known benchmarks whose short names are not self-explanatory."""
 
-_PREFIX = re.compile(
-    r"^(ori_mmlu|mmlu_pro|mmlu|stemez|scibench|theoremqa|hendryckstest|bbh)[-_:/]+", re.IGNORECASE
-)
+_PREFIX = re.compile(r"^(ori_mmlu|mmlu_pro|mmlu|stemez|scibench|theoremqa|hendryckstest|bbh)[-_:/]+", re.IGNORECASE)
 
 
 def task_keywords(task: str, dataset: str = "", table: Mapping[str, str] | None = None) -> str:

@@ -58,24 +58,16 @@ def item_weights(records: PerformanceRecords) -> np.ndarray:
 
 def seed_hash(seed: int, salt: str, names: Sequence[str]) -> np.ndarray:
     """Return a pseudo-random uint64 per name, (n,), determined by seed, salt and name alone."""
-    digests = b"".join(
-        hashlib.blake2b(f"{seed}:{salt}:{name}".encode(), digest_size=8).digest() for name in names
-    )
+    digests = b"".join(hashlib.blake2b(f"{seed}:{salt}:{name}".encode(), digest_size=8).digest() for name in names)
     return np.frombuffer(digests, dtype="<u8")
 
 
 def choose_tasks(
-    records: PerformanceRecords,
-    num_tasks: int,
-    num_shots: int,
-    min_shots: int,
-    max_share: float,
-    seed: int,
+    records: PerformanceRecords, num_tasks: int, num_shots: int, min_shots: int, max_share: float, seed: int
 ) -> list[ChosenTask]:
     """Choose the most discriminative tasks with their most discriminative items.
 
-    Every dataset gets its best task before any dataset gets its second. Ties are broken by a hash of seed
-    and name.
+    Every dataset gets its best task before any dataset gets its second. Ties are broken by a hash of seed and name.
 
     Returns:
         At most ``num_tasks`` tasks, sorted by dataset and name; the rows of each in an order independent of

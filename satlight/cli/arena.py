@@ -28,17 +28,12 @@ def add_parser(subparsers: Any) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--router", type=Path, metavar="DIR", help="folder of an exported router")
     source.add_argument(
-        "--scores",
-        type=Path,
-        metavar="PARQUET",
-        help="scores.parquet whose instruction_id is the global index",
+        "--scores", type=Path, metavar="PARQUET", help="scores.parquet whose instruction_id is the global index"
     )
     parser.add_argument("--name", required=True, help="name of the router in RouterArena")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="RouterArena/router_inference")
     parser.add_argument("--candidates", metavar="A,B", help="choose among these candidates only")
-    parser.add_argument(
-        "--names", type=Path, metavar="JSON", help="{candidate: name in RouterArena} where they differ"
-    )
+    parser.add_argument("--names", type=Path, metavar="JSON", help="{candidate: name in RouterArena} where they differ")
     parser.add_argument(
         "--optimality",
         type=Path,

@@ -23,9 +23,7 @@ def add_parser(subparsers: Any) -> None:
         description="Run the cells that have no result yet, then write tables, plots and a report. After an "
         "interruption, the same command resumes.",
     )
-    parser.add_argument(
-        "configs", nargs="+", type=Path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml"
-    )
+    parser.add_argument("configs", nargs="+", type=Path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml")
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     parser.add_argument("--report-only", action="store_true", help="run nothing, report the existing results")
     parser.add_argument(
@@ -43,10 +41,7 @@ def add_parser(subparsers: Any) -> None:
         "--output", type=Path, metavar="DIR", help="output folder instead of the config's; one bench only"
     )
     parser.add_argument(
-        "--markdown",
-        type=Path,
-        metavar="FILE",
-        help="also write the leaderboards of all benches to this file",
+        "--markdown", type=Path, metavar="FILE", help="also write the leaderboards of all benches to this file"
     )
     parser.set_defaults(run=run_bench)
 

@@ -30,18 +30,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         'simulated'
     """
     parser = subparsers.add_parser("data", help="import, describe, validate or refine performance records")
-    verbs = parser.add_subparsers(
-        dest="data_verb", required=True, metavar="import|describe|validate|rotate|refine"
-    )
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="import|describe|validate|rotate|refine")
 
     verb = verbs.add_parser("import", help="turn published or logged results into a records folder")
     verb.add_argument("path", type=Path, help="file or folder to read")
     verb.add_argument("--from", dest="format", required=True, choices=sorted(SOURCES), help="format of PATH")
     verb.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to create")
     verb.add_argument("--name", help="name of the records in tables (default: the source's)")
-    verb.add_argument(
-        "--models", type=Path, metavar="JSON", help="details of the candidates (models.json format)"
-    )
+    verb.add_argument("--models", type=Path, metavar="JSON", help="details of the candidates (models.json format)")
     verb.add_argument("--metric", action="append", help="lm-eval: metric that becomes the score, repeatable")
     verb.add_argument("--text-field", action="append", help="lm-eval: field of the instruction, repeatable")
     verb.add_argument("--force", action="store_true", help="replace a records folder at DIR")
@@ -72,9 +68,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     verb = verbs.add_parser("refine", help="write records with refined training rows")
     _add_choice(verb)
     _add_target(verb)
-    verb.add_argument(
-        "--circle-share", type=float, metavar="SHARE", help="circle test up to this mean outcome"
-    )
+    verb.add_argument("--circle-share", type=float, metavar="SHARE", help="circle test up to this mean outcome")
     verb.add_argument("--near-duplicates", type=float, metavar="SIMILARITY", help="1 = equal texts only")
     verb.add_argument("--max-per-dataset", type=int, metavar="N", help="maximum training rows per dataset")
     verb.add_argument("--seed", type=int, default=0, help="seed of validation draw and cap (default: 0)")
@@ -97,9 +91,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 def _require_free(args: argparse.Namespace) -> None:
     if args.to.exists() and not args.force and (not args.to.is_dir() or any(args.to.iterdir())):
-        raise SatlightError(
-            f"{args.to} exists. Choose another folder, or add --force to replace these records."
-        )
+        raise SatlightError(f"{args.to} exists. Choose another folder, or add --force to replace these records.")
 
 
 def _open(args: argparse.Namespace) -> PerformanceRecords:
@@ -119,14 +111,9 @@ def run_import(args: argparse.Namespace) -> None:
     from satlight.records.sources import source
 
     options: dict[str, Any] = {"models": args.models}
-    for key, flag, value in (
-        ("metrics", "--metric", args.metric),
-        ("text_fields", "--text-field", args.text_field),
-    ):
+    for key, flag, value in (("metrics", "--metric", args.metric), ("text_fields", "--text-field", args.text_field)):
         if value and args.format != "lm-eval":
-            raise SatlightError(
-                f"{flag} belongs to --from lm-eval; {args.format} has no such option. Remove it."
-            )
+            raise SatlightError(f"{flag} belongs to --from lm-eval; {args.format} has no such option. Remove it.")
         if value:
             options[key] = value
     _require_free(args)
@@ -282,12 +269,7 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     _print_table(console, title, lines)
 
 
-HEADINGS = {
-    "instructions": "n",
-    "best_single_mean": "best",
-    "params_b": "billion",
-    "release_date": "released",
-}
+HEADINGS = {"instructions": "n", "best_single_mean": "best", "params_b": "billion", "release_date": "released"}
 
 
 def _print_table(console: Any, title: str, lines: list[dict[str, Any]]) -> None:

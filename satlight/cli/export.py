@@ -19,8 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "export",
         help="write a trained router as a folder that needs neither data nor pretrained weights",
-        description="Write a checkpoint of a run as a router folder. `fit` does so with the best one, into "
-        "RUN/router.",
+        description="Write a checkpoint of a run as a router folder. `fit` does so with the best one, into RUN/router.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="run folder, e.g. runs/full/1")
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))

@@ -31,9 +31,7 @@ def add_parser(subparsers: Any) -> None:
     )
     route.add_argument("--top-k", type=int, metavar="K", help="show the first K candidates only")
     route.add_argument("--candidates", metavar="A,B", help="choose among these candidates only")
-    route.add_argument(
-        "--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise"
-    )
+    route.add_argument("--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise")
     route.add_argument(
         "--allow",
         action="append",
@@ -70,18 +68,12 @@ def _requests(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if not args.file.is_file():
             raise SatlightError(f"--file {args.file}: there is no such file")
         with args.file.open(encoding="utf-8") as lines:
-            yield from (
-                _request(line, f"{args.file}, line {n}") for n, line in enumerate(lines, 1) if line.strip()
-            )
+            yield from (_request(line, f"{args.file}, line {n}") for n, line in enumerate(lines, 1) if line.strip())
     elif args.instruction in (None, "-"):
         for n, line in enumerate(sys.stdin, 1):
             if line.strip():
                 is_json = line.lstrip().startswith("{")
-                yield (
-                    _request(line, f"standard input, line {n}")
-                    if is_json
-                    else {"instruction": line.rstrip("\n")}
-                )
+                yield (_request(line, f"standard input, line {n}") if is_json else {"instruction": line.rstrip("\n")})
     elif not args.instruction.strip():
         raise SatlightError("The instruction is empty")
     else:
@@ -92,9 +84,7 @@ def _request(line: str, where: str) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except ValueError as error:
-        raise SatlightError(
-            f"{where}: not JSON ({error}); each line is an object with a key 'instruction'"
-        ) from error
+        raise SatlightError(f"{where}: not JSON ({error}); each line is an object with a key 'instruction'") from error
     text = request.get("instruction") if isinstance(request, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise SatlightError(f"{where}: 'instruction' must be a text that is not empty, got {text!r}")
@@ -123,7 +113,5 @@ def _print_table(instruction: str, ranking: Ranking) -> None:
     table.add_column("probability", justify="right")
     table.add_column("score", justify="right")
     for place, choice in enumerate(ranking.choices, 1):
-        table.add_row(
-            str(place), choice.model_id, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}"
-        )
+        table.add_row(str(place), choice.model_id, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}")
     Console().print(table)

@@ -62,9 +62,7 @@ class SatlightCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--name", type=str, default=None, help="Name of the run (default: of the first config)"
-        )
+        parser.add_argument("--name", type=str, default=None, help="Name of the run (default: of the first config)")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs")
 
     def before_instantiate_classes(self) -> None:
@@ -85,9 +83,7 @@ class SatlightCLI(LightningCLI):
                     f"--ckpt_path {path}: no such file; `best` and `last` stand for those of the newest run"
                 )
             if not zipfile.is_zipfile(path):
-                raise SatlightError(
-                    f"--ckpt_path {path} is not a checkpoint, or is truncated; choose another"
-                )
+                raise SatlightError(f"--ckpt_path {path} is not a checkpoint, or is truncated; choose another")
             config.ckpt_path = path
             self.run_dir = runs.folder_of(path)
             _compare_with_training(self.run_dir, config)
@@ -147,9 +143,7 @@ def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
     own = [callback for callback in given if isinstance(callback, ModelCheckpoint)]
     added = []
     if not any(callback.monitor for callback in own):
-        added.append(
-            ModelCheckpoint(folder, "best", "val_routed_accuracy", mode="max", enable_version_counter=False)
-        )
+        added.append(ModelCheckpoint(folder, "best", "val_routed_accuracy", mode="max", enable_version_counter=False))
     if not any(callback.save_last for callback in own):
         # Not `save_last` of the best one: that writes only when there is a new best.
         added.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
@@ -205,9 +199,7 @@ def _config_name(config: Any) -> str:
 def run(argv: list[str]) -> None:
     """Run a training verb with command-line arguments."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
-    warnings.filterwarnings(
-        "ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*"
-    )
+    warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*`tensorboardX` has been removed.*")

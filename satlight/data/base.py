@@ -54,8 +54,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
     A subclass defines how candidates are described: :meth:`design`, :meth:`in_domain` and
     :meth:`capabilities`.
 
-    ``fit`` never holds a test row. Core instructions come from the train split and are never training
-    instructions.
+    ``fit`` never holds a test row. Core instructions come from the train split and are never training instructions.
 
     Args:
         records: A folder of performance records, a CSV or JSONL file, or ``simulated``.
@@ -82,8 +81,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
             ``configs/zoo``, see :class:`satlight.records.zoo.ZooSetting`.
         circle_share: Training rows only, like the next two; see :class:`satlight.records.refine.Refinement`.
             Apply the circle test to instructions whose mean outcome over the candidates is at most this.
-        near_duplicates: Remove training instructions with at least this similarity to another; 1 = the same
-            text.
+        near_duplicates: Remove training instructions with at least this similarity to another; 1 = the same text.
         max_per_dataset: Maximum number of training instructions per dataset.
     """
 
@@ -173,21 +171,14 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         from satlight.records import open_records, split_records
 
         records = open_records(
-            self.source,
-            self.score_column,
-            candidates=self.candidates,
-            datasets=self.datasets,
-            simulated=self.simulated,
+            self.source, self.score_column, candidates=self.candidates, datasets=self.datasets, simulated=self.simulated
         )
         if self.zoo_preset is not None:
             from satlight.records.zoo import load_setting
 
             records = load_setting(self.zoo_preset).select(records)
         split = split_records(
-            records,
-            validation_fraction=self.validation_fraction,
-            seed=self.seed,
-            group_column=self.group_column,
+            records, validation_fraction=self.validation_fraction, seed=self.seed, group_column=self.group_column
         )
         records = records.with_splits(split)
         self.seen, self.unseen = self._divide(records)
@@ -270,9 +261,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
     def eval_view(self, split: str) -> View:
         """Return the rows of ``split`` with the seen candidates (validation) or the zoo (test, predict)."""
         names = self.seen if split == "validation" else self.zoo_candidates
-        rows = (
-            np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
-        )
+        rows = np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
         if split == "validation" and self.train_datasets is not None:
             rows &= np.isin(self.records.datasets, self.train_datasets)
         if not rows.any():
@@ -317,8 +306,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         order = np.argsort(self._lengths(view.records), kind="stable")
         columns = np.arange(len(view.capabilities))
         blocks = [
-            (order[i : i + self.eval_instructions], columns)
-            for i in range(0, len(order), self.eval_instructions)
+            (order[i : i + self.eval_instructions], columns) for i in range(0, len(order), self.eval_instructions)
         ]
         return DataLoader(BlockDataset(view), sampler=blocks, batch_size=None)  # type: ignore[arg-type]
 

@@ -110,10 +110,7 @@ class RandomBlocks(BlockSampler):
 
     def draw(self, space: BlockSpace, rng: np.random.Generator) -> list[BlockIndices]:
         order = rng.permutation(len(space.length_R))
-        return [
-            (rows, self.columns(space, rng))
-            for rows in bucketed(order, space.length_R, self.instructions, rng)
-        ]
+        return [(rows, self.columns(space, rng)) for rows in bucketed(order, space.length_R, self.instructions, rng)]
 
 
 class TaskBlocks(BlockSampler):
@@ -221,9 +218,7 @@ def rank_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float) -> n
     return weight_C / weight_C.mean()
 
 
-def disagreement_weights(
-    target_RC: np.ndarray, known_RC: np.ndarray, power: float, floor: float = 0.1
-) -> np.ndarray:
+def disagreement_weights(target_RC: np.ndarray, known_RC: np.ndarray, power: float, floor: float = 0.1) -> np.ndarray:
     """Weight instructions by how much the candidates disagree: float (R,), mean 1.
 
     The weight is proportional to (floor + 4p(1-p)) ** power for a share p of correct outcomes. An instruction

@@ -57,9 +57,7 @@ class CapabilityInstructionDataModule(RoutingDataModule):
         from satlight.capability import CapabilityText
 
         spec = self.aptitude_spec
-        return CapabilityText(shots=spec.shots, style=spec.style).write(
-            self.aptitude, self._core, model_ids, rng
-        )
+        return CapabilityText(shots=spec.shots, style=spec.style).write(self.aptitude, self._core, model_ids, rng)
 
     def train_dataset(self, view: View) -> BlockDataset:
         dataset = super().train_dataset(view)

@@ -13,14 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace, GroupBlocks
-from satlight.data.negatives import (
-    Hardness,
-    InstructionIndex,
-    hard_negatives,
-    mean_cosine,
-    neighbors,
-    unit_rows,
-)
+from satlight.data.negatives import Hardness, InstructionIndex, hard_negatives, mean_cosine, neighbors, unit_rows
 from satlight.errors import SatlightError
 
 log = logging.getLogger(__name__)
@@ -83,9 +76,7 @@ class Neighborhoods:
         index = InstructionIndex.build(self.vector_RD)
         near_RK = neighbors(index, self.vector_RD, spec.last_rank, spec.near_duplicate)
         self.near_RK = near_RK[:, spec.first_rank :]
-        self.task_members = {
-            int(task): np.flatnonzero(space.task_R == task) for task in np.unique(space.task_R)
-        }
+        self.task_members = {int(task): np.flatnonzero(space.task_R == task) for task in np.unique(space.task_R)}
         self._reported = False
 
     def apart(self, row: int, pool: np.ndarray) -> np.ndarray:
@@ -93,9 +84,7 @@ class Neighborhoods:
         cosine = self.vector_RD[pool] @ self.vector_RD[row]
         return pool[(pool != row) & (cosine <= self.spec.near_duplicate)]
 
-    def report(
-        self, blocks: list[BlockIndices], filled: int, rivals: Callable[[BlockIndices], np.ndarray]
-    ) -> None:
+    def report(self, blocks: list[BlockIndices], filled: int, rivals: Callable[[BlockIndices], np.ndarray]) -> None:
         """Log once how hard the negatives of a pass are; the first row of a block is its anchor.
 
         Args:
@@ -162,12 +151,7 @@ class HardGroupBlocks(GroupBlocks):
 
     needs_vectors: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        size: int = 4,
-        rank_weight: float = 0.0,
-        mining: MiningSpec = MiningSpec(),
-    ) -> None:
+    def __init__(self, size: int = 4, rank_weight: float = 0.0, mining: MiningSpec = MiningSpec()) -> None:
         super().__init__(size, rank_weight)
         self.mining = Miner(mining, type(self).__name__)
 
@@ -229,10 +213,7 @@ class HardNegativeBlocks(BlockSampler):
     reads_outcomes: ClassVar[bool] = True
 
     def __init__(
-        self,
-        instructions: int = 32,
-        candidates: int | None = None,
-        mining: MiningSpec = MiningSpec(),
+        self, instructions: int = 32, candidates: int | None = None, mining: MiningSpec = MiningSpec()
     ) -> None:
         super().__init__(instructions, candidates)
         self.mining = Miner(mining, type(self).__name__)
@@ -259,18 +240,14 @@ class HardNegativeBlocks(BlockSampler):
         around.report(blocks, filled, lambda block: self._rivals(around, int(block[0][0]), block[1]))
         return blocks
 
-    def _mined(
-        self, around: Neighborhoods, anchor: int, columns: np.ndarray, free_R: np.ndarray
-    ) -> np.ndarray:
+    def _mined(self, around: Neighborhoods, anchor: int, columns: np.ndarray, free_R: np.ndarray) -> np.ndarray:
         """Return the nearest unused instructions with a different target for some candidate."""
         near = around.near_RK[anchor]
         near = near[near >= 0]
         near = near[free_R[near]]
         return near[self._differs(around, anchor, near, columns)][: self.instructions - 1]
 
-    def _differs(
-        self, around: Neighborhoods, anchor: int, rows: np.ndarray, columns: np.ndarray
-    ) -> np.ndarray:
+    def _differs(self, around: Neighborhoods, anchor: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Mark the rows whose target differs from the anchor's for at least one candidate: bool."""
         space, cells = around.space, np.ix_(rows, columns)
         gap = np.abs(space.target_RC[cells] - space.target_RC[anchor, columns])

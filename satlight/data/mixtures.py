@@ -1,9 +1,8 @@
 """Mixed candidates: results of two candidates in one, task by task, with the outcomes that go with them.
 
-A zoo has a dozen candidates, and a router that sees no others learns them by heart: what it makes of a
-thirteenth is chance. A mixed candidate has the results, and on the instructions of a task the outcomes, of
-one of two real ones, drawn anew for every task and block. There is no end of them, and nothing but the
-results tells what they can do.
+A zoo has a dozen candidates, and a router that sees no others learns them by heart: what it makes of a thirteenth is
+chance. A mixed candidate has the results, and on the instructions of a task the outcomes, of one of two real ones,
+drawn anew for every task and block. There is no end of them, and nothing but the results tells what they can do.
 
 Shape legend: R training instructions, M candidates, C columns of a block, K kinds of instructions.
 """

@@ -32,9 +32,8 @@ Kind = Literal["auto", "flat", "hnsw", "ivf"]
 class InstructionIndex:
     """An index of instruction vectors, searched by cosine.
 
-    ``flat`` compares with every row and is exact; ``hnsw`` (a graph) and ``ivf`` (inverted lists) search a
-    part of the rows and may miss a neighbor. All three are deterministic on one machine: they are built and
-    searched on one thread.
+    ``flat`` compares with every row and is exact; ``hnsw`` (a graph) and ``ivf`` (inverted lists) search a part of the
+    rows and may miss a neighbor. All three are deterministic on one machine: they are built and searched on one thread.
 
     Args:
         index: A faiss index of unit vectors with inner product, see :meth:`build` and :meth:`load`.
@@ -171,9 +170,7 @@ def unit_rows(vector_RD: np.ndarray) -> np.ndarray:
     """
     vector_RD = np.asarray(vector_RD)
     if vector_RD.ndim != 2 or 0 in vector_RD.shape:
-        raise SatlightError(
-            f"Instruction vectors have shape {vector_RD.shape}; it must be (instructions, features)"
-        )
+        raise SatlightError(f"Instruction vectors have shape {vector_RD.shape}; it must be (instructions, features)")
     wrong_R = ~np.isfinite(vector_RD).all(axis=1)
     if wrong_R.any():
         raise SatlightError(
@@ -184,9 +181,7 @@ def unit_rows(vector_RD: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(vector_RD / np.where(length_R > 0, length_R, 1), dtype=np.float32)
 
 
-def neighbors(
-    index: InstructionIndex, vector_RD: np.ndarray, count: int, near_duplicate: float = 1.0
-) -> np.ndarray:
+def neighbors(index: InstructionIndex, vector_RD: np.ndarray, count: int, near_duplicate: float = 1.0) -> np.ndarray:
     """Find the nearest other instructions of every instruction: int64 (R, count), nearest first, -1 = none.
 
     The instruction itself, by row number, and its near-duplicates are excluded. The search is widened until
@@ -211,10 +206,7 @@ def neighbors(
         )
     has_vector_R = np.asarray(unit_RD.any(axis=1))
     found_RK = np.full((len(unit_RD), count), -1, dtype=np.int64)
-    pending, wide = (
-        np.flatnonzero(has_vector_R),
-        count + 16,
-    )  # for itself, near-duplicates, the last hit
+    pending, wide = (np.flatnonzero(has_vector_R), count + 16)  # for itself, near-duplicates, the last hit
     while len(pending):
         wide = min(wide, index.size)
         unfinished = []
@@ -241,9 +233,7 @@ def first_where(value_PK: np.ndarray, good_PK: np.ndarray, count: int) -> np.nda
         [[7, 9, -1]]
     """
     order_PK = np.argsort(~good_PK, axis=1, kind="stable")[:, :count]
-    picked_PK = np.where(
-        np.take_along_axis(good_PK, order_PK, 1), np.take_along_axis(value_PK, order_PK, 1), -1
-    )
+    picked_PK = np.where(np.take_along_axis(good_PK, order_PK, 1), np.take_along_axis(value_PK, order_PK, 1), -1)
     short = count - picked_PK.shape[1]
     return np.pad(picked_PK.astype(np.int64), ((0, 0), (0, max(0, short))), constant_values=-1)
 

@@ -48,9 +48,7 @@ class BlockDataset(Dataset):
         mixtures: Mixes the candidates of each block; None = the candidates of the view.
     """
 
-    def __init__(
-        self, view: View, resample: Describe | None = None, mixtures: Mixtures | None = None
-    ) -> None:
+    def __init__(self, view: View, resample: Describe | None = None, mixtures: Mixtures | None = None) -> None:
         self.view, self.resample, self.mixtures = view, resample, mixtures
         self.texts = view.records.texts
         self.groups = codes(view.records.datasets)

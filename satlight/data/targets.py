@@ -38,16 +38,11 @@ class TargetSpec:
 
 
 def shrink(
-    outcome_RC: np.ndarray,
-    known_RC: np.ndarray,
-    task_R: np.ndarray,
-    dataset_R: np.ndarray,
-    spec: TargetSpec,
+    outcome_RC: np.ndarray, known_RC: np.ndarray, task_R: np.ndarray, dataset_R: np.ndarray, spec: TargetSpec
 ) -> np.ndarray:
     """Compute training targets (1 - λ) · outcome + λ · mean of the candidate on the task: float32 (R, C).
 
-    The task mean is shrunk toward the dataset mean by ``task_prior`` pseudo-instructions. Unknown cells are
-    0.
+    The task mean is shrunk toward the dataset mean by ``task_prior`` pseudo-instructions. Unknown cells are 0.
 
     Args:
         outcome_RC: Outcomes in [0, 1] of the training rows only.
@@ -64,9 +59,7 @@ def shrink(
     """
     if spec.shrinkage == 0:
         return outcome_RC.astype(np.float32)
-    dataset_mean = shrunk_means(
-        outcome_RC, known_RC, dataset_R, np.zeros(outcome_RC.shape, dtype=np.float32), 0.0
-    )
+    dataset_mean = shrunk_means(outcome_RC, known_RC, dataset_R, np.zeros(outcome_RC.shape, dtype=np.float32), 0.0)
     task_mean = shrunk_means(outcome_RC, known_RC, task_R, dataset_mean, spec.task_prior)
     target = (1 - spec.shrinkage) * outcome_RC + spec.shrinkage * task_mean
     return np.where(known_RC, target, 0).astype(np.float32)

@@ -59,10 +59,7 @@ class Control:
 
 
 def measure_controls(
-    test: PerformanceRecords,
-    train: PerformanceRecords | None,
-    core: Collection[str] | None = None,
-    seed: int = 0,
+    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None, seed: int = 0
 ) -> dict[str, Control]:
     """Measure all controls on the test records.
 
@@ -100,9 +97,7 @@ def measure_controls(
         expected_NM = _tensor(test.expected)
         choice_N = functional.choose(expected_NM)
         always_NM = torch.ones_like(expected_NM, dtype=torch.bool)
-        controls["bayes_optimal"] = Control(
-            *functional.outcomes_of(choice_N, expected_NM, always_NM), choice_N
-        )
+        controls["bayes_optimal"] = Control(*functional.outcomes_of(choice_N, expected_NM, always_NM), choice_N)
     return controls
 
 

@@ -13,13 +13,7 @@ import torch
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.protocols import Setting
-from satlight.metrics.cost import (
-    checked_costs,
-    policy_point,
-    single_points,
-    trade_off_choices,
-    trade_off_weights,
-)
+from satlight.metrics.cost import checked_costs, policy_point, single_points, trade_off_choices, trade_off_weights
 from satlight.records import PerformanceRecords
 from satlight.records.names import listed
 
@@ -45,8 +39,7 @@ def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
     the recorded calls. Instructions whose chosen candidate has no record are left out of both.
 
     Args:
-        probability_NM: Predicted Pr(correct) (N, M) in the order of ``setting.test``, e.g. the sigmoid of
-            log-odds.
+        probability_NM: Predicted Pr(correct) (N, M) in the order of ``setting.test``, e.g. the sigmoid of log-odds.
         setting: From any protocol, on records with costs.
 
     Returns:
@@ -76,9 +69,7 @@ def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
     points = []
     for weight in trade_off_weights(price_M):
         choice_N = trade_off_choices(probability, price_M, weight)
-        pairs = [
-            policy_point(choice_N[rows], outcome_NM[rows], known_NM[rows], cost_NM[rows]) for rows in parts
-        ]
+        pairs = [policy_point(choice_N[rows], outcome_NM[rows], known_NM[rows], cost_NM[rows]) for rows in parts]
         cost, quality = (float(torch.stack(values).nanmean()) for values in zip(*pairs, strict=True))
         points.append(CostPoint(weight, cost, quality))
     return points

@@ -159,9 +159,7 @@ def _columns(
         for name in ("routed", "best_single"):
             choices = columns[name].choices
             assert choices is not None
-            columns[f"{name}_expected"] = Control(
-                *functional.outcomes_of(choices, expected_NM, known_NM), choices
-            )
+            columns[f"{name}_expected"] = Control(*functional.outcomes_of(choices, expected_NM, known_NM), choices)
     return columns
 
 
@@ -190,8 +188,7 @@ class _Evaluation:
         cost = {} if self.spending is None else self.spending.costs(self.columns, rows)
         results = {
             name: ControlResult(
-                100 * functional.masked_mean(control.outcomes.double(), control.known).item(),
-                cost=cost.get(name),
+                100 * functional.masked_mean(control.outcomes.double(), control.known).item(), cost=cost.get(name)
             )
             for name, control in columns.items()
         }

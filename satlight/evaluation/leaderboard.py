@@ -108,15 +108,9 @@ class Means:
     """
 
     def __init__(
-        self,
-        table: pl.DataFrame,
-        groups: dict[str, list[str]],
-        resamples: int,
-        seeds: dict[str, int] | None = None,
+        self, table: pl.DataFrame, groups: dict[str, list[str]], resamples: int, seeds: dict[str, int] | None = None
     ) -> None:
-        self.counts = dict(
-            table.group_by("dataset", maintain_order=True).agg(pl.col("row").n_unique()).iter_rows()
-        )
+        self.counts = dict(table.group_by("dataset", maintain_order=True).agg(pl.col("row").n_unique()).iter_rows())
         self.parts = {("dataset", name): [name] for name in self.counts}
         self.parts |= {("group", name): members for name, members in groups.items()}
         # One value per entry, seed and instruction: the mean over the folds that judge it.
@@ -169,9 +163,7 @@ class Means:
         controls = [key for key in figures if key[0] == CONTROL and figures[key].routed is not None]
         return max(controls, key=lambda key: figures[key].routed or 0.0, default=None)
 
-    def difference(
-        self, figures: dict[Key, Figure], part: Key, key: Key, other: Key | None
-    ) -> list[float] | None:
+    def difference(self, figures: dict[Key, Figure], part: Key, key: Key, other: Key | None) -> list[float] | None:
         """Return the difference between two entries and its interval over the same resamples."""
         if other is None or key == other or other not in figures:
             return None
@@ -183,8 +175,7 @@ class Means:
 
     def _figure(self, key: Key, part: Key) -> Figure:
         per_seed = {
-            seed: None if value is None else _finite(100 * value)
-            for seed, value in self.values(key, part).items()
+            seed: None if value is None else _finite(100 * value) for seed, value in self.values(key, part).items()
         }
         known = [value for value in per_seed.values() if value is not None]
         if len(known) < len(per_seed) or not known:
@@ -311,10 +302,7 @@ def _macro(
     macro = (
         members.join(by_dataset, on="dataset")
         .group_by(*KEY, "kind", "name", "seed")
-        .agg(
-            pl.when(pl.col(column).is_not_null().all()).then(pl.col(column).mean())
-            for column in ("outcome", "cost")
-        )
+        .agg(pl.when(pl.col(column).is_not_null().all()).then(pl.col(column).mean()) for column in ("outcome", "cost"))
     )
     found: dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]] = {}
     for role, router, kind, name, seed, outcome, cost in macro.iter_rows():

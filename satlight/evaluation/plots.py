@@ -127,10 +127,7 @@ def dataset_bars(
         heights = [levels.get(dataset, float("nan")) for dataset in datasets]
         axes.hlines(heights, place - 0.45, place + 0.45, colors=INK, linestyles=line, lw=1.3, label=name)
     axes.set_xticks(
-        place,
-        datasets,
-        rotation=25 if len(datasets) > 4 else 0,
-        ha="right" if len(datasets) > 4 else "center",
+        place, datasets, rotation=25 if len(datasets) > 4 else 0, ha="right" if len(datasets) > 4 else "center"
     )
     axes.set_ylabel("accuracy (%)")
     axes.grid(visible=False, axis="x")
@@ -140,9 +137,7 @@ def dataset_bars(
     return figure
 
 
-def _frame(
-    axes: Axes, estimates: Sequence[Estimate], marks: Mapping[str, Mapping[str, float]] | None
-) -> None:
+def _frame(axes: Axes, estimates: Sequence[Estimate], marks: Mapping[str, Mapping[str, float]] | None) -> None:
     """Cut off the empty part of the axis below all bars."""
     values = [v for e in estimates for v in e if np.isfinite(v)]
     values += [v for mark in (marks or {}).values() for v in mark.values() if np.isfinite(v)]
@@ -206,10 +201,7 @@ def _few_minor_labels(value: float, place: float = 0.0) -> str:
 
 
 def _label_apart(
-    figure: Figure,
-    axes: Axes,
-    points: Mapping[str, tuple[float, float]],
-    first: set[tuple[float, float]],
+    figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]], first: set[tuple[float, float]]
 ) -> None:
     """Label the points, those in ``first`` before others, and leave out labels that would overlap."""
     figure.draw_without_rendering()  # makes the positions on the axes known
@@ -274,10 +266,7 @@ def curves_over(
     if named:
         turned = len(places) > 3
         axes.set_xticks(
-            x,
-            [str(place) for place in places],
-            rotation=45 if turned else 0,
-            ha="right" if turned else "center",
+            x, [str(place) for place in places], rotation=45 if turned else 0, ha="right" if turned else "center"
         )
     else:
         axes.set_xticks(x)
@@ -320,9 +309,7 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title
             label=name,
             alpha=0.85,
         )
-    axes.set(
-        xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Pr(correct), predicted", ylabel="share correct"
-    )
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Pr(correct), predicted", ylabel="share correct")
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -355,18 +342,8 @@ def choice_heatmap(
         share = share_DM[row, column]
         if share >= 0.005:  # zeros would clutter the plot
             color = "#ffffff" if share < 0.5 else "#000000"
-            axes.text(
-                column + 0.5,
-                row + 0.5,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                color=color,
-                fontsize=8,
-            )
-    axes.set_xticks(
-        np.arange(columns) + 0.5, [name.rsplit("/", 1)[-1] for name in candidates], rotation=40, ha="right"
-    )
+            axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", color=color, fontsize=8)
+    axes.set_xticks(np.arange(columns) + 0.5, [name.rsplit("/", 1)[-1] for name in candidates], rotation=40, ha="right")
     axes.set_yticks(np.arange(rows) + 0.5, list(datasets))
     axes.invert_yaxis()
     axes.grid(visible=False)

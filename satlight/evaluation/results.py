@@ -45,9 +45,8 @@ class GroupResult:
         n: Number of instructions.
         n_unknown: Number of those without a record of the routed candidate; ``routed`` leaves them out.
         routed: Routed accuracy in percent.
-        controls: Every control by name: those of :mod:`satlight.evaluation.controls`; ``zero_router`` on
-            records with costs; ``routed_expected`` and ``best_single_expected``, by true probabilities, on
-            simulated records.
+        controls: Every control by name: those of :mod:`satlight.evaluation.controls`; ``zero_router`` on records with
+            costs; ``routed_expected`` and ``best_single_expected``, by true probabilities, on simulated records.
         interval: Interval of ``routed``.
         gain_random: Gain@R.
         gain_best_single: Gain@B.
@@ -241,9 +240,7 @@ class RoutingResults:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise SatlightError(
-                f"Cannot read results from {path}: {error}; `lightning test` writes them"
-            ) from error
+            raise SatlightError(f"Cannot read results from {path}: {error}; `lightning test` writes them") from error
         wanted = {field.name for field in fields(cls)}
         if not isinstance(content, dict) or set(content) != wanted:
             got = sorted(content) if isinstance(content, dict) else type(content).__name__
@@ -294,8 +291,7 @@ def _to_flat(entry: GroupResult, calibrated: bool) -> Json:
         "controls": {name: one.accuracy for name, one in controls},
         "interval": {"interval": list(entry.interval)}
         | {f"versus_{name}": list(one.versus) for name, one in controls if one.versus is not None},
-        "cost_routed": {"cost_routed": entry.cost_routed}
-        | {f"cost_{name}": one.cost for name, one in controls},
+        "cost_routed": {"cost_routed": entry.cost_routed} | {f"cost_{name}": one.cost for name, one in controls},
     }
     if "zero_router" not in entry.controls:
         expanded |= {key: {} for key in ("cost_routed", "rci", "aiq", "nauc", "qnc", "zero_router_aiq")}

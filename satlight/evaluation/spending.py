@@ -192,9 +192,7 @@ def areas(inputs: CurveInputs, best_single: int) -> dict[str, float]:
     if inputs.curve_cost.isnan().all() or not len(priced_M):
         return result
     cheapest = int(single[0].nan_to_num(float("inf")).argmin())
-    curve = cost.with_point(
-        (inputs.curve_cost, inputs.curve_quality), (single[0][cheapest], single[1][cheapest])
-    )
+    curve = cost.with_point((inputs.curve_cost, inputs.curve_quality), (single[0][cheapest], single[1][cheapest]))
     every_call = cost.with_point(curve, (inputs.cheapest_cost, inputs.cheapest_quality))
     if best_single != functional.NONE:
         target_cost, target_quality = (side[best_single].item() for side in single)

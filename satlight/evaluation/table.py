@@ -38,15 +38,8 @@ _COLUMNS = (
     _Column("gap\n%", "gap_closed", 100, 0),
     _Column("ECE", "ece", 1, 3),
 )
-_REACHABLE = (
-    _Column("Bayes", "bayes_optimal"),
-    _Column("reach\n%", "reachable_gap_closed", 100, 0),
-)
-_TEXT_CONTROLS = {
-    "tfidf_knn": "TF-IDF kNN",
-    "aptitude_knn": "aptitude kNN",
-    "inferred_dataset": "inferred dataset",
-}
+_REACHABLE = (_Column("Bayes", "bayes_optimal"), _Column("reach\n%", "reachable_gap_closed", 100, 0))
+_TEXT_CONTROLS = {"tfidf_knn": "TF-IDF kNN", "aptitude_knn": "aptitude kNN", "inferred_dataset": "inferred dataset"}
 _MOST_CHOSEN = 5
 
 

@@ -28,16 +28,12 @@ HELD_OUT = 5
 
 
 def text_choices(
-    test: PerformanceRecords,
-    train: PerformanceRecords | None,
-    core: Collection[str] | None = None,
-    seed: int = 0,
+    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
     """Return the choices of every control that reads the text.
 
-    The number of neighbors is chosen on the rows of ``train`` marked "validation"; without any, on every
-    fifth row; with fewer than five rows it is the first of the baseline's grid. All other rows of ``train``
-    count as train rows.
+    The number of neighbors is chosen on the rows of ``train`` marked "validation"; without any, on every fifth row;
+    with fewer than five rows it is the first of the baseline's grid. All other rows of ``train`` count as train rows.
 
     Args:
         test: Records to route, N × M. Their outcomes are not read.

@@ -9,11 +9,4 @@ from satlight.losses.objectives import (
     WeightedSum,
 )
 
-__all__ = [
-    "CandidateContrastive",
-    "InstructionContrastive",
-    "Objective",
-    "Pointwise",
-    "RoutingRegret",
-    "WeightedSum",
-]
+__all__ = ["CandidateContrastive", "InstructionContrastive", "Objective", "Pointwise", "RoutingRegret", "WeightedSum"]

@@ -102,12 +102,7 @@ def candidate_contrastive(
 
 
 def routing_regret(
-    score_BC: Tensor,
-    target_BC: Tensor,
-    known_BC: Tensor,
-    weight_BC: Tensor | None = None,
-    *,
-    temperature: float = 1.0,
+    score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None, *, temperature: float = 1.0
 ) -> Tensor:
     """Compute the outcome lost by softmax routing: max_c t_c - Σ_c softmax(s / τ)_c · t_c.
 
@@ -123,8 +118,7 @@ def routing_regret(
         temperature: Divides the scores; > 0. Smaller values approach choosing the highest score.
 
     Returns:
-        Scalar loss, the weighted mean over instructions with a known cell; a differentiable 0 when there are
-        none.
+        Scalar loss, the weighted mean over instructions with a known cell; a differentiable 0 when there are none.
 
     Example:
         >>> score, target = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.5]])
@@ -144,9 +138,7 @@ def routing_regret(
     return _weighted_mean(torch.where(some_B, regret_B, 0.0), weight_B)
 
 
-def pointwise(
-    score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
-) -> Tensor:
+def pointwise(score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None) -> Tensor:
     """Compute the binary cross-entropy of Pr(correct) = sigmoid(score) on every known cell.
 
     There is no temperature: the score is the log-odds, and this objective keeps it calibrated.

@@ -17,9 +17,7 @@ _RESERVED = {"loss", ""}
 
 def _positive_temperature(owner: str, temperature: float) -> float:
     if not temperature > 0:
-        raise SatlightError(
-            f"{owner}: temperature is {temperature}; it must be greater than 0 (1.0 changes nothing)"
-        )
+        raise SatlightError(f"{owner}: temperature is {temperature}; it must be greater than 0 (1.0 changes nothing)")
     return temperature
 
 
@@ -144,9 +142,7 @@ class RoutingRegret(Objective):
     def forward(
         self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, weight_BC: Tensor | None = None
     ) -> dict[str, Tensor]:
-        loss = functional.routing_regret(
-            score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature
-        )
+        loss = functional.routing_regret(score_BC, target_BC, known_BC, weight_BC, temperature=self.temperature)
         return {"loss": loss, "routing_regret": loss.detach()}
 
     def extra_repr(self) -> str:
@@ -213,9 +209,7 @@ class WeightedSum(Objective):
 
 def _check_sum(objectives: dict[str, Objective], weights: dict[str, float]) -> None:
     if not objectives:
-        raise SatlightError(
-            "WeightedSum: objectives is empty; name at least one, e.g. {row: CandidateContrastive}"
-        )
+        raise SatlightError("WeightedSum: objectives is empty; name at least one, e.g. {row: CandidateContrastive}")
     if set(objectives) != set(weights):
         raise SatlightError(
             f"WeightedSum: objectives are {sorted(objectives)} but weights are for {sorted(weights)}; "

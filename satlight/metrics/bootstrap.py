@@ -89,10 +89,7 @@ def part_draws(
     return torch.stack(
         [
             bootstrap_means(
-                value_EN[:, rows],
-                None if known_EN is None else known_EN[:, rows],
-                resamples=resamples,
-                seed=seed,
+                value_EN[:, rows], None if known_EN is None else known_EN[:, rows], resamples=resamples, seed=seed
             )
             for rows, seed in zip(parts, seeds, strict=True)
         ]
@@ -197,9 +194,7 @@ def paired_bootstrap_difference(
     group_N = torch.zeros(len(value_N), dtype=torch.long) if group_N is None else group_N
     parts = [group_N == group for group in group_N.unique()]
     seeds = range(seed, seed + len(parts))
-    draw_R = part_draws(value_N[None], known_N[None], parts=parts, seeds=seeds, resamples=resamples)[
-        :, 0
-    ].mean(0)
+    draw_R = part_draws(value_N[None], known_N[None], parts=parts, seeds=seeds, resamples=resamples)[:, 0].mean(0)
     known = torch.where(known_N, value_N, 0.0).double()
     means = torch.stack([known[rows].sum() / known_N[rows].sum() for rows in parts])
     return Difference.of(means.mean().item(), draw_R, level)

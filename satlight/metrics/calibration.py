@@ -18,9 +18,7 @@ MAX_BIAS = 20.0
 """Largest bias, in log-odds; reached only where every outcome is the same."""
 
 
-def fit_temperature(
-    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, *, with_bias: bool = True
-) -> Temperature:
+def fit_temperature(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, *, with_bias: bool = True) -> Temperature:
     """Fit the temperature (and bias) with the lowest log loss, on *validation* rows.
 
     The loss is convex in 1 / temperature and bias, so the solution is unique where scores and outcomes vary.
@@ -54,9 +52,7 @@ def fit_temperature(
     score = score_NM[known_NM].detach().double().cpu().numpy()
     outcome = outcome_NM[known_NM].detach().double().cpu().numpy()
     if not len(score):
-        raise SatlightError(
-            "Cannot fit a temperature: no outcome is known; pass validation rows with records"
-        )
+        raise SatlightError("Cannot fit a temperature: no outcome is known; pass validation rows with records")
     if not np.isfinite(score).all():
         raise SatlightError(
             f"{(~np.isfinite(score)).sum()} of {len(score)} scores are not finite; scores are finite "

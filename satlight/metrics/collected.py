@@ -30,10 +30,9 @@ _DERIVED: dict[str, Callable[[Tensor], Any]] = {
 class MatrixMetric(Metric):
     """Collect blocks that hold *every* candidate of the zoo and apply a function to the whole matrix.
 
-    A subclass names the function. Its parameters ``score_NM``, ``outcome_NM``, ``known_NM``, ``cost_NM``,
-    ``group_N``, ``choice_N`` and ``num_candidates`` are filled with what was collected; all others become
-    the arguments of the class, with their annotations and defaults. A metric whose function takes
-    ``cost_NM`` requires costs.
+    A subclass names the function. Its parameters ``score_NM``, ``outcome_NM``, ``known_NM``, ``cost_NM``, ``group_N``,
+    ``choice_N`` and ``num_candidates`` are filled with what was collected; all others become the arguments of the
+    class, with their annotations and defaults. A metric whose function takes ``cost_NM`` requires costs.
 
     Example:
         >>> def solved(choice_N: Tensor, outcome_NM: Tensor, at_least: float = 1.0) -> Tensor:
@@ -219,9 +218,7 @@ def _apgr(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, str
     return strong_weak.apgr(*_pair(score_NM, outcome_NM, known_NM, weak, strong))
 
 
-def _cpt(
-    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, strong: int, share: float
-) -> Tensor:
+def _cpt(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, strong: int, share: float) -> Tensor:
     return strong_weak.cpt(*_pair(score_NM, outcome_NM, known_NM, weak, strong), share=share)
 
 
@@ -269,9 +266,7 @@ def _nauc(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tenso
     return curves.nauc(*cost.with_point(curve, point), *cost.cost_bounds(cost_NM, known_NM))
 
 
-def _qnc(
-    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor, price: Tensor, best: int
-) -> Tensor:
+def _qnc(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor, price: Tensor, best: int) -> Tensor:
     curve = cost.router_curve(score_NM, price, outcome_NM, known_NM, cost_NM)
     cost_M, quality_M = cost.single_points(outcome_NM, known_NM, cost_NM)
     return curves.qnc(*curve, quality_M[best].item(), cost_M[best].item())

@@ -180,9 +180,7 @@ def trade_off_curve(
     return torch.stack(costs), torch.stack(qualities)
 
 
-def router_curve(
-    score_NM: Tensor, price_M: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
-) -> Curve:
+def router_curve(score_NM: Tensor, price_M: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Curve:
     """Compute the trade-off curve of a router, plus the policy that always uses the cheapest candidate.
 
     With that policy the curves of all routers start at the same cost, so their AIQ has the same bounds.
@@ -211,9 +209,7 @@ def with_point(curve: Curve, point: tuple[Tensor, Tensor]) -> Curve:
     return torch.cat([curve[0], point[0][None]]), torch.cat([curve[1], point[1][None]])
 
 
-def policy_point(
-    choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
-) -> tuple[Tensor, Tensor]:
+def policy_point(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the mean cost and outcome of a choice, over instructions where the chosen one has a record.
 
     Example:

@@ -136,8 +136,7 @@ def nauc(cost_P: Tensor, quality_P: Tensor, low: float, high: float) -> Tensor:
         high: Upper bound.
 
     Returns:
-        Scalar in the unit of the qualities; the best quality at the bound when both are equal; NaN without
-        points.
+        Scalar in the unit of the qualities; the best quality at the bound when both are equal; NaN without points.
 
     Raises:
         SatlightError: ``low`` is below the cheapest policy, or above ``high``.
@@ -190,8 +189,7 @@ def zero_router_shares(cost_M: Tensor, quality_M: Tensor, cost: float) -> Tensor
             corner, the mixture spends less than allowed.
 
     Returns:
-        float64 (M,), the share of instructions of each candidate, summing to 1; all NaN when no candidate
-        is known.
+        float64 (M,), the share of instructions of each candidate, summing to 1; all NaN when no candidate is known.
 
     Example:
         >>> zero_router_shares(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.2, 0.3, 0.8]), 2.5).tolist()
@@ -205,9 +203,7 @@ def zero_router_shares(cost_M: Tensor, quality_M: Tensor, cost: float) -> Tensor
     share_M = torch.zeros_like(cost_M)
     if not len(cost_H):
         return share_M.fill_(float("nan"))
-    column_H = [
-        int(((cost_M == c) & (quality_M == q)).nonzero()[0]) for c, q in zip(cost_H, quality_H, strict=True)
-    ]
+    column_H = [int(((cost_M == c) & (quality_M == q)).nonzero()[0]) for c, q in zip(cost_H, quality_H, strict=True)]
     position = float(np.interp(cost, cost_H.numpy(), np.arange(len(cost_H))))
     corner = min(int(position), max(0, len(cost_H) - 2))
     share_M[column_H[corner]] = 1 - (position - corner)

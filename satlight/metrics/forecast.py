@@ -60,9 +60,7 @@ class ReliabilityBin:
     count: int
 
 
-def reliability_bins(
-    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
-) -> list[ReliabilityBin]:
+def reliability_bins(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15) -> list[ReliabilityBin]:
     """Compute the reliability diagram: predicted and observed accuracy in equally wide bins.
 
     Args:
@@ -95,9 +93,7 @@ def calibration_error_of_bins(probability: Tensor, outcome: Tensor, count: Tenso
     return (probability - outcome).abs().sum() / count.sum()
 
 
-def expected_calibration_error(
-    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15
-) -> Tensor:
+def expected_calibration_error(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, bins: int = 15) -> Tensor:
     """Compute the mean distance between Pr(correct) and the share of right answers, over equally wide bins.
 
     Args:

@@ -204,9 +204,7 @@ def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = N
     return int(best_per_group(macro_means(outcome_NM, known_NM, group_N)[None])[0])
 
 
-def group_best(
-    train_outcome_NM: Tensor, train_known_NM: Tensor, train_group_N: Tensor, group_N: Tensor
-) -> Tensor:
+def group_best(train_outcome_NM: Tensor, train_known_NM: Tensor, train_group_N: Tensor, group_N: Tensor) -> Tensor:
     """Return, per instruction, the best candidate on the train split of its group ("dataset best").
 
     Args:

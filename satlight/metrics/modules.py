@@ -52,9 +52,7 @@ class RoutedAccuracy(Metric):
         self.add_state("total", default=torch.zeros(num_groups), dist_reduce_fx="sum")
         self.add_state("count", default=torch.zeros(num_groups), dist_reduce_fx="sum")
 
-    def update(
-        self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, group_B: Tensor | None = None
-    ) -> None:
+    def update(self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, group_B: Tensor | None = None) -> None:
         """Add a block.
 
         Args:

@@ -13,14 +13,7 @@ import torch
 from torch import Tensor
 
 from satlight.metrics.cost import checked_costs
-from satlight.metrics.functional import (
-    choose,
-    masked_mean,
-    oracle,
-    outcomes_of,
-    random_outcomes,
-    selection_share,
-)
+from satlight.metrics.functional import choose, masked_mean, oracle, outcomes_of, random_outcomes, selection_share
 
 SOLVED = 0.5
 """Outcome from which an instruction counts as solved."""
@@ -86,9 +79,7 @@ def gap_to(routed: float, oracle: float) -> float:
     return 1 - accuracy_ratio(routed, oracle)
 
 
-def gain_at_r(
-    score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None
-) -> Tensor:
+def gain_at_r(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None) -> Tensor:
     """Compute Gain@R: the mean over datasets of routed accuracy / random accuracy - 1.
 
     Args:
@@ -121,8 +112,7 @@ def gain_at_b(
         score_NM: Log-odds (N, M).
         outcome_NM: Outcomes (N, M).
         known_NM: bool (N, M).
-        best: Column of the best single candidate, chosen on *train*
-            (:func:`satlight.metrics.functional.best_single`).
+        best: Column of the best single candidate, chosen on *train* (:func:`satlight.metrics.functional.best_single`).
         group_N: int64 (N,), dataset of each instruction; None = one dataset.
 
     Returns:
@@ -164,9 +154,7 @@ def gap_at_o(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Te
     return 1 - _mean_ratio(outcomes_of(choose(score_NM), outcome_NM, known_NM), reference, group_N)
 
 
-def _mean_ratio(
-    routed: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], group_N: Tensor | None
-) -> Tensor:
+def _mean_ratio(routed: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], group_N: Tensor | None) -> Tensor:
     """Compute the mean over groups of the ratio of two masked means."""
     group_N = torch.zeros(len(routed[0]), dtype=torch.long) if group_N is None else group_N.cpu()
     ratios = []
@@ -266,8 +254,7 @@ def rare_solver_recall(choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor, a
         at_most: Maximum number of solvers of a rare instruction, at least 1.
 
     Returns:
-        Scalar in [0, 1] over the rare instructions whose chosen candidate has a record; NaN when there is
-        none.
+        Scalar in [0, 1] over the rare instructions whose chosen candidate has a record; NaN when there is none.
 
     Example:
         >>> outcome = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])

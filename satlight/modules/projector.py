@@ -13,10 +13,9 @@ from satlight.storage.classes import Configured
 class Projector(LightningModule, Configured):
     """A linear layer on standardized capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
-    Capability vectors of different candidates have nearly the same direction: their texts differ in numbers
-    only, and the spread around their mean is about a fortieth of their length. Token embeddings of an LLM are
-    not like that, and training the encoder moves all capability vectors together. Standardizing exposes the
-    differences:
+    Capability vectors of different candidates have nearly the same direction: their texts differ in numbers only, and
+    the spread around their mean is about a fortieth of their length. Token embeddings of an LLM are not like that, and
+    training the encoder moves all capability vectors together. Standardizing exposes the differences:
 
     - μ is a moving average of the mean over the candidates of a training block.
     - σ is the spread of the first block (of the first two with different candidates, if blocks have one).

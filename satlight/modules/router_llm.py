@@ -50,8 +50,7 @@ class RouterLLM(BlockRouter):
             where they read the prefix; None = all. Fewer make a large zoo cheaper (benchmarks/README.md).
             Needs ``instruction_first``.
         inquiry: The performance inquiry prompt p.
-        tokens_per_pass: In evaluation, candidates are split so that a pass holds at most about this many
-            tokens.
+        tokens_per_pass: In evaluation, candidates are split so that a pass holds at most about this many tokens.
         dtype: ``float32``, ``bfloat16`` or ``float16``, of the backbone.
         objective: As in :class:`~satlight.modules.base.BlockRouter` (used when trained alone).
         optimizer: Likewise.
@@ -88,9 +87,7 @@ class RouterLLM(BlockRouter):
         from satlight.backbones.loading import load_causal_lm, yes_no_token_ids
 
         if max_instruction_tokens < 2:
-            raise SatlightError(
-                f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more"
-            )
+            raise SatlightError(f"router_llm.max_instruction_tokens is {max_instruction_tokens}; it must be 2 or more")
         for option, value, allowed in (
             ("order", order, ("instruction_first", "capability_first")),
             ("score_head", score_head, ("yes_no", "yes", "regression")),
@@ -211,9 +208,7 @@ class RouterLLM(BlockRouter):
         mask = torch.arange(longest, device=self.device)[None, :] < length[:, None]
         return self.backbone.get_input_embeddings()(ids), mask
 
-    def embed_instructions(
-        self, instructions: Sequence[str], token_BD: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def embed_instructions(self, instructions: Sequence[str], token_BD: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """[e_x, e_p] of B instructions: float (B, P, D) and its bool mask (B, P).
 
         Args:
@@ -251,11 +246,7 @@ class RouterLLM(BlockRouter):
     # -- scoring -------------------------------------------------------------------------------------------
 
     def forward(  # type: ignore[override]
-        self,
-        instructions: Sequence[str],
-        branch_CSD: Tensor,
-        branch_mask_CS: Tensor,
-        token_BD: Tensor | None = None,
+        self, instructions: Sequence[str], branch_CSD: Tensor, branch_mask_CS: Tensor, token_BD: Tensor | None = None
     ) -> Tensor:
         """Score C candidates, given as embeddings of their branches, on B instructions.
 

@@ -4,8 +4,7 @@ Both are plain tensors for a decoder that takes ``inputs_embeds``, a 4-D additiv
 ids and a key-value cache, so any Hugging Face decoder can read them. Every token may attend to itself, so
 that no softmax runs over nothing (padding included).
 
-Legend: B instructions, C candidates, P prefix tokens, S tokens of one candidate's branch, T all tokens,
-D features.
+Legend: B instructions, C candidates, P prefix tokens, S tokens of one candidate's branch, T all tokens, D features.
 """
 
 from __future__ import annotations
@@ -66,10 +65,9 @@ def additive_mask(allowed_RQT: Tensor, dtype: torch.dtype) -> Tensor:
 def instruction_first(prefix_mask_BP: Tensor, branch_mask_CS: Tensor, dtype: torch.dtype) -> Branches:
     """[e_x, e_p, e_c1 | ... | e_cC]: the instruction is read once, every candidate is a branch behind it.
 
-    A branch token sees the whole prefix and the earlier tokens of its own branch, never another candidate;
-    all branches start at the same position id, the length of their row's prefix. A score therefore depends
-    neither on padding nor on which other candidates stand in the block. The prefix itself, padded on the
-    right, needs no mask but the causal one.
+    A branch token sees the whole prefix and the earlier tokens of its own branch, never another candidate; all branches
+    start at the same position id, the length of their row's prefix. A score therefore depends neither on padding nor on
+    which other candidates stand in the block. The prefix itself, padded on the right, needs no mask but the causal one.
 
     Args:
         prefix_mask_BP: bool, True at real tokens of instruction and inquiry, padded on the right.
@@ -89,21 +87,15 @@ def instruction_first(prefix_mask_BP: Tensor, branch_mask_CS: Tensor, dtype: tor
     within_KK = (candidate_K[:, None] == candidate_K[None, :]) & torch.ones(
         C * S, C * S, dtype=torch.bool, device=device
     ).tril()
-    within_KK = within_KK & branch_mask_CS.reshape(1, C * S) | torch.eye(
-        C * S, dtype=torch.bool, device=device
-    )
+    within_KK = within_KK & branch_mask_CS.reshape(1, C * S) | torch.eye(C * S, dtype=torch.bool, device=device)
     B = len(prefix_mask_BP)
-    allowed_BKT = torch.cat(
-        [prefix_mask_BP[:, None, :].expand(B, C * S, -1), within_KK[None].expand(B, -1, -1)], dim=2
-    )
+    allowed_BKT = torch.cat([prefix_mask_BP[:, None, :].expand(B, C * S, -1), within_KK[None].expand(B, -1, -1)], dim=2)
     position_BK = prefix_mask_BP.sum(dim=1)[:, None] + torch.arange(S, device=device).repeat(C)[None, :]
     read_C = torch.arange(C, device=device) * S + branch_mask_CS.sum(dim=1) - 1
     return Branches(additive_mask(allowed_BKT, dtype), position_BK, read_C)
 
 
-def capability_first(
-    prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor
-) -> Pairs:
+def capability_first(prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Tensor, branch_mask_CS: Tensor) -> Pairs:
     """[e_c, e_x, e_p], the paper's order: one sequence per (instruction, candidate) pair.
 
     Args:
@@ -124,10 +116,7 @@ def capability_first(
         ],
         dim=1,
     )
-    real = torch.cat(
-        [branch_mask_CS.repeat(B, 1), prefix_mask_BP.repeat_interleave(C, dim=0)],
-        dim=1,
-    )
+    real = torch.cat([branch_mask_CS.repeat(B, 1), prefix_mask_BP.repeat_interleave(C, dim=0)], dim=1)
     T = S + P
     allowed = torch.ones(T, T, dtype=torch.bool, device=device).tril() & real[:, None, :]
     allowed |= torch.eye(T, dtype=torch.bool, device=device)

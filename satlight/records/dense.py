@@ -186,9 +186,7 @@ def _mapped(tables: RecordTables, score_column: str, cells: int) -> dict[str, np
     try:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
-            matrices = _fill(
-                tables, score_column, lambda name, kind: _map(temporary, name, kind, _shape(tables))
-            )
+            matrices = _fill(tables, score_column, lambda name, kind: _map(temporary, name, kind, _shape(tables)))
             for matrix in matrices.values():
                 assert isinstance(matrix, np.memmap)
                 matrix.flush()

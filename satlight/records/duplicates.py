@@ -11,9 +11,7 @@ from satlight.records.matrix import PerformanceRecords
 from satlight.records.split import text_keys
 
 
-def repeats(
-    records: PerformanceRecords, rows_N: np.ndarray, fixed_N: np.ndarray, similarity: float
-) -> np.ndarray:
+def repeats(records: PerformanceRecords, rows_N: np.ndarray, fixed_N: np.ndarray, similarity: float) -> np.ndarray:
     """Return which of the given rows repeat a fixed row or an earlier given row that is itself kept.
 
     The similarity of two texts is the Jaccard index of their character 5-grams (within words,

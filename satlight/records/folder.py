@@ -189,11 +189,7 @@ def _refuse_foreign(target: Path) -> None:
     if not target.exists():
         return
     ours = {INSTRUCTIONS, MODELS, RECORDS, ABOUT}
-    foreign = (
-        [target.name]
-        if not target.is_dir()
-        else sorted(p.name for p in target.iterdir() if p.name not in ours)
-    )
+    foreign = [target.name] if not target.is_dir() else sorted(p.name for p in target.iterdir() if p.name not in ours)
     if foreign:
         raise SatlightError(
             f"Cannot save records at {target}: it holds {listed(foreign, 5)}, which saving would delete. "
@@ -212,6 +208,4 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise SatlightError(
-            f"{path} cannot be read as parquet: {reason}. Download or write it again."
-        ) from error
+        raise SatlightError(f"{path} cannot be read as parquet: {reason}. Download or write it again.") from error

@@ -26,9 +26,7 @@ def check_groups(groups: Mapping[str, Sequence[str]], datasets: Sequence[str]) -
     """
     for name, members in groups.items():
         if not members:
-            raise SatlightError(
-                f"The group '{name}' is empty; name at least one of the datasets {sorted(datasets)}"
-            )
+            raise SatlightError(f"The group '{name}' is empty; name at least one of the datasets {sorted(datasets)}")
         if unknown := sorted(set(members) - set(datasets)):
             raise SatlightError(
                 f"The group '{name}' names {unknown}, but the test records hold the datasets "

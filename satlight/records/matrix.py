@@ -85,9 +85,7 @@ class PerformanceRecords:
                 "(counting from 0); every instruction needs its own id."
             )
         if len(set(self.model_ids)) < len(self.candidates):
-            raise SatlightError(
-                f"The records '{self.name}' name a candidate twice: {listed(self.model_ids)}."
-            )
+            raise SatlightError(f"The records '{self.name}' name a candidate twice: {listed(self.model_ids)}.")
 
     def __repr__(self) -> str:
         size = f"{self.shape[0]} instructions × {self.shape[1]} candidates"

@@ -9,9 +9,7 @@ from fnmatch import fnmatchcase
 from satlight.errors import SatlightError
 
 
-def select_names(
-    wanted: str | Sequence[str], available: Sequence[str], kind: str, where: str = ""
-) -> list[str]:
+def select_names(wanted: str | Sequence[str], available: Sequence[str], kind: str, where: str = "") -> list[str]:
     """Return the available names that match exactly or by pattern, in the available order.
 
     Args:

@@ -58,28 +58,20 @@ class CandidateOutputs:
             frame = pl.read_parquet(path)
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise SatlightError(
-                f"{path} cannot be read as parquet: {reason}. Download or write it again."
-            ) from error
+            raise SatlightError(f"{path} cannot be read as parquet: {reason}. Download or write it again.") from error
         require_columns(frame, COLUMNS, str(path))
         frame = frame.select(pl.col(name).cast(pl.String) for name in COLUMNS)
         models = [candidate.model_id for candidate in tables.candidates]
         ids = tables.instructions["instruction_id"]
         for column, wrong, problem in (
             ("output", frame["output"].is_null(), "An output is text; remove rows of missing outputs."),
-            (
-                "instruction_id",
-                ~frame["instruction_id"].is_in(ids.implode()),
-                f"It must be in {INSTRUCTIONS}.",
-            ),
+            ("instruction_id", ~frame["instruction_id"].is_in(ids.implode()), f"It must be in {INSTRUCTIONS}."),
             ("model_id", ~frame["model_id"].is_in(models), f"It must be in {MODELS}."),
         ):
             require_first(wrong, frame, column, str(path), problem)
         again = frame.select(~pl.struct("instruction_id", "model_id").is_first_distinct()).to_series()
         require_first(again, frame, "instruction_id", str(path), "Each pair with model_id has one output.")
-        return cls(
-            frame.join(tables.instructions.select("instruction_id", "instruction"), on="instruction_id")
-        )
+        return cls(frame.join(tables.instructions.select("instruction_id", "instruction"), on="instruction_id"))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Sequence[str]]) -> CandidateOutputs:

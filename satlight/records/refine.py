@@ -29,8 +29,7 @@ class Refinement:
         near_duplicates: Drop training rows whose similarity to a validation row, a test row or an earlier
             training row is at least this, in (0, 1]; 1 = equal texts, None = keep them. See
             :func:`satlight.records.duplicates.repeats`.
-        max_per_dataset: Maximum number of training rows per dataset, drawn by a hash of the ids; None =
-            all.
+        max_per_dataset: Maximum number of training rows per dataset, drawn by a hash of the ids; None = all.
 
     Raises:
         SatlightError: A number out of range.
@@ -51,12 +50,7 @@ class Refinement:
             raise SatlightError(f"max_per_dataset is {self.max_per_dataset}; it must be 1 or more, or null")
 
     def apply(
-        self,
-        records: PerformanceRecords,
-        train_N: np.ndarray,
-        *,
-        candidates: list[str] | None = None,
-        seed: int = 0,
+        self, records: PerformanceRecords, train_N: np.ndarray, *, candidates: list[str] | None = None, seed: int = 0
     ) -> tuple[PerformanceRecords, np.ndarray]:
         """Refine the rows ``train_N``.
 
@@ -102,10 +96,9 @@ def circle_test(
 ) -> PerformanceRecords:
     """Keep a candidate's success on a hard instruction only if it holds in every rotation.
 
-    The refined outcome is the minimum over the instruction and its rotations (rows whose ``rotation_of`` is
-    its id). If some outcomes on the rotations are unknown, a minimum of 0 is certain; otherwise the cell
-    becomes unknown. A candidate without outcomes on the rotations keeps its outcome; the log counts such
-    successes.
+    The refined outcome is the minimum over the instruction and its rotations (rows whose ``rotation_of`` is its id). If
+    some outcomes on the rotations are unknown, a minimum of 0 is certain; otherwise the cell becomes unknown. A
+    candidate without outcomes on the rotations keeps its outcome; the log counts such successes.
 
     Args:
         records: N instructions, rotations among them.

@@ -167,10 +167,7 @@ def _rotations_of(row: dict[str, Any], skipped: Counter[str]) -> list[dict[str, 
     if choices is None:
         skipped["have no choices"] += 1
         return []
-    if (
-        any(choice is None for choice in choices)
-        or (options := find_options(row["instruction"], choices)) is None
-    ):
+    if any(choice is None for choice in choices) or (options := find_options(row["instruction"], choices)) is None:
         skipped["do not show their choices, labeled and in order, in the text"] += 1
         return []
     if refers_to_others(choices, options.labels):
@@ -201,9 +198,7 @@ def _answer(row: dict[str, Any], options: Options, shift: int) -> str | None:
     )
 
 
-def _with_rows(
-    records: PerformanceRecords, rows: list[dict[str, Any]], source: np.ndarray
-) -> PerformanceRecords:
+def _with_rows(records: PerformanceRecords, rows: list[dict[str, Any]], source: np.ndarray) -> PerformanceRecords:
     """Insert rows without outcomes, each after its source row."""
     table = records.instructions.with_columns(pl.lit(None, pl.String).alias("rotation_of"))
     if "answer" not in table.columns:

@@ -67,9 +67,7 @@ class RecordTables:
                 yield start, self.records.select(columns).slice(start, BATCH_ROWS).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise SatlightError(
-                f"{self.file} cannot be read: {reason}. Download or write it again."
-            ) from error
+            raise SatlightError(f"{self.file} cannot be read: {reason}. Download or write it again.") from error
 
 
 def require_columns(frame: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], file: str) -> None:
@@ -84,12 +82,7 @@ def require_columns(frame: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], 
 
 
 def require_first(
-    offends: pl.Series,
-    frame: pl.DataFrame,
-    column: str,
-    file: str,
-    problem: str,
-    row_numbers: pl.Series | None = None,
+    offends: pl.Series, frame: pl.DataFrame, column: str, file: str, problem: str, row_numbers: pl.Series | None = None
 ) -> None:
     """Raise a SatlightError showing the first row where ``offends`` is true.
 
@@ -151,9 +144,7 @@ def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | 
     unknown = frame["split"].is_in(SPLITS).not_().fill_null(False)
     require(unknown, "split", f"Allowed: {', '.join(SPLITS)}, or null everywhere.")
     if 0 < frame["split"].null_count() < frame.height:
-        require(
-            frame["split"].is_null(), "split", "Give the split of every row, or of none (then it is drawn)."
-        )
+        require(frame["split"].is_null(), "split", "Give the split of every row, or of none (then it is drawn).")
     return frame.select(*first, pl.exclude(first)).with_columns(pl.col("task").fill_null(pl.col("dataset")))
 
 
@@ -176,8 +167,7 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
         file: Source, for messages.
 
     Raises:
-        SatlightError: Not such a list, a missing or repeated ``model_id``, or an invalid size, price or
-            date.
+        SatlightError: Not such a list, a missing or repeated ``model_id``, or an invalid size, price or date.
 
     Example:
         >>> check_candidates([{"model_id": "tiny-7b", "params_b": 7}], "models.json")[0].params_b
@@ -200,9 +190,7 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
 
 
 def _candidate(entry: dict[str, Any], where: str) -> Candidate:
-    values = {
-        field.name: entry[field.name] for field in fields(Candidate) if entry.get(field.name) is not None
-    }
+    values = {field.name: entry[field.name] for field in fields(Candidate) if entry.get(field.name) is not None}
     for key in ("params_b", "price_in", "price_out"):
         value = values.get(key)
         if value is None:

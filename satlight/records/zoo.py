@@ -82,9 +82,7 @@ class ZooSetting:
         """
         allowed = ["candidates" if field.name == "members" else field.name for field in fields(cls)]
         if not isinstance(content, dict):
-            raise SatlightError(
-                f"{where} must be a mapping with the keys {listed(allowed)}; got {content!r}."
-            )
+            raise SatlightError(f"{where} must be a mapping with the keys {listed(allowed)}; got {content!r}.")
         if unknown := [str(key) for key in content if key not in allowed]:
             near = get_close_matches(unknown[0], allowed, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""

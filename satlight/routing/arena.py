@@ -39,8 +39,7 @@ def read_arena_prompts(path: Path | str) -> list[ArenaPrompt]:
     """Read prompts that RouterArena prepared, such as ``dataset/router_data.json``.
 
     Args:
-        path: A JSON list or a JSONL file of objects with ``global index`` and ``prompt_formatted`` (or
-            ``prompt``).
+        path: A JSON list or a JSONL file of objects with ``global index`` and ``prompt_formatted`` (or ``prompt``).
 
     Returns:
         N prompts in the order of the file.
@@ -51,12 +50,8 @@ def read_arena_prompts(path: Path | str) -> list[ArenaPrompt]:
     path = Path(path)
     entries = _json_lines(path) if path.suffix == ".jsonl" else read_json(path)
     if not isinstance(entries, list) or not entries:
-        raise SatlightError(
-            f"{path} must be a list of prompts that is not empty, as RouterArena prepares it."
-        )
-    prompts = [
-        _prompt(entry, f"{path}, entry {number} (counting from 0)") for number, entry in enumerate(entries)
-    ]
+        raise SatlightError(f"{path} must be a list of prompts that is not empty, as RouterArena prepares it.")
+    prompts = [_prompt(entry, f"{path}, entry {number} (counting from 0)") for number, entry in enumerate(entries)]
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.key in seen:
@@ -66,10 +61,7 @@ def read_arena_prompts(path: Path | str) -> list[ArenaPrompt]:
 
 
 def arena_predictions(
-    prompts: Sequence[ArenaPrompt],
-    score_NM: np.ndarray,
-    models: Sequence[str],
-    optimality: Collection[str] = (),
+    prompts: Sequence[ArenaPrompt], score_NM: np.ndarray, models: Sequence[str], optimality: Collection[str] = ()
 ) -> list[dict[str, Any]]:
     """Build the entries of the prediction file: for each prompt the model with the highest score.
 
@@ -116,11 +108,7 @@ def arena_predictions(
 
 
 def save_arena(
-    folder: Path | str,
-    name: str,
-    models: Sequence[str],
-    entries: Sequence[dict[str, Any]],
-    robustness: bool = False,
+    folder: Path | str, name: str, models: Sequence[str], entries: Sequence[dict[str, Any]], robustness: bool = False
 ) -> tuple[Path, Path]:
     """Write ``config/NAME.json`` and ``predictions/NAME.json``, each whole or not at all.
 
@@ -138,9 +126,7 @@ def save_arena(
         SatlightError: An invalid file name, or a configuration of that name with other models.
     """
     if not name or name != Path(name).name or name.startswith("."):
-        raise SatlightError(
-            f"Got the router name '{name}'; it becomes part of file names: no slashes, no leading dot."
-        )
+        raise SatlightError(f"Got the router name '{name}'; it becomes part of file names: no slashes, no leading dot.")
     config = Path(folder) / "config" / f"{name}.json"
     predictions = Path(folder) / "predictions" / f"{name}{'-robustness' if robustness else ''}.json"
     if not config.exists():

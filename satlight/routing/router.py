@@ -22,14 +22,7 @@ from satlight.routing.format1 import read_capabilities
 from satlight.storage import folder as files
 from satlight.storage.classes import build
 from satlight.storage.typed import typed
-from satlight.types import (
-    AptitudeResults,
-    Block,
-    Candidate,
-    Capability,
-    Request,
-    Temperature,
-)
+from satlight.types import AptitudeResults, Block, Candidate, Capability, Request, Temperature
 
 _STATE_OF_TRAINING = ("val_", "objective.")
 
@@ -131,8 +124,7 @@ class CapabilityRouter(Router):
                 "test": self.test and self.test.to_dict(),
                 "text": asdict(self.text),
                 "capabilities": {
-                    name: asdict(capability)
-                    for name, capability in zip(self.model_ids, self.capabilities, strict=True)
+                    name: asdict(capability) for name, capability in zip(self.model_ids, self.capabilities, strict=True)
                 },
             },
         )

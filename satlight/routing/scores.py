@@ -89,9 +89,7 @@ class StoredScores(Router):
                 "scores.parquet"
             ) from error
         model_ids = [name for name in table.columns if name != "instruction_id"]
-        if len(model_ids) in (0, len(table.columns)) or not all(
-            table[m].dtype.is_numeric() for m in model_ids
-        ):
+        if len(model_ids) in (0, len(table.columns)) or not all(table[m].dtype.is_numeric() for m in model_ids):
             raise SatlightError(
                 f"{path} has the columns {listed(table.columns)}; needed are instruction_id and a column of "
                 "numbers per candidate, as `lightning predict` writes them"
@@ -127,8 +125,7 @@ class StoredScores(Router):
         """Look the requests up; see :meth:`satlight.routers.Router.log_odds`."""
         known = dict(zip(self.texts or (), self.instruction_ids, strict=False))
         ids = [
-            str(request.metadata.get("instruction_id", known.get(request.text, request.text)))
-            for request in requests
+            str(request.metadata.get("instruction_id", known.get(request.text, request.text))) for request in requests
         ]
         return self.at(ids, candidates)
 

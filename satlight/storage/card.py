@@ -43,9 +43,7 @@ def text(config: Mapping[str, Any], candidates: Sequence[Candidate]) -> str:
         simulated = " (simulated)" if data.get("simulated") else ""
         trained = f" Trained on {data.get('name')}{simulated}, fingerprint `{data.get('fingerprint')}`."
     parts = [
-        _HEAD.format(
-            count=len(candidates), source="path/to/this/folder", method=module["class_path"], trained=trained
-        )
+        _HEAD.format(count=len(candidates), source="path/to/this/folder", method=module["class_path"], trained=trained)
     ]
     if table := about.get("test"):
         parts.append(_test_table(table))
@@ -81,12 +79,7 @@ def _test_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _candidate_table(candidates: Sequence[Candidate]) -> str:
-    lines = [
-        "## Candidates",
-        "",
-        "| candidate | institute | parameters (billions) | released |",
-        "|---|---|---|---|",
-    ]
+    lines = ["## Candidates", "", "| candidate | institute | parameters (billions) | released |", "|---|---|---|---|"]
     for one in candidates:
         cells = (one.model_id, one.institute, one.params_b, one.release_date)
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")

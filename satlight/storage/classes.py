@@ -112,8 +112,7 @@ def import_class(path: Any, allow: Sequence[str], where: str) -> type:
         ) from error
     if not isinstance(cls, type) or not (issubclass(cls, Configured) or is_dataclass(cls)):
         raise SatlightError(
-            f"{where}: {path!r} is no class that a router folder can hold; allowed are routers, modules and "
-            "dataclasses"
+            f"{where}: {path!r} is no class that a router folder can hold; allowed are routers, modules and dataclasses"
         )
     return cls
 
@@ -184,8 +183,7 @@ def build(content: Any, folder: Path, allow: Sequence[str], where: str) -> Any:
         where: File, for messages.
 
     Raises:
-        SatlightError: A class that is not allowed, arguments that it does not take, a path that leaves the
-            folder.
+        SatlightError: A class that is not allowed, arguments that it does not take, a path that leaves the folder.
     """
     if isinstance(content, list):
         return [build(item, folder, allow, where) for item in content]
@@ -232,9 +230,7 @@ def inside(folder: Path, path: Any, where: str) -> Path:
     root = folder.resolve()
     target = (root / path).resolve() if isinstance(path, str) else root
     if target == root or not target.is_relative_to(root):
-        raise SatlightError(
-            f"{where}: the path {path!r} leaves the router folder; allowed are paths below it"
-        )
+        raise SatlightError(f"{where}: the path {path!r} leaves the router folder; allowed are paths below it")
     if not target.exists():
         raise SatlightError(f"{where} names {folder / path}, which does not exist. Export the router again")
     return folder / path

@@ -46,11 +46,7 @@ def parts(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         (2.0, ['coef_', 'intercept_', 'n_features_in_', 'n_iter_', 'solver_'])
     """
     params = estimator.get_params(deep=False)
-    fitted = {
-        name: value
-        for name, value in vars(estimator).items()
-        if name not in params and name not in NOT_STORED
-    }
+    fitted = {name: value for name, value in vars(estimator).items() if name not in params and name not in NOT_STORED}
     if "vocabulary_" in fitted:  # numpy integers, of which there may be 100,000
         fitted["vocabulary_"] = {token: int(column) for token, column in fitted["vocabulary_"].items()}
     return params, dict(sorted(fitted.items()))
@@ -117,11 +113,7 @@ def build_tree(content: Mapping[str, Any]) -> Any:
         or values.shape[1:] != (num_outputs, classes.max(initial=1))
         or not count
     ):
-        raise SatlightError(
-            "a decision tree does not fit its number of features or outputs; save the router again"
-        )
+        raise SatlightError("a decision tree does not fit its number of features or outputs; save the router again")
     tree = Tree(num_features, classes, num_outputs)
-    tree.__setstate__(
-        {"max_depth": content["max_depth"], "node_count": count, "nodes": nodes, "values": values}
-    )
+    tree.__setstate__({"max_depth": content["max_depth"], "node_count": count, "nodes": nodes, "values": values})
     return tree

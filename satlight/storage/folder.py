@@ -19,13 +19,7 @@ from satlight.storage.typed import typed
 from satlight.types import Candidate
 
 FORMAT, FORMAT_1 = "satlight-router/2", "satlight-router/1"
-CONFIG, ZOO, APTITUDE, WEIGHTS, CARD = (
-    "config.json",
-    "zoo.json",
-    "aptitude.json",
-    "router.safetensors",
-    "README.md",
-)
+CONFIG, ZOO, APTITUDE, WEIGHTS, CARD = ("config.json", "zoo.json", "aptitude.json", "router.safetensors", "README.md")
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 """Suffixes of files that may hold a pickle; a router folder with one is refused."""
 
@@ -46,8 +40,7 @@ def writing(folder: Path | str) -> Iterator[Path]:
             yield temporary
     except (OSError, SafetensorError) as error:
         raise SatlightError(
-            f"cannot write {folder}: {error}. Nothing half-written was kept; make room there, or choose "
-            "another folder"
+            f"cannot write {folder}: {error}. Nothing half-written was kept; make room there, or choose another folder"
         ) from error
 
 
@@ -68,9 +61,7 @@ def sound(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> SatlightError:
     what = f"lacks {error}" if isinstance(error, KeyError) else error
-    return SatlightError(
-        f"{path} is missing, damaged, or does not fit the rest of its folder ({what}). {AGAIN}"
-    )
+    return SatlightError(f"{path} is missing, damaged, or does not fit the rest of its folder ({what}). {AGAIN}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -165,9 +156,7 @@ def upgraded(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         with sound(where):
             return _from_format_1(config)
     if config["format"] != FORMAT:
-        raise SatlightError(
-            f"{where}: format is {config['format']!r}; this version reads {FORMAT!r} and {FORMAT_1!r}"
-        )
+        raise SatlightError(f"{where}: format is {config['format']!r}; this version reads {FORMAT!r} and {FORMAT_1!r}")
     kinds = {"class_path": str, "init_args": dict, "calibration": dict, "about": dict}
     for key, kind in kinds.items():
         if not isinstance(config.get(key), kind):

@@ -50,10 +50,7 @@ def push(save: Callable[[Path], None], repo_id: str, private: bool, token: str |
         try:
             repo = api.create_repo(repo_id, private=private, exist_ok=True)
             done = api.upload_folder(
-                repo_id=repo.repo_id,
-                folder_path=folder,
-                commit_message="Upload a satlight router",
-                delete_patterns="*",
+                repo_id=repo.repo_id, folder_path=folder, commit_message="Upload a satlight router", delete_patterns="*"
             )
         except Exception as error:  # as above
             raise SatlightError(

@@ -114,10 +114,7 @@ class Packer:
                 raise self._cannot(value, name, f"a tensor of {value.dtype}")
             return {"@": "tensor", "array": self._array(value.detach().cpu().numpy(), name)}
         if type(value).__module__.startswith("scipy.sparse") and value.format == "csr":
-            parts = {
-                key: self._array(getattr(value, key), _join(name, key))
-                for key in ("data", "indices", "indptr")
-            }
+            parts = {key: self._array(getattr(value, key), _join(name, key)) for key in ("data", "indices", "indptr")}
             return {"@": "csr", "shape": list(value.shape), **parts}
         if estimators.is_tree(value):
             return {**self._dict(estimators.tree_parts(value), name), "@": "tree"}
@@ -161,9 +158,7 @@ class Packer:
 
     def _cannot(self, value: Any, name: str, what: str) -> SatlightError:
         shown = "" if isinstance(value, np.ndarray) else f" ({value!r:.80})"
-        return SatlightError(
-            f"{self.owner} cannot be stored: its attribute '{name}' is {what}{shown}. {ADVICE}"
-        )
+        return SatlightError(f"{self.owner} cannot be stored: its attribute '{name}' is {what}{shown}. {ADVICE}")
 
 
 @dataclass

@@ -41,9 +41,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         float: lambda: isinstance(value, int | float) and not isinstance(value, bool) and _finite(value),
     }.get(origin or kind)
     if good is None or not good():
-        raise TypeError(
-            f"{name} is {value!r:.80}; allowed: {getattr(kind, '__name__', kind)} {options or ''}"
-        )
+        raise TypeError(f"{name} is {value!r:.80}; allowed: {getattr(kind, '__name__', kind)} {options or ''}")
     return value
 
 

@@ -212,9 +212,7 @@ def test_yes_and_no_as_they_follow_a_prompt() -> None:
 
 
 def test_only_adapters_train_and_they_are_float32() -> None:
-    decoder, _, _ = load_causal_lm(
-        "tiny:llama", lora=LoraSpec(r=4, target_modules=["q_proj"]), dtype="bfloat16"
-    )
+    decoder, _, _ = load_causal_lm("tiny:llama", lora=LoraSpec(r=4, target_modules=["q_proj"]), dtype="bfloat16")
     trained = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * 2  # A and B in each of two layers
     assert all(".q_proj.lora_" in name and p.dtype == torch.float32 for name, p in trained.items())
@@ -242,15 +240,11 @@ def test_lora_on_fused_projections(tmp_path: Path) -> None:
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "phi3")
     tokenizer.save_pretrained(tmp_path / "phi3")
     decoder = load_causal_lm(str(tmp_path / "phi3"), lora=LoraSpec(r=2))[0]
-    adapted = {
-        name.split(".lora_")[0].split(".")[-1] for name, p in decoder.named_parameters() if p.requires_grad
-    }
+    adapted = {name.split(".lora_")[0].split(".")[-1] for name, p in decoder.named_parameters() if p.requires_grad}
     assert adapted == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
 
 
-@pytest.mark.parametrize(
-    ("targets", "says"), [(["query"], r"\['query'\].*q_proj"), ([], "match no linear layer")]
-)
+@pytest.mark.parametrize(("targets", "says"), [(["query"], r"\['query'\].*q_proj"), ([], "match no linear layer")])
 def test_lora_targets_that_do_not_exist(targets: list[str], says: str) -> None:
     with pytest.raises(SatlightError, match=says):
         load_causal_lm("tiny:llama", lora=LoraSpec(target_modules=targets))
@@ -433,9 +427,7 @@ def write_gguf(path: Path) -> np.ndarray:
     return embeddings
 
 
-def test_gguf_is_converted_once_and_kept(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gguf_is_converted_once_and_kept(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = write_gguf(tmp_path / "small.gguf")
     decoder, rows, tokenizer = load_causal_lm(str(tmp_path / "small.gguf"), num_layers=1)
     assert torch.equal(rows(range(10)), torch.from_numpy(embeddings))

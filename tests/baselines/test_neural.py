@@ -40,9 +40,7 @@ def test_only_outcomes_above_0_attract_and_only_those_up_to_a_half_repel():
         one_against_one + np.log(1 + np.exp(0.9 + 0.2)), abs=1e-5
     )
     two_of_three = np.log(1 + 2 * np.exp(0.5 - 0.3))
-    assert llm_loss([0.3, 0.5, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]).item() == pytest.approx(
-        two_of_three, abs=1e-5
-    )
+    assert llm_loss([0.3, 0.5, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]).item() == pytest.approx(two_of_three, abs=1e-5)
     assert llm_loss(score, [0.0] * 4).item() == 0
 
 
@@ -63,10 +61,7 @@ def test_unknown_candidates_are_neither_good_nor_failing():
 def test_equal_outcomes_are_ordered_by_lot():
     score = torch.tensor([[0.1, 0.2, 0.3, 0.0, 0.0, 0.0]])
     torch.manual_seed(0)
-    losses = {
-        round(sample_llm_loss(score, torch.tensor([[1.0] * 5 + [0.0]]), score > -1).item(), 4)
-        for _ in range(60)
-    }
+    losses = {round(sample_llm_loss(score, torch.tensor([[1.0] * 5 + [0.0]]), score > -1).item(), 4) for _ in range(60)}
     assert len(losses) > 5  # three out of five, by column there would be one value
 
 
@@ -160,9 +155,7 @@ def test_every_dataset_is_drawn_equally_often(two_topics, embed):
     assert (drawn >= 40).float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_training_leaves_no_files_and_says_nothing(
-    two_topics, embed, tmp_path, monkeypatch, capfd, caplog, recwarn
-):
+def test_training_leaves_no_files_and_says_nothing(two_topics, embed, tmp_path, monkeypatch, capfd, caplog, recwarn):
     monkeypatch.chdir(tmp_path)
     build("routerdc", fixed=settings("routerdc", 5)).fit(two_topics, embed)
     assert list(tmp_path.iterdir()) == []

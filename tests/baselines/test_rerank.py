@@ -34,9 +34,7 @@ def test_the_output_that_the_judge_likes_wins(two_topics, new_texts, outputs):
 
 def test_a_cross_encoder_judges_pairs_of_instruction_and_output(two_topics, new_texts, outputs):
     judge = load_cross_encoder("tiny:bert")
-    score = (
-        build("rerank", score_pairs=judge, outputs=outputs).fit(two_topics).predict(new_texts, list(ANSWERS))
-    )
+    score = build("rerank", score_pairs=judge, outputs=outputs).fit(two_topics).predict(new_texts, list(ANSWERS))
     expected = judge([(text, answer) for text in new_texts for answer in ANSWERS.values()])
     assert np.array_equal(score, expected.reshape(3, 3))
 
@@ -55,6 +53,4 @@ def test_what_is_missing_is_said(two_topics, new_texts, outputs, records_folder)
     with pytest.raises(SatlightError, match="2 test rows"):
         Rerank(shared_words, outputs).fit(two_topics.with_splits(["test"] * 2 + ["train"] * 78))
     with pytest.raises(SatlightError, match=r"gave \(9,\) for 9 pairs, or scores that are not finite"):
-        Rerank(lambda pairs: np.full(len(pairs), np.nan), outputs).fit(two_topics).predict(
-            new_texts, list(ANSWERS)
-        )
+        Rerank(lambda pairs: np.full(len(pairs), np.nan), outputs).fit(two_topics).predict(new_texts, list(ANSWERS))

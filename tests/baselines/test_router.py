@@ -31,9 +31,7 @@ CASES = [
     *(("cluster", {"nearest": 3}), ("uniroute", {"map": "learned"})),
     *(("aptitude_knn", {"embed": None}), ("inferred_dataset", {"embed": None, "label": "task"})),
 ]
-every_case = pytest.mark.parametrize(
-    ("name", "options"), CASES, ids=lambda value: str(value) if value else ""
-)
+every_case = pytest.mark.parametrize(("name", "options"), CASES, ids=lambda value: str(value) if value else "")
 ADMITTED = [name for name in BUILT_IN if name in ADMITTING]
 
 
@@ -76,9 +74,7 @@ def fitted(name, records, texts=(), embed="tiny", **options):
 def folders_equal(one: Path, two: Path) -> bool:
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
-    return filecmp.cmpfiles(one, two, [str(path) for path in files], shallow=False)[0] == [
-        str(path) for path in files
-    ]
+    return filecmp.cmpfiles(one, two, [str(path) for path in files], shallow=False)[0] == [str(path) for path in files]
 
 
 # -- scoring -----------------------------------------------------------------------------------------------
@@ -288,9 +284,7 @@ def test_results_on_no_core_item_say_nothing_to_aptitude_knn(records):
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in ADMITTING])
 def test_others_name_the_methods_that_can(name, records):
-    with pytest.raises(
-        SatlightError, match=r"cannot admit 'new' without training.*Methods that can: Model-SAT, knn"
-    ):
+    with pytest.raises(SatlightError, match=r"cannot admit 'new' without training.*Methods that can: Model-SAT, knn"):
         fitted(name, records, ["x"]).admit(Candidate("new"), results_of(records, 0))
 
 

@@ -100,9 +100,7 @@ def test_rows_it_cannot_learn_from(make_records, split, message):
 
 
 def test_a_candidate_without_outcomes_is_refused(make_records):
-    records = make_records(
-        ["a"], [[1, 0]], split=["train"], candidates=["x", "y"], known=np.array([[True, False]])
-    )
+    records = make_records(["a"], [[1, 0]], split=["train"], candidates=["x", "y"], known=np.array([[True, False]]))
     with pytest.raises(SatlightError, match="'y' of 'records' have no outcome"):
         Stub().fit(records)
 

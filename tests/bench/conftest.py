@@ -117,9 +117,7 @@ def toy_records(tmp_path_factory) -> Path:
         for dataset, first in (("alpha", 0), ("beta", 2))
         for i in range(30)
     ]
-    models = [
-        {"model_id": f"org/model-{m}", "params_b": m + 1, "release_date": f"2024-0{m + 1}"} for m in range(4)
-    ]
+    models = [{"model_id": f"org/model-{m}", "params_b": m + 1, "release_date": f"2024-0{m + 1}"} for m in range(4)]
     records = [
         {
             "instruction_id": row["instruction_id"],

@@ -96,10 +96,7 @@ def test_a_control_and_the_method_of_its_name_are_one_and_the_same(compute, benc
     names = ["aptitude_knn", "tfidf_knn"]
     (board,) = compute(bench_file(names, seeds=[3]))
     for name in names:
-        assert (
-            entry(board, name).datasets["alpha"].routed
-            == entry(board, name, "control").datasets["alpha"].routed
-        )
+        assert entry(board, name).datasets["alpha"].routed == entry(board, name, "control").datasets["alpha"].routed
 
 
 def test_a_method_that_failed_for_one_seed_says_so(compute, bench_file, tmp_path):
@@ -141,9 +138,7 @@ def test_costs_stand_in_the_table_where_they_are_known(compute, bench_file):
 
 
 def test_a_release_curve_follows_the_releases(compute, bench_file):
-    (board,) = compute(
-        bench_file(["toys.Toy"], seeds=[0], data_release={"founders": 2, "best": 1, "probes": 8})
-    )
+    (board,) = compute(bench_file(["toys.Toy"], seeds=[0], data_release={"founders": 2, "best": 1, "probes": 8}))
     assert [fold["newest"] for fold in board.release.folds] == ["org/model-2", "org/model-3"]
     assert [fold["released"] for fold in board.release.folds] == ["2024-03", "2024-04"]
     # Two candidates each solve half of one dataset: one of the four that stays, and the newest.
@@ -159,9 +154,7 @@ def test_release_dates_that_are_missing_fail_the_curve_alone(compute, bench_file
     shutil.copytree(toy_records, folder)
     models = json.loads((folder / "models.json").read_text())
     (folder / "models.json").write_text(json.dumps([m | {"release_date": None} for m in models]))
-    path = bench_file(
-        ["toys.Toy"], seeds=[0], data_records=str(folder), data_release={"founders": 2, "best": 1}
-    )
+    path = bench_file(["toys.Toy"], seeds=[0], data_records=str(folder), data_release={"founders": 2, "best": 1})
     (board,) = compute(path)
     assert entry(board, "Toy").groups["all"].routed == 100.0
     assert board.failures == [s for s in board.failures if s.startswith("Toy (release), seed 0: ")]

@@ -92,11 +92,7 @@ def test_scores_of_another_shape_are_refused(bench_file, compute, toys, tmp_path
 def test_a_re_ranker_is_named_by_its_cross_encoder(records_folder, tmp_path):
     for path in records_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    rows = {
-        "instruction_id": ["alpha-0"] * 2,
-        "model_id": ["org/one-7b", "org/two-7b"],
-        "output": ["0", "Who knows"],
-    }
+    rows = {"instruction_id": ["alpha-0"] * 2, "model_id": ["org/one-7b", "org/two-7b"], "output": ["0", "Who knows"]}
     pl.DataFrame(rows).write_parquet(tmp_path / "outputs.parquet")
     records = open_records(tmp_path, "correct")
     router = methods._build("rerank", {"score_pairs": "tiny:bert", "outputs": str(tmp_path)}, seed=3)

@@ -50,9 +50,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def board(compute, bench_file):
     (board,) = compute(
-        bench_file(
-            ["toys.Toy", "toys.Crash"], data_release={"founders": 2, "best": 1, "probes": 8}, seeds=[0]
-        )
+        bench_file(["toys.Toy", "toys.Crash"], data_release={"founders": 2, "best": 1, "probes": 8}, seeds=[0])
     )
     return board
 
@@ -81,9 +79,7 @@ def test_the_page_needs_nothing_else_and_holds_everything(board):
 
 def test_a_leaderboard_has_its_plots(board):
     names = [plot.name for plot in board_plots(board)]
-    assert names == [
-        f"toy-all-{n}" for n in ("datasets", "reliability", "choices", "quality-cost", "release")
-    ]
+    assert names == [f"toy-all-{n}" for n in ("datasets", "reliability", "choices", "quality-cost", "release")]
 
 
 def test_several_zoo_sizes_make_a_plot(compute, bench_file, tmp_path):

@@ -62,9 +62,7 @@ def test_other_options_are_another_cell(bench_file, tmp_path):
 
 def test_whatever_a_method_does_the_others_go_on(bench_file):
     results, _ = run(
-        bench_file(
-            [f"toys.{name}" for name in ("Crash", "Dies", "Killed", "Exits", "NotANumber", "Toy")], seeds=[0]
-        )
+        bench_file([f"toys.{name}" for name in ("Crash", "Dies", "Killed", "Exits", "NotANumber", "Toy")], seeds=[0])
     )
     errors = {name: result.error for (name, _), result in results.items()}
     assert errors["Toy"] is errors["controls"] is None

@@ -50,9 +50,7 @@ class Run:
     watch: Watch
 
     def fit(self, ckpt_path: Path | None = None) -> "Run":
-        self.trainer.fit(
-            self.module, self.data, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None
-        )
+        self.trainer.fit(self.module, self.data, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
         return self
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -99,8 +97,7 @@ def make_run(records_folder, tmp_path_factory) -> Callable[..., Run]:
             "default_root_dir": folder,
         }
         session = L.Trainer(
-            **(defaults | options),
-            callbacks=[TwoStageTuning(connector_epochs), watch, checkpoints, *(callbacks or [])],
+            **(defaults | options), callbacks=[TwoStageTuning(connector_epochs), watch, checkpoints, *(callbacks or [])]
         )
         datamodule = CapabilityInstructionDataModule(**(given | (data or {})))
         return Run(session, module, datamodule, watch)

@@ -33,9 +33,7 @@ class Reads(HardNegatives):
 
 def module(trainable: bool = True) -> ModelSAT:
     return ModelSAT(
-        RouterLLM("tiny:llama"),
-        CapabilityEncoder("tiny:bert", trainable=trainable),
-        optimizer=OptimizerSpec(lr=1e-2),
+        RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert", trainable=trainable), optimizer=OptimizerSpec(lr=1e-2)
     )
 
 
@@ -70,9 +68,7 @@ def test_vectors_stand_in_the_order_of_the_training_rows(make_run):
 
 @pytest.mark.parametrize(("kill_after", "save_every"), [(5, 3), (17, 3), (24, None)])
 def test_a_resumed_run_mines_the_same(make_run, whole, tmp_path, kill_after, save_every):
-    killed = make_run(
-        tmp_path, kill_after=kill_after, save_every=save_every, callbacks=[HardNegatives(1)], **hard()
-    )
+    killed = make_run(tmp_path, kill_after=kill_after, save_every=save_every, callbacks=[HardNegatives(1)], **hard())
     with pytest.raises(RuntimeError):
         killed.fit()
     resumed = make_run(tmp_path, callbacks=[HardNegatives(1)], **hard()).fit(tmp_path / "last.ckpt")
@@ -141,9 +137,7 @@ def test_a_router_without_encoder_says_what_to_do_and_does_it(make_run):
 def test_the_two_tower_router_reads_with_itself(make_run):
     encoder = CapabilityEncoder("tiny:bert", optimizer=OptimizerSpec(lr=1e-3))
     reads = Reads()
-    make_run(
-        module=encoder, callbacks=[reads], max_epochs=1, connector_epochs=0, **hard(blocks_per_epoch=2)
-    ).fit()
+    make_run(module=encoder, callbacks=[reads], max_epochs=1, connector_epochs=0, **hard(blocks_per_epoch=2)).fit()
     assert reads.seen[0][1].shape[1] == 32
 
 

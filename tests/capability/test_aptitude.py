@@ -57,9 +57,7 @@ def test_weight_is_four_p_times_one_minus_p_times_the_known_share():
 
 
 def test_takes_the_items_that_half_of_the_candidates_solve():
-    rows = (
-        [[1, 1, 1, 1]] * 4 + [[1, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 1]] + [[0, 0, 0, 0]] * 4 + [[1, 0, 0, 0]]
-    )
+    rows = [[1, 1, 1, 1]] * 4 + [[1, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 1]] + [[0, 0, 0, 0]] * 4 + [[1, 0, 0, 0]]
     test = AptitudeTest.design(make_records(["t"] * 12, rows), num_shots=3, min_shots=1)
     assert test.item_ids == {"i4", "i5", "i6"}
 
@@ -101,9 +99,7 @@ def test_small_tasks_are_skipped_and_counted(caplog):
 
 def test_only_small_tasks_is_an_error_that_says_what_to_do():
     records = make_records(["x"] * 4 + ["y"] * 9, [[1, 0]] * 13)
-    with pytest.raises(
-        SatlightError, match=r"too few core items: 'x' has 4, 'y' has 9.*needs 10.*Lower min_shots"
-    ):
+    with pytest.raises(SatlightError, match=r"too few core items: 'x' has 4, 'y' has 9.*needs 10.*Lower min_shots"):
         AptitudeTest.design(records)
 
 
@@ -119,9 +115,7 @@ def test_an_item_without_any_outcome_is_never_taken():
 
 
 def test_rows_of_another_split_are_refused():
-    with pytest.raises(
-        SatlightError, match=r"10 of 10 instructions belong to another split, e.g. 'validation'"
-    ):
+    with pytest.raises(SatlightError, match=r"10 of 10 instructions belong to another split, e.g. 'validation'"):
         AptitudeTest.design(make_records(["t"] * 10, [[1, 0]] * 10, split="validation"))
 
 
@@ -150,9 +144,7 @@ def test_design_does_not_depend_on_the_order_of_rows(zoo):
 def test_repeated_texts_count_once_and_are_held_out_of_training():
     texts = ["Same  question?", "Same question?"] + [f"Question {k}?" for k in range(18)]
     records = make_records(["t"] * 20, [[1, 0]] * 2 + [[1, 1]] * 18)
-    records = replace(
-        records, instructions=records.instructions.with_columns(pl.Series("instruction", texts))
-    )
+    records = replace(records, instructions=records.instructions.with_columns(pl.Series("instruction", texts)))
     test = AptitudeTest.design(records, num_shots=5)
     assert len(test.item_ids & {"i0", "i1"}) == 1
     held = test.holds(records)

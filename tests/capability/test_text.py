@@ -74,9 +74,7 @@ def test_results_say_accuracy_items_and_strength(small):
 )
 def test_grades_compare_with_the_training_zoo(small, accuracy, words):
     first, _, _ = statements(represent(small, np.array([accuracy, 0.5, 0.5]), style="graded"))
-    assert (
-        first == f'The model achieves accuracy {100 * accuracy:.1f}% ({words}) on the task of "maths, words".'
-    )
+    assert first == f'The model achieves accuracy {100 * accuracy:.1f}% ({words}) on the task of "maths, words".'
 
 
 def test_a_zoo_without_spread_does_not_exaggerate(small):
@@ -151,16 +149,12 @@ def test_results_of_one_candidate_give_what_records_give(text):
     rows = [k for k, i in enumerate(zoo.instructions["instruction_id"]) if i in test.item_ids]
     ids = tuple(zoo.instructions["instruction_id"][row] for row in rows)
     results = AptitudeResults(ids, tuple(zoo.texts[row] for row in rows), zoo.outcomes[rows, 2])
-    assert text.of(test, results, ("New.",)) == replace(
-        text.write(test, zoo, [zoo.model_ids[2]])[0], notes=("New.",)
-    )
+    assert text.of(test, results, ("New.",)) == replace(text.write(test, zoo, [zoo.model_ids[2]])[0], notes=("New.",))
 
 
 def test_results_on_no_core_item_are_refused(small):
     results = AptitudeResults(("x", "y"), ("1+1?", "2+2?"), np.array([1.0, 0.0]))
-    with pytest.raises(
-        SatlightError, match=r"None of the 2 items is a core item .*'x'.*AptitudeTest\.export"
-    ):
+    with pytest.raises(SatlightError, match=r"None of the 2 items is a core item .*'x'.*AptitudeTest\.export"):
         CapabilityText().of(small, results)
 
 

@@ -24,11 +24,7 @@ def router_folder(tmp_path_factory):
 
 def run(code: str, **environment: str) -> list[str]:
     result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()

@@ -155,9 +155,7 @@ def test_the_last_checkpoint_continues_in_the_same_folder(run, runs, words, comm
 
 
 def test_the_last_checkpoint_is_the_last_even_where_it_is_not_the_best(run):
-    last, best = (
-        torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("last", "best")
-    )
+    last, best = (torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("last", "best"))
     assert (last["epoch"], last["global_step"]) == (1, 8)
     assert best["epoch"] <= last["epoch"]
 
@@ -199,9 +197,7 @@ def test_a_user_written_module_is_trained_exported_and_routed_with(tmp_path, com
     assert len(json.loads(allowed.out)["ranking"]) == 6
 
 
-def test_a_module_that_cannot_be_imported_again_trains_without_a_router_folder(
-    tmp_path, command, monkeypatch
-):
+def test_a_module_that_cannot_be_imported_again_trains_without_a_router_folder(tmp_path, command, monkeypatch):
     (tmp_path / "inner.py").write_text(
         "from satlight.modules import CapabilityEncoder\n\n\ndef make():\n"
         "    class Mine(CapabilityEncoder):\n        pass\n\n    return Mine\n\n\nMine = make()\n"
@@ -244,9 +240,7 @@ def test_capability_encoder_from_its_own_file(tmp_path, command):
         "class_path: satlight.modules.CapabilityEncoder\n"
         "init_args:\n  backbone: tiny:bert\n  chunking: windows\n  max_tokens: 90\n"
     )
-    result = command(
-        "fit", *settings(tmp_path / "runs"), "--trainer.max_epochs=1", "--model.encoder", encoder
-    )
+    result = command("fit", *settings(tmp_path / "runs"), "--trainer.max_epochs=1", "--model.encoder", encoder)
     assert result.code is None, result.err
     run = tmp_path / "runs" / "full" / "1"
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -280,9 +274,7 @@ def test_results_hold_every_key(tested, records):
         assert sum(entry["share"].values()) == pytest.approx(1, abs=1e-4)
     hard = [results["datasets"][name]["routed"] for name in ("mathematics", "science")]
     assert results["groups"]["hard"]["routed"] == pytest.approx(np.mean(hard), abs=1e-4)
-    assert results["groups"]["hard"]["n"] == sum(
-        results["datasets"][name]["n"] for name in ("mathematics", "science")
-    )
+    assert results["groups"]["hard"]["n"] == sum(results["datasets"][name]["n"] for name in ("mathematics", "science"))
 
 
 def test_tables_hold_what_results_hold(tested):
@@ -364,9 +356,7 @@ def test_an_unseen_candidate_is_admitted_as_if_it_had_been_exported(run, records
     ids = records.instructions["instruction_id"].to_list()
     rows = [row for row, key in enumerate(ids) if key in whole.test.item_ids]
     outcomes = records.outcomes[rows, records.model_ids.index(UNSEEN)]
-    results = AptitudeResults(
-        tuple(ids[row] for row in rows), tuple(records.texts[row] for row in rows), outcomes
-    )
+    results = AptitudeResults(tuple(ids[row] for row in rows), tuple(records.texts[row] for row in rows), outcomes)
     admitted = part.admit(whole.candidates[column], results)
     assert admitted.capabilities[-1] == whole.capabilities[column]
     texts = ["What is 2+2?", "Name a river.", "Sort a list in Python."]
@@ -386,9 +376,7 @@ def test_export_writes_the_same_router_elsewhere(run, tmp_path, command):
     last = command("export", run, "--checkpoint", "last", "--to", tmp_path / "last")
     assert last.code is None
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert torch.allclose(
-        Router.from_pretrained(tmp_path / "last").module.router_llm.head, weights["router_llm.head"]
-    )
+    assert torch.allclose(Router.from_pretrained(tmp_path / "last").module.router_llm.head, weights["router_llm.head"])
 
 
 def test_export_of_what_is_no_run(run, tmp_path, command):
@@ -418,8 +406,7 @@ def test_route_a_file_and_keep_its_other_keys(run, tmp_path, command):
     texts = ["What is 2+2?", "Naïve café?", "Name a river."]
     path = tmp_path / "requests.jsonl"
     path.write_text(
-        "\n\n".join(json.dumps({"id": i, "instruction": text}) for i, text in enumerate(texts)),
-        encoding="utf-8",
+        "\n\n".join(json.dumps({"id": i, "instruction": text}) for i, text in enumerate(texts)), encoding="utf-8"
     )
     names = "sim-general-400b,sim-coder-1b"
     words = ("--router", run / "router", "--batch-size", "2", "--candidates", names)
@@ -433,9 +420,7 @@ def test_route_a_file_and_keep_its_other_keys(run, tmp_path, command):
 
 
 def test_route_standard_input_as_lines_or_json(run, command, monkeypatch):
-    monkeypatch.setattr(
-        "sys.stdin", io.StringIO('What is 2+2?\n\n{"instruction": "Name a river.", "id": 7}\n')
-    )
+    monkeypatch.setattr("sys.stdin", io.StringIO('What is 2+2?\n\n{"instruction": "Name a river.", "id": 7}\n'))
     result = command("route", "--router", run / "router")
     assert result.code is None, result.err
     answers = [json.loads(line) for line in result.out.splitlines()]

@@ -27,13 +27,7 @@ def space() -> BlockSpace:
     return make_space()
 
 
-SAMPLERS = [
-    RandomBlocks(8),
-    TaskBlocks(8),
-    RandomBlocks(8, candidates=2),
-    GroupBlocks(4),
-    GroupBlocks(2, 1.0),
-]
+SAMPLERS = [RandomBlocks(8), TaskBlocks(8), RandomBlocks(8, candidates=2), GroupBlocks(4), GroupBlocks(2, 1.0)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -71,9 +65,7 @@ def test_a_share_of_the_candidates_is_drawn_for_each_block(space):
     pairs = [tuple(columns.tolist()) for _, columns in plans]
     assert all(len(pair) == 2 and pair[0] < pair[1] for pair in pairs)
     assert {c for pair in pairs for c in pair} == set(range(C))
-    assert RandomBlocks(8, candidates=C + 1).columns(space, np.random.default_rng(0)).tolist() == list(
-        range(C)
-    )
+    assert RandomBlocks(8, candidates=C + 1).columns(space, np.random.default_rng(0)).tolist() == list(range(C))
 
 
 def test_blocks_hold_instructions_of_similar_length(space):
@@ -132,9 +124,7 @@ def test_rank_weight_prefers_better_candidates(space):
     def share_of_best(weight):
         sampler = GroupBlocks(2, rank_weight=weight)
         columns = [
-            int(columns[0])
-            for seed in range(10)
-            for _, columns in sampler.draw(space, np.random.default_rng(seed))
+            int(columns[0]) for seed in range(10) for _, columns in sampler.draw(space, np.random.default_rng(seed))
         ]
         return columns.count(C - 1) / len(columns)  # the last candidate solves most
 

@@ -8,14 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from satlight.data import (
-    AptitudeSpec,
-    GroupBlocks,
-    RandomBlocks,
-    SimulatedSpec,
-    TargetSpec,
-    TaskBlocks,
-)
+from satlight.data import AptitudeSpec, GroupBlocks, RandomBlocks, SimulatedSpec, TargetSpec, TaskBlocks
 from satlight.data.stream import BlockStream
 from satlight.errors import SatlightError
 from satlight.types import Stage
@@ -123,9 +116,7 @@ def test_capabilities_are_the_accuracies_on_the_core_items(make):
     data.setup("fit")
     (capability,) = data.capabilities(["org/two-7b"])
     task = data.aptitude.tasks[0]
-    core = data.records.rows(
-        np.isin(data.records.instructions["instruction_id"].to_list(), task.instruction_ids)
-    )
+    core = data.records.rows(np.isin(data.records.instructions["instruction_id"].to_list(), task.instruction_ids))
     accuracy = core.outcomes[:, core.model_ids.index("org/two-7b")].mean()
     first = capability.results[0]
     assert (first.task, first.keywords) == (task.name, task.keywords)
@@ -385,8 +376,7 @@ def test_a_stage_without_instructions_is_an_error_not_an_endless_loop(plans):
     data.stage = Stage("connectors", in_domain_only=True)
     sampler = BlockStream(data, full._all, np.zeros_like(full.in_domain_R))
     with pytest.raises(
-        SatlightError,
-        match=r"RandomBlocks built no block from 0 instructions of the core tasks \(stage 'connectors'\)",
+        SatlightError, match=r"RandomBlocks built no block from 0 instructions of the core tasks \(stage 'connectors'\)"
     ):
         sampler.blocks(0)
 
@@ -448,9 +438,7 @@ def test_near_duplicates_of_validation_rows_are_not_trained_on(make):
 def test_the_circle_test_reaches_the_targets_but_not_the_aptitude_test(tmp_path, records_folder, make):
     for name in ("records.parquet", "models.json"):
         (tmp_path / name).write_bytes((records_folder / name).read_bytes())
-    table = pl.read_parquet(records_folder / "instructions.parquet").with_columns(
-        rotation_of=pl.lit(None, pl.String)
-    )
+    table = pl.read_parquet(records_folder / "instructions.parquet").with_columns(rotation_of=pl.lit(None, pl.String))
     turned = table.filter(pl.col("split") == "train").with_columns(
         rotation_of=pl.col("instruction_id"), instruction_id=pl.col("instruction_id") + "-rotation-1"
     )

@@ -37,12 +37,7 @@ def lists(plans) -> list:
     return [(rows.tolist(), columns.tolist()) for rows, columns in plans]
 
 
-SAMPLERS = [
-    HardNegativeBlocks(8),
-    HardNegativeBlocks(8, candidates=2),
-    HardGroupBlocks(4),
-    HardGroupBlocks(3, 1.0),
-]
+SAMPLERS = [HardNegativeBlocks(8), HardNegativeBlocks(8, candidates=2), HardGroupBlocks(4), HardGroupBlocks(3, 1.0)]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: type(s).__name__)
@@ -64,9 +59,7 @@ def test_steps_of_a_pass_are_known_before_the_vectors(sampler, space):
     assert sampler.count(replace(space, vector_RD=None)) == sampler.count(space)
 
 
-@pytest.mark.parametrize(
-    "sampler", [HardNegativeBlocks(8), HardGroupBlocks(4)], ids=lambda s: type(s).__name__
-)
+@pytest.mark.parametrize("sampler", [HardNegativeBlocks(8), HardGroupBlocks(4)], ids=lambda s: type(s).__name__)
 def test_without_vectors_it_says_what_to_add(sampler, space):
     with pytest.raises(
         SatlightError, match=rf"{type(sampler).__name__} needs a vector .* satlight\.callbacks\.HardNegatives"
@@ -152,21 +145,14 @@ def test_the_margin_keeps_half_right_answers_out(space):
     assert {float(soft.target_RC[row, columns[0]]) for rows, columns in plans for row in rows[1:]} == {0.0}
     assert {int(columns[0]) % 2 for _, columns in plans} == {0}  # 0.9 - 0.4 is too little
     loose = HardGroupBlocks(3, mining=MiningSpec(margin=0.4)).draw(soft, np.random.default_rng(0))
-    assert {float(soft.target_RC[row, columns[0]]) for rows, columns in loose for row in rows[1:]} == {
-        0.0,
-        0.4,
-    }
+    assert {float(soft.target_RC[row, columns[0]]) for rows, columns in loose for row in rows[1:]} == {0.0, 0.4}
 
 
 def test_the_first_ranks_are_passed_over(space):
     similarity = cosine(space)
-    everybody_fails = replace(
-        space, target_RC=np.zeros((R, C), dtype=np.float32), known_RC=np.ones((R, C), dtype=bool)
-    )
+    everybody_fails = replace(space, target_RC=np.zeros((R, C), dtype=np.float32), known_RC=np.ones((R, C), dtype=bool))
     everybody_fails.target_RC[5] = 1.0
-    (plan,) = HardGroupBlocks(3, mining=MiningSpec(1.0, first_rank=2)).draw(
-        everybody_fails, np.random.default_rng(0)
-    )
+    (plan,) = HardGroupBlocks(3, mining=MiningSpec(1.0, first_rank=2)).draw(everybody_fails, np.random.default_rng(0))
     order = [row for row in np.argsort(-similarity[5], kind="stable").tolist() if row != 5]
     assert plan[0].tolist() == [5, *order[2:4]]
 
@@ -184,9 +170,7 @@ def test_every_instruction_stands_in_exactly_one_block_of_a_pass(size, space):
 
 def test_the_first_block_holds_the_nearest_instructions_with_another_outcome(space):
     similarity = cosine(space)
-    rows, columns = HardNegativeBlocks(8, candidates=1, mining=MiningSpec(1.0)).draw(
-        space, np.random.default_rng(0)
-    )[0]
+    rows, columns = HardNegativeBlocks(8, candidates=1, mining=MiningSpec(1.0)).draw(space, np.random.default_rng(0))[0]
     anchor, column = rows[0], columns[0]
     assert space.known_RC[anchor, column]  # else the example would show nothing
     other = space.known_RC[:, column] & (space.target_RC[:, column] != space.target_RC[anchor, column])

@@ -272,7 +272,6 @@ def test_hardness_says_it_in_words():
     hardness = Hardness(mined=0.81, random=0.3456, negatives=200, filled=30)
     assert hardness.share_filled == 0.15
     assert str(hardness) == (
-        "mean cosine 0.810 (random negatives of the same task 0.346), "
-        "30 of 200 filled from the same task (15.0%)"
+        "mean cosine 0.810 (random negatives of the same task 0.346), 30 of 200 filled from the same task (15.0%)"
     )
     assert Hardness(float("nan"), 0.1, 0, 0).share_filled == 0.0

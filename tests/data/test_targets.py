@@ -29,9 +29,7 @@ def test_partial_shrinkage_with_a_prior():
     target = shrink(OUTCOME, KNOWN, TASK, DATASET, TargetSpec(shrinkage=0.5, task_prior=2.0))
     # candidate 0: dataset mean 2/4. task s: (2 + 2·0.5) / 4 = 0.75; task t: (0 + 2·0.5) / 4 = 0.25
     # candidate 1: dataset mean 2/3. task s: (1 + 4/3) / 4 = 7/12; task t: (1 + 4/3) / 3 = 7/9
-    expected = np.array(
-        [[0.5 + 0.375, 7 / 24], [0.5 + 0.375, 0.5 + 7 / 24], [0.125, 0.5 + 7 / 18], [0.125, 0.0]]
-    )
+    expected = np.array([[0.5 + 0.375, 7 / 24], [0.5 + 0.375, 0.5 + 7 / 24], [0.125, 0.5 + 7 / 18], [0.125, 0.0]])
     assert target == pytest.approx(expected, abs=1e-6)
 
 

@@ -48,15 +48,11 @@ def records(outcomes, datasets, tasks=None, candidates="abc", expected=None) -> 
 
 # Dataset x: b is best on train, c on test. Dataset y: a is best on both. z has no train rows.
 TRAIN = records([[0, 1, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]], "xxyy", ["p", "q", "p", "p"])
-TEST = records(
-    [[0, 0, 1], [0, 1, 1], [1, 0, None], [None, 1, 0], [1, 0, 1]], "xxyyz", ["p", "r", "p", "p", "p"]
-)
+TEST = records([[0, 0, 1], [0, 1, 1], [1, 0, None], [None, 1, 0], [1, 0, 1]], "xxyyz", ["p", "r", "p", "p", "p"])
 
 
 def choices(test=TEST, train=TRAIN):
-    return {
-        name: c.choices.tolist() for name, c in measure_controls(test, train).items() if c.choices is not None
-    }
+    return {name: c.choices.tolist() for name, c in measure_controls(test, train).items() if c.choices is not None}
 
 
 def test_choices_of_every_control():

@@ -76,9 +76,7 @@ def test_every_figure_of_a_small_case():
     # Right cells score logit(0.8), 0 and logit(0.2), wrong ones logit(0.2), 0, logit(0.8) and -9.
     assert entry["auroc"] == pytest.approx((3.5 + 2.5 + 1.5) / 12)
     assert entry["forecast_accuracy"] == pytest.approx((2 + 1 + 0 + 1) / 7, abs=1e-5)
-    assert entry["log_loss"] == pytest.approx(
-        -(2 * np.log(0.8) + 2 * np.log(0.5) + 2 * np.log(0.2)) / 7, abs=1e-3
-    )
+    assert entry["log_loss"] == pytest.approx(-(2 * np.log(0.8) + 2 * np.log(0.5) + 2 * np.log(0.2)) / 7, abs=1e-3)
     assert not {"bayes_optimal", "zero_router", "cost_routed", "aiq"} & set(entry)
 
 
@@ -107,9 +105,7 @@ def test_a_dataset_without_train_data_has_no_dataset_best_nor_has_its_group():
     assert results.to_dict()["datasets"]["b"]["dataset_best_candidate"] is None
     assert results.to_dict()["datasets"]["b"]["best_single"] is not None
     assert results.to_dict()["groups"]["both"]["dataset_best"] is None
-    assert (
-        results.to_dict()["groups"]["a"]["dataset_best"] == results.to_dict()["datasets"]["a"]["dataset_best"]
-    )
+    assert results.to_dict()["groups"]["a"]["dataset_best"] == results.to_dict()["datasets"]["a"]["dataset_best"]
 
 
 def test_without_train_records_what_needs_them_is_missing():
@@ -124,14 +120,7 @@ def test_without_train_records_what_needs_them_is_missing():
 def test_every_control_that_never_saw_a_test_row_is_compared_with():
     score, test = random_case()
     entry = evaluate(score, test, test).to_dict()["datasets"]["math"]
-    for control in (
-        "best_single",
-        "dataset_best",
-        "task_best",
-        "tfidf_knn",
-        "aptitude_knn",
-        "inferred_dataset",
-    ):
+    for control in ("best_single", "dataset_best", "task_best", "tfidf_knn", "aptitude_knn", "inferred_dataset"):
         low, high = entry[f"versus_{control}"]
         assert low <= entry["routed"] - entry[control] <= high
         assert low < high
@@ -194,10 +183,7 @@ def test_read_only_memory_map_is_accepted(tmp_path):
     ("change", "message"),
     [
         (lambda s: s[:, :3], r"scores have shape \(300, 3\), but the records 'toy' are 300 instructions x 4"),
-        (
-            lambda s: np.where(s == s[7, 2], np.nan, s),
-            r"1 scores are not finite.*'i7' and candidate 'lab/c2'",
-        ),
+        (lambda s: np.where(s == s[7, 2], np.nan, s), r"1 scores are not finite.*'i7' and candidate 'lab/c2'"),
         (lambda s: np.where(s == s[0, 0], np.inf, s), r"'i0' and candidate 'lab/c0' \(inf\)"),
     ],
 )

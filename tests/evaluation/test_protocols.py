@@ -236,9 +236,7 @@ def test_folds_that_leave_nothing(records):
     with pytest.raises(SatlightError, match="Got folds=4 for 3 datasets with test rows; allowed: 2 to 3"):
         next(unseen_tasks(records, folds=4, level="dataset"))
     alone = records.filter(datasets=["a", "c"])
-    with pytest.raises(
-        SatlightError, match=r"Without the datasets of fold ., 'a', 'records' has no train rows"
-    ):
+    with pytest.raises(SatlightError, match=r"Without the datasets of fold ., 'a', 'records' has no train rows"):
         list(unseen_tasks(alone, folds=2, level="dataset"))
 
 
@@ -297,10 +295,7 @@ def test_standing_is_a_mean_over_datasets_among_those_measured_everywhere():
     # m0: 1 on a, 0 on b: 0.5 by dataset (0.75 by row). m1: 2/3 and 1: 0.83. m2: right, but only on a.
     outcomes = np.array([[1, 1, 1, 0], [1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
     records = make_records(
-        outcomes,
-        ["train"] * 4 + ["test"],
-        ["a", "a", "a", "b", "a"],
-        dates=[f"2024-0{i}" for i in range(1, 5)],
+        outcomes, ["train"] * 4 + ["test"], ["a", "a", "a", "b", "a"], dates=[f"2024-0{i}" for i in range(1, 5)]
     )
     records.known[3, 2] = False
     *_, last = incremental_release(records, best=3)

@@ -37,9 +37,7 @@ def results() -> RoutingResults:
     known = np.ones((60, 3), dtype=bool)
     known[0, expected[0].argmax()] = False
     zoo = (Candidate("one/large"), Candidate("one/small"), Candidate("two/other"))
-    records = PerformanceRecords(
-        table, zoo, outcomes * known, known, expected=expected, name="toy", simulated=True
-    )
+    records = PerformanceRecords(table, zoo, outcomes * known, known, expected=expected, name="toy", simulated=True)
     return evaluate(expected, records, records, resamples=100, seed=3)
 
 
@@ -103,10 +101,7 @@ def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
     [
         (None, "Cannot read results from .*results.json"),
         ("{", "Cannot read results from .*results.json"),
-        (
-            '{"groups": {}}',
-            r"is not a results.json: got \['groups'\], expected the keys \['calibration'",
-        ),
+        ('{"groups": {}}', r"is not a results.json: got \['groups'\], expected the keys \['calibration'"),
         ("[]", "is not a results.json: got list"),
     ],
 )
@@ -139,9 +134,7 @@ def test_table_fits_110_columns_with_every_figure(results):
     assert "Routing on toy (simulated), test split" in text
     entry = results.to_dict()["groups"]["all"]
     row = next(line for line in text.splitlines() if "mean all" in line).split()
-    figures = [
-        entry[k] for k in ("random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle")
-    ]
+    figures = [entry[k] for k in ("random", "best_single", "dataset_best", "task_best", "dataset_oracle", "oracle")]
     assert row[2:] == [
         f"{entry['n']}",
         f"{entry['routed']:.1f}",
@@ -165,9 +158,7 @@ def test_table_of_missing_figures_has_dashes(results):
     unknown = ControlResult(None, versus=(None, None))
 
     def without(entry):
-        return replace(
-            entry, controls=entry.controls | dict.fromkeys(("dataset_best", "best_single"), unknown)
-        )
+        return replace(entry, controls=entry.controls | dict.fromkeys(("dataset_best", "best_single"), unknown))
 
     text = printed(
         replace(

@@ -38,9 +38,7 @@ def records(outcomes, costs, datasets=None) -> PerformanceRecords:
         }
     )
     known = ~np.isnan(outcomes)
-    costs = (
-        None if costs is None else np.broadcast_to(np.array(costs, dtype=np.float32) / 1000, (n, m)).copy()
-    )
+    costs = None if costs is None else np.broadcast_to(np.array(costs, dtype=np.float32) / 1000, (n, m)).copy()
     zoo = tuple(Candidate(f"c{i}") for i in range(m))
     return PerformanceRecords(table, zoo, np.nan_to_num(outcomes), known, costs=costs, name="toy")
 
@@ -59,11 +57,7 @@ def test_every_cost_of_a_small_case():
     # $1.75 on train is 5/8 of c0 and 3/8 of c1; on test they cost 1.25 and 3.25 and reach 0.5 and 0.75.
     assert entry["zero_router"] == pytest.approx(100 * (5 / 8 * 0.5 + 3 / 8 * 0.75), abs=1e-4)
     assert entry["cost_zero_router"] == pytest.approx(5 / 8 * 1.25 + 3 / 8 * 3.25, abs=1e-4)
-    assert (
-        entry["versus_zero_router"][0]
-        <= entry["routed"] - entry["zero_router"]
-        <= entry["versus_zero_router"][1]
-    )
+    assert entry["versus_zero_router"][0] <= entry["routed"] - entry["zero_router"] <= entry["versus_zero_router"][1]
     assert entry["rci"] == 0  # c1 is chosen where c0 fails
     assert entry["zero_router_aiq"] == pytest.approx(62.5)
     # The router reaches 0.75 for 1.75 where the mixture needs 3.25.
@@ -96,9 +90,7 @@ def test_collapse_onto_the_dearest_shows():
 def test_without_costs_nothing_is_said_of_them():
     results = evaluate(SCORE, records(TEST.outcomes, None), TRAIN)
     assert results.data.costs == "none"
-    assert not [
-        key for key in results.to_dict()["groups"]["all"] if "cost" in key or "zero" in key or "aiq" in key
-    ]
+    assert not [key for key in results.to_dict()["groups"]["all"] if "cost" in key or "zero" in key or "aiq" in key]
     assert "per 1,000" not in printed(results)
 
 
@@ -106,9 +98,7 @@ def test_an_unknown_price_is_not_free():
     results = evaluate(SCORE, records(TEST.outcomes, [[1, NAN], [1, 3], [2, 4], [1, 3]]), TRAIN)
     assert results.data.costs == "incomplete"
     assert "cost_routed" not in results.to_dict()["groups"]["all"]
-    assert "some records have no cost_usd, and an unknown price is not $0" in " ".join(
-        printed(results).split()
-    )
+    assert "some records have no cost_usd, and an unknown price is not $0" in " ".join(printed(results).split())
 
 
 def test_a_cell_without_a_record_needs_no_price():
@@ -125,14 +115,7 @@ def test_a_cell_without_a_record_needs_no_price():
 def test_without_prices_on_train_there_is_nothing_to_weigh(train):
     entry = evaluate(SCORE, TEST, train).to_dict()["groups"]["all"]
     assert entry["cost_routed"] == pytest.approx(1.75)
-    assert (
-        entry["zero_router"]
-        is entry["cost_zero_router"]
-        is entry["aiq"]
-        is entry["nauc"]
-        is entry["qnc"]
-        is None
-    )
+    assert entry["zero_router"] is entry["cost_zero_router"] is entry["aiq"] is entry["nauc"] is entry["qnc"] is None
     assert entry["zero_router_aiq"] == pytest.approx(62.5)
 
 

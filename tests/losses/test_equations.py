@@ -25,9 +25,7 @@ def contrast_by_hand(score, target, known, temperature=1.0):
     """Eq. 5 as a double loop over columns and positives."""
     losses = []
     for c in range(score.shape[1]):
-        negatives = [
-            score[b, c] / temperature for b in range(len(score)) if known[b, c] and target[b, c] < 0.5
-        ]
+        negatives = [score[b, c] / temperature for b in range(len(score)) if known[b, c] and target[b, c] < 0.5]
         for b in range(len(score)):
             if known[b, c] and target[b, c] >= 0.5 and negatives:
                 logits = torch.stack([score[b, c] / temperature, *negatives])
@@ -162,9 +160,7 @@ def test_routing_regret_equals_loop():
         columns = known[b].nonzero()[:, 0]
         share = (score[b, columns] / 0.5).softmax(0)
         regrets.append(soft[b, columns].max() - (share * soft[b, columns]).sum())
-    torch.testing.assert_close(
-        L.routing_regret(score, soft, known, temperature=0.5), torch.stack(regrets).mean()
-    )
+    torch.testing.assert_close(L.routing_regret(score, soft, known, temperature=0.5), torch.stack(regrets).mean())
 
 
 def test_routing_regret_falls_to_nothing_when_the_best_is_chosen():

@@ -10,14 +10,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from satlight.errors import SatlightError
-from satlight.losses import (
-    CandidateContrastive,
-    InstructionContrastive,
-    Objective,
-    Pointwise,
-    WeightedSum,
-    functional,
-)
+from satlight.losses import CandidateContrastive, InstructionContrastive, Objective, Pointwise, WeightedSum, functional
 
 SCORE = torch.tensor([[0.2, -1.0, 0.5], [1.5, 0.1, -0.3]])
 TARGET = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -41,9 +34,7 @@ def test_contrastive_modules_pass_their_settings(objective, name):
 
 def test_weighted_sum_adds_and_keeps_the_graph_of_the_loss_alone():
     score = SCORE.clone().requires_grad_()
-    objective = WeightedSum(
-        {"column": InstructionContrastive(), "cell": Pointwise()}, {"column": 2.0, "cell": 0.5}
-    )
+    objective = WeightedSum({"column": InstructionContrastive(), "cell": Pointwise()}, {"column": 2.0, "cell": 0.5})
     parts = objective(score, TARGET, KNOWN)
     assert parts["loss"].item() == pytest.approx(2 * parts["column"].item() + 0.5 * parts["cell"].item())
     assert parts["loss"].requires_grad
@@ -65,16 +56,10 @@ def test_objectives_have_no_parameters():
         (lambda: CandidateContrastive(temperature=float("nan")), "CandidateContrastive: temperature is nan"),
         (lambda: InstructionContrastive(threshold=1.5), r"threshold is 1.5; it must lie in \(0, 1\]"),
         (lambda: WeightedSum({}, {}), "objectives is empty"),
-        (
-            lambda: WeightedSum({"a": Pointwise()}, {"b": 1.0}),
-            r"objectives are \['a'\] but weights are for \['b'\]",
-        ),
+        (lambda: WeightedSum({"a": Pointwise()}, {"b": 1.0}), r"objectives are \['a'\] but weights are for \['b'\]"),
         (lambda: WeightedSum({"a": Pointwise()}, {"a": -1.0}), "weights must be 0 or more, got {'a': -1.0}"),
         (lambda: WeightedSum({"loss": Pointwise()}, {"loss": 1.0}), r"\['loss'\] cannot name an objective"),
-        (
-            lambda: WeightedSum({"values": Pointwise()}, {"values": 1.0}),
-            r"\['values'\] cannot name an objective",
-        ),
+        (lambda: WeightedSum({"values": Pointwise()}, {"values": 1.0}), r"\['values'\] cannot name an objective"),
     ],
 )
 def test_bad_settings_say_what_is_allowed(build, message):

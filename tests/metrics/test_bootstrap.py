@@ -8,12 +8,7 @@ import pytest
 import torch
 
 from satlight.metrics import bootstrap
-from satlight.metrics.bootstrap import (
-    bootstrap_means,
-    paired_bootstrap_difference,
-    part_draws,
-    percentile_interval,
-)
+from satlight.metrics.bootstrap import bootstrap_means, paired_bootstrap_difference, part_draws, percentile_interval
 
 
 def coin(n: int, p: float = 0.5, seed: int = 0) -> torch.Tensor:

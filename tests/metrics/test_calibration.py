@@ -28,9 +28,7 @@ def cells():
 def test_it_is_logistic_regression_on_the_score(cells):
     score, outcome, known = cells
     fitted = fit_temperature(*cells)
-    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(
-        score[known].numpy()[:, None], outcome[known].numpy()
-    )
+    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(score[known].numpy()[:, None], outcome[known].numpy())
     assert 1 / fitted.temperature == pytest.approx(reference.coef_[0, 0], rel=1e-4)
     assert fitted.bias == pytest.approx(reference.intercept_[0], abs=1e-4)
 
@@ -62,9 +60,7 @@ def test_soft_outcomes_count_in_parts():
 
 
 def test_scores_that_mislead_end_at_the_base_rate():
-    fitted = fit_temperature(
-        torch.tensor([[3.0, 3.0, -3.0, -3.0]]), torch.tensor([[0.0, 0.0, 1.0, 0.0]]), ALL
-    )
+    fitted = fit_temperature(torch.tensor([[3.0, 3.0, -3.0, -3.0]]), torch.tensor([[0.0, 0.0, 1.0, 0.0]]), ALL)
     assert fitted.temperature == LIMITS[1]  # never negative: the order of candidates is not the fit's to turn
     assert fitted.apply(torch.zeros(1)).sigmoid().item() == pytest.approx(0.25, abs=0.01)
 

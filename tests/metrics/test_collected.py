@@ -106,9 +106,7 @@ def test_nothing_seen_is_nan_and_reset_forgets(matrix):
 def test_half_precision_is_accepted_and_groups_may_be_left_out(matrix):
     metric = metrics.GainAtR()
     metric.update(matrix[0].bfloat16(), *matrix[1:3])
-    torch.testing.assert_close(
-        metric.compute(), selection.gain_at_r(matrix[0].bfloat16().float(), *matrix[1:3])
-    )
+    torch.testing.assert_close(metric.compute(), selection.gain_at_r(matrix[0].bfloat16().float(), *matrix[1:3]))
 
 
 @pytest.mark.parametrize("build", [metrics.MeanCost, metrics.RoutingCollapse, lambda: metrics.AIQ(PRICE)])

@@ -33,9 +33,7 @@ def zoo(n=200, m=4, seed=0, unknown=0.0):
 @pytest.mark.parametrize("price", [NAN, -0.1, float("inf")])
 def test_an_unknown_price_is_an_error_that_names_the_record(price):
     cost = torch.tensor([[1.0, 2.0], [3.0, price]])
-    with pytest.raises(
-        SatlightError, match=r"1 of 4 records have no usable cost, the first in row 1 and column 1"
-    ):
+    with pytest.raises(SatlightError, match=r"1 of 4 records have no usable cost, the first in row 1 and column 1"):
         C.checked_costs(cost, torch.ones(2, 2, dtype=torch.bool))
 
 
@@ -88,9 +86,7 @@ def test_curve_runs_from_the_router_to_the_cheapest_candidate():
 
 def test_equal_prices_leave_nothing_to_trade():
     outcome, known, _ = zoo()
-    curve = C.trade_off_curve(
-        torch.rand(200, 4), torch.full((4,), 2.0), outcome, known, torch.full((200, 4), 2.0)
-    )
+    curve = C.trade_off_curve(torch.rand(200, 4), torch.full((4,), 2.0), outcome, known, torch.full((200, 4), 2.0))
     assert curve[0].tolist() == [2.0]
 
 
@@ -167,9 +163,7 @@ def test_the_hull_is_above_every_policy_and_unmoved_by_worse_ones():
     outcome, known, cost = zoo()
     single = C.single_points(outcome, known, cost)
     hull = curves.non_decreasing_hull(*single)
-    assert all(
-        curves.quality_at(hull, c) >= q - 1e-12 for c, q in zip(*(x.tolist() for x in single), strict=True)
-    )
+    assert all(curves.quality_at(hull, c) >= q - 1e-12 for c, q in zip(*(x.tolist() for x in single), strict=True))
     worse = C.with_point(single, (single[0].max() + 1, single[1].min()))
     assert [x.tolist() for x in curves.non_decreasing_hull(*worse)] == [x.tolist() for x in hull]
     assert math.isnan(curves.quality_at(hull, single[0].min().item() - 1e-3))
@@ -208,10 +202,7 @@ def test_zero_router_spends_the_cost_and_reaches_the_hull():
 def test_zero_router_with_one_candidate_or_none_or_no_costs():
     one = torch.tensor([2.0])
     assert curves.zero_router_shares(one, torch.tensor([0.4]), 5.0).tolist() == [1]
-    assert curves.zero_router_shares(torch.tensor([NAN, 1.0]), torch.tensor([NAN, 0.5]), 1.0).tolist() == [
-        0,
-        1,
-    ]
+    assert curves.zero_router_shares(torch.tensor([NAN, 1.0]), torch.tensor([NAN, 0.5]), 1.0).tolist() == [0, 1]
     assert curves.zero_router_shares(one * NAN, one * NAN, 1.0).isnan().all()
     assert curves.zero_router_shares(torch.zeros(2), torch.tensor([0.4, 0.7]), 0.0).tolist() == [0, 1]
 
@@ -228,9 +219,7 @@ def test_nauc_joins_the_pareto_front():
 
 
 def test_nauc_of_equal_costs_and_of_nothing():
-    assert curves.nauc(torch.tensor([2.0, 2.0]), torch.tensor([0.4, 0.7]), 2.0, 2.0).item() == pytest.approx(
-        0.7
-    )
+    assert curves.nauc(torch.tensor([2.0, 2.0]), torch.tensor([0.4, 0.7]), 2.0, 2.0).item() == pytest.approx(0.7)
     assert math.isnan(curves.nauc(torch.tensor([NAN]), torch.tensor([0.5]), 0.0, 1.0))
     with pytest.raises(SatlightError, match=r"nAUC: the lower bound 1.0 is below the cheapest policy"):
         curves.nauc(torch.tensor([2.0]), torch.tensor([0.4]), 1.0, 2.0)

@@ -43,9 +43,7 @@ def test_auroc_equals_scikit_learn_with_ties(cells):
 
 def test_accuracy_equals_scikit_learn(cells):
     truth, probability = flat(*cells)
-    assert forecast.forecast_accuracy(*cells).item() == pytest.approx(
-        sk.accuracy_score(truth, probability > 0.5)
-    )
+    assert forecast.forecast_accuracy(*cells).item() == pytest.approx(sk.accuracy_score(truth, probability > 0.5))
 
 
 def test_calibration_error_equals_loop(cells):

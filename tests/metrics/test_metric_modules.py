@@ -26,9 +26,7 @@ def updated(metric, tensors, start=0, stop=None, step=7):
 
 
 def macro_by_hand(score, outcome, known, group):
-    per_group = [
-        functional.routed_accuracy(*(x[group == g] for x in (score, outcome, known))) for g in group.unique()
-    ]
+    per_group = [functional.routed_accuracy(*(x[group == g] for x in (score, outcome, known))) for g in group.unique()]
     return torch.stack(per_group).mean()
 
 
@@ -80,10 +78,7 @@ def test_half_precision_scores_are_accepted(matrix):
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (
-            lambda: RoutedAccuracy(average="weighted"),
-            "average is 'weighted'; allowed are 'macro' and 'micro'",
-        ),
+        (lambda: RoutedAccuracy(average="weighted"), "average is 'weighted'; allowed are 'macro' and 'micro'"),
         (lambda: CalibrationError(bins=0), "bins is 0; it must be 1 or more"),
     ],
 )

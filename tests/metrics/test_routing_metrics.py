@@ -32,9 +32,9 @@ def test_routed_accuracy_without_any_known_outcome_is_nan():
 
 
 def test_no_choice_has_no_outcome():
-    assert M.outcomes_of(torch.tensor([-1]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))[
-        1
-    ].tolist() == [False]
+    assert M.outcomes_of(torch.tensor([-1]), torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))[1].tolist() == [
+        False
+    ]
 
 
 def test_random_is_the_mean_over_known_candidates():

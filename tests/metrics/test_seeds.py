@@ -13,9 +13,7 @@ from satlight.metrics.seeds import seed_interval
 @pytest.mark.parametrize("values", [[56.1, 57.3], [1.0, 2.0, 4.0], list(range(12))])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_interval_equals_scipy(values, level):
-    low, high = stats.t.interval(
-        level, len(values) - 1, loc=sum(values) / len(values), scale=stats.sem(values)
-    )
+    low, high = stats.t.interval(level, len(values) - 1, loc=sum(values) / len(values), scale=stats.sem(values))
     interval = seed_interval(values, level)
     assert interval.mean - interval.half_width == pytest.approx(low)
     assert interval.mean + interval.half_width == pytest.approx(high)

@@ -26,9 +26,7 @@ SCORE = torch.tensor([[1.0, 0.0]] * 4)
 
 def test_gains_are_means_over_datasets_of_ratios():
     # random: 0.25 and 1; the other column: 0 and 1; oracle: 0.5 and 1
-    assert S.gain_at_r(SCORE, OUTCOME, known(OUTCOME), GROUP).item() == pytest.approx(
-        ((0.5 / 0.25 - 1) + 0) / 2
-    )
+    assert S.gain_at_r(SCORE, OUTCOME, known(OUTCOME), GROUP).item() == pytest.approx(((0.5 / 0.25 - 1) + 0) / 2)
     assert S.gain_at_b(SCORE, OUTCOME, known(OUTCOME), 0, GROUP).item() == 0
     assert S.gap_at_o(SCORE, OUTCOME, known(OUTCOME), GROUP).item() == 0
     flipped = -SCORE
@@ -42,9 +40,7 @@ def test_without_datasets_there_is_one():
 
 
 def test_no_ratio_to_nothing():
-    assert math.isnan(
-        S.gain_at_b(SCORE, OUTCOME, known(OUTCOME), 1, GROUP)
-    )  # column 1 is 0 in the first dataset
+    assert math.isnan(S.gain_at_b(SCORE, OUTCOME, known(OUTCOME), 1, GROUP))  # column 1 is 0 in the first dataset
     assert math.isnan(S.accuracy_ratio(0.5, 0.0))
     assert math.isnan(S.gap_to(0.0, 0.0))
     assert S.accuracy_ratio(0.6, 0.4) == pytest.approx(1.5)
@@ -76,9 +72,7 @@ def rci(*choice, outcome=RCI_OUTCOME, cost=RCI_COST):
 
 def test_collapse_counts_bad_and_needless_choices():
     cost = torch.tensor([[1.0, 2.0, 9.0]] * 4)
-    assert (
-        rci(0, 2, 0, 0, cost=cost) == 0
-    )  # a best candidate each time, the dearest only where nobody else can
+    assert rci(0, 2, 0, 0, cost=cost) == 0  # a best candidate each time, the dearest only where nobody else can
     assert rci(2, 2, 2, 2, cost=cost) == 0.75  # needed in the second alone
     assert rci(1, 1, 1, 1, cost=cost) == 0.5  # wrong in the second and the last
 
@@ -106,13 +100,7 @@ def test_collapse_masks_what_is_unknown():
 
 def test_collapse_needs_prices():
     with pytest.raises(SatlightError, match="1 of 12 records have no usable cost"):
-        rci(
-            0,
-            0,
-            0,
-            0,
-            cost=RCI_COST.clone().index_put_((torch.tensor(1), torch.tensor(1)), torch.tensor(NAN)),
-        )
+        rci(0, 0, 0, 0, cost=RCI_COST.clone().index_put_((torch.tensor(1), torch.tensor(1)), torch.tensor(NAN)))
 
 
 def test_rare_solvers_are_few_known_ones():

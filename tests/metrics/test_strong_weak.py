@@ -38,11 +38,7 @@ def test_perfect_reversed_and_undecided_preferences():
 
 
 def test_cpt_finds_the_share_of_calls():
-    preference, weak, strong = (
-        torch.tensor([4.0, 3.0, 2.0, 1.0]),
-        torch.tensor([0.0, 0.0, 1.0, 1.0]),
-        torch.ones(4),
-    )
+    preference, weak, strong = (torch.tensor([4.0, 3.0, 2.0, 1.0]), torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.ones(4))
     assert cpt(preference, weak, strong, share=0.5).item() == 0.25
     assert cpt(preference, weak, strong, share=1.0).item() == 0.5
     assert cpt(torch.zeros(4), weak, strong, share=0.8).item() == pytest.approx(0.8)
@@ -61,9 +57,7 @@ def test_missing_outcomes_are_as_if_absent():
     known = torch.arange(50) % 3 != 0
     spoiled = torch.where(known, strong, float("nan"))
     for metric in (apgr, lambda *a: cpt(*a, share=0.7)):
-        assert metric(preference, weak, spoiled, known) == metric(
-            preference[known], weak[known], strong[known]
-        )
+        assert metric(preference, weak, spoiled, known) == metric(preference[known], weak[known], strong[known])
 
 
 def test_without_a_gap_nothing_can_be_recovered():

@@ -67,9 +67,7 @@ def test_training_follows_the_schedule(blocks):
         def on_train_batch_end(self, trainer, *_):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    trainer(max_epochs=2, callbacks=[Watch()]).fit(
-        module, torch.utils.data.DataLoader(blocks, batch_size=None)
-    )
+    trainer(max_epochs=2, callbacks=[Watch()]).fit(module, torch.utils.data.DataLoader(blocks, batch_size=None))
     # the rate after each of 4 steps: what the next one uses
     assert rates == pytest.approx([0.1, 0.1, 0.05, 0.0])
 
@@ -183,9 +181,7 @@ def test_a_checkpoint_restores_everything(tmp_path):
 def test_a_checkpoint_of_another_shape_names_the_tensor():
     checkpoint = saved(model())
     checkpoint["state_dict"]["projector.linear.weight"] = torch.zeros(7, 32)
-    with pytest.raises(
-        SatlightError, match=r"projector\.linear\.weight is \(7, 32\) there and \(32, 32\) here"
-    ):
+    with pytest.raises(SatlightError, match=r"projector\.linear\.weight is \(7, 32\) there and \(32, 32\) here"):
         model().on_load_checkpoint(checkpoint)
 
 

@@ -55,9 +55,7 @@ def test_results_weigh_the_keywords_of_their_tasks():
     encoder = tiny().eval()
     law, maths = Result("law", "Law", 0.9, 20, 1.5), Result("maths", "Mathematics", 0.2, 20, -0.5)
     with torch.no_grad():
-        expected = (
-            1.5 * encoder.embed(["Law"]) - 0.5 * encoder.embed(["Mathematics"]) + encoder.embed(["New."])
-        ) / 3
+        expected = (1.5 * encoder.embed(["Law"]) - 0.5 * encoder.embed(["Mathematics"]) + encoder.embed(["New."])) / 3
         assert torch.allclose(encoder.encode([Capability((law, maths), ("New.",))]), expected, atol=1e-6)
         assert torch.allclose(encoder.encode([Capability((maths, law), ("New.",))]), expected, atol=1e-6)
 
@@ -121,9 +119,7 @@ def test_pooling_does_not_see_padding(pooling):
     texts = ["Sums.", MANY[0], "It is good at law."]
     together = encoder.embed(texts)
     assert torch.allclose(together, torch.cat([encoder.embed([text]) for text in texts]), atol=1e-5)
-    hidden = encoder.text.backbone(**encoder.text.tokenizer("Sums.", return_tensors="pt")).last_hidden_state[
-        0
-    ]
+    hidden = encoder.text.backbone(**encoder.text.tokenizer("Sums.", return_tensors="pt")).last_hidden_state[0]
     expected = {"mean": hidden.mean(dim=0), "cls": hidden[0], "last": hidden[-1]}[pooling]
     assert torch.allclose(together[0], expected, atol=1e-5)
 
@@ -198,9 +194,7 @@ def test_evaluation_is_fresh_after_loading_other_weights():
         for parameter in other.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         encoder.load_state_dict(other.state_dict())
-        assert torch.allclose(
-            encoder.encode([noted(*MANY)])[0], mean_of_chunks(other, noted(*MANY)), atol=1e-5
-        )
+        assert torch.allclose(encoder.encode([noted(*MANY)])[0], mean_of_chunks(other, noted(*MANY)), atol=1e-5)
 
 
 def gradient(encoder: CapabilityEncoder) -> torch.Tensor:
@@ -229,9 +223,7 @@ def test_in_training_only_the_chosen_chunks_are_read_again(reads):
 
 def test_vectors_without_gradient_are_exact_before_the_first_step():
     encoder = tiny(grad_chunks=1).train()
-    assert torch.allclose(
-        encoder.encode([noted(*MANY)])[0].detach(), mean_of_chunks(encoder, noted(*MANY)), atol=1e-5
-    )
+    assert torch.allclose(encoder.encode([noted(*MANY)])[0].detach(), mean_of_chunks(encoder, noted(*MANY)), atol=1e-5)
 
 
 def test_the_state_of_training_survives_a_checkpoint(reads):
@@ -268,10 +260,7 @@ def test_a_zoo_is_known_again_but_never_mistaken_for_another():
             plain._results._kept.clear()
             expected[strength] = plain.encode(zoo(strength))
             assert torch.equal(encoder.encode(zoo(strength)), expected[strength])
-            assert encoder.read_results(zoo(strength))[1].nan_to_num().tolist() == [
-                [strength, 0],
-                [0, -strength],
-            ]
+            assert encoder.read_results(zoo(strength))[1].nan_to_num().tolist() == [[strength, 0], [0, -strength]]
         assert not torch.equal(expected[1.0], expected[2.0])
         assert torch.equal(encoder.encode(first), expected[1.0])
         assert torch.equal(encoder.encode(first[::-1]), expected[1.0].flip(0))

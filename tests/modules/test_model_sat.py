@@ -104,11 +104,7 @@ def test_encoder_and_projector_have_larger_learning_rates():
         "projector": 5e-3,
         "projector_no_decay": 5e-3,
     }
-    assert {name for name, group in groups.items() if group["weight_decay"]} == {
-        "router_llm",
-        "encoder",
-        "projector",
-    }
+    assert {name for name, group in groups.items() if group["weight_decay"]} == {"router_llm", "encoder", "projector"}
     trained = [id(p) for group in groups.values() for p in group["params"]]
     wanted = {id(p) for p in model.parameters() if p.requires_grad}
     assert len(trained) == len(set(trained))

@@ -77,9 +77,7 @@ def test_the_inquiry_survives_a_long_instruction():
 
 def test_capability_text_too_long_for_the_router_llm(make_block):
     text = ("The model achieves accuracy 85.0% on the task of everything. " * 200,)
-    with pytest.raises(
-        SatlightError, match=r"of \d+ tokens .* do not fit in the router LLM's 4096 positions"
-    ):
+    with pytest.raises(SatlightError, match=r"of \d+ tokens .* do not fit in the router LLM's 4096 positions"):
         tiny().score(make_block(["Hi"], [text]))
 
 
@@ -120,9 +118,7 @@ def test_unknown_words_are_named(option, value):
 def test_score_heads_read_the_vocabulary_head():
     text, branch = ["Is it so?"], torch.randn(2, 1, 32)
     mask = torch.ones(2, 1, dtype=torch.bool)
-    scores = {
-        head: tiny(score_head=head).eval()(text, branch, mask) for head in ("yes", "yes_no", "regression")
-    }
+    scores = {head: tiny(score_head=head).eval()(text, branch, mask) for head in ("yes", "yes_no", "regression")}
     llm = tiny().eval()
     prefix_BPD, _ = llm.embed_instructions(text)
     inputs = torch.cat([prefix_BPD.expand(2, -1, -1), branch], dim=1)

@@ -99,16 +99,13 @@ def test_a_thousand_candidates_get_the_scores_they_get_alone(instructions):
 def test_no_mask_grows_with_the_square_of_the_candidates(instructions):
     llm, shapes = RouterLLM("tiny:llama"), []
     llm.backbone.register_forward_pre_hook(
-        lambda _, args, kwargs: shapes.append(kwargs.get("attention_mask", torch.zeros(0)).shape),
-        with_kwargs=True,
+        lambda _, args, kwargs: shapes.append(kwargs.get("attention_mask", torch.zeros(0)).shape), with_kwargs=True
     )
     prefix = llm.embed_instructions(instructions)[0].shape[1]
     for tokens in (1, 3):
         shapes.clear()
         mask_CS = torch.ones(300, tokens, dtype=torch.bool)
-        llm(
-            instructions, torch.randn(300, tokens, llm.hidden_size), mask_CS
-        ).sum().backward()  # in training too
+        llm(instructions, torch.randn(300, tokens, llm.hidden_size), mask_CS).sum().backward()  # in training too
         queries = [shape[2] for shape in shapes[1:]]
         assert sum(queries) == 300 * tokens
         assert max(queries) <= BRANCH_TOKENS

@@ -11,16 +11,10 @@ from satlight.types import Block, Capability, Result
 
 ZOO = [
     Capability(
-        (
-            Result("law", "Law and contracts", 0.9, 20, 1.5),
-            Result("maths", "Mathematics, equations", 0.2, 20, -1.0),
-        )
+        (Result("law", "Law and contracts", 0.9, 20, 1.5), Result("maths", "Mathematics, equations", 0.2, 20, -1.0))
     ),
     Capability(
-        (
-            Result("law", "Law and contracts", 0.4, 20, -0.5),
-            Result("maths", "Mathematics, equations", 0.9, 20, 2.0),
-        )
+        (Result("law", "Law and contracts", 0.4, 20, -0.5), Result("maths", "Mathematics, equations", 0.9, 20, 2.0))
     ),
     Capability(notes=("A note alone.",)),
 ]
@@ -64,9 +58,7 @@ def test_an_instruction_that_is_a_task_follows_its_result():
     encoder = CapabilityEncoder("tiny:bert").eval()
     attention = connected(encoder.output_size, temperature=1e-4)
     got = attend(attention, encoder, ["Mathematics, equations", "Law and contracts"], ZOO)
-    torch.testing.assert_close(
-        got, 0.6 * torch.tensor([[-1.0, 2.0, 0.0], [1.5, -0.5, 0.0]]), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(got, 0.6 * torch.tensor([[-1.0, 2.0, 0.0], [1.5, -0.5, 0.0]]), atol=1e-3, rtol=0)
 
 
 @torch.no_grad()

@@ -42,10 +42,7 @@ def block(make_block, instructions):
 
 @torch.no_grad()
 def test_a_term_of_your_own_is_added_to_the_score(block):
-    plain, longer = (
-        model(two_towers=True).eval()(block),
-        model(MeanResult(2.0), two_towers=True).eval()(block),
-    )
+    plain, longer = (model(two_towers=True).eval()(block), model(MeanResult(2.0), two_towers=True).eval()(block))
     torch.testing.assert_close(longer - plain, torch.tensor([[0.5, 1.5]]).expand(4, -1), atol=1e-5, rtol=0)
 
 

@@ -10,9 +10,7 @@ from satlight.modules.two_towers import TwoTowers
 from satlight.types import Block, Capability, Result
 
 ZOO = [
-    Capability(
-        (Result("law", "Law and contracts", 0.9, 20, law), Result("maths", "Mathematics", 0.5, 20, maths))
-    )
+    Capability((Result("law", "Law and contracts", 0.9, 20, law), Result("maths", "Mathematics", 0.5, 20, maths)))
     for law, maths in ((1.5, -1.0), (-0.5, 2.0), (0.5, 0.5))
 ]
 TEXTS = ["What is 2+2?", "Who owns a wall between two gardens?"]
@@ -38,9 +36,7 @@ def test_the_score_is_query_times_key():
     score, towers = connected(3, width=2, rank=4)
     torch.nn.init.normal_(towers.query[2].weight)
     x, c = torch.randn(2, 3), torch.randn(5, 3)
-    by_hand = [
-        [torch.dot(towers.query(3**0.5 * x[b]), towers.key(c[m])).item() for m in range(5)] for b in range(2)
-    ]
+    by_hand = [[torch.dot(towers.query(3**0.5 * x[b]), towers.key(c[m])).item() for m in range(5)] for b in range(2)]
     torch.testing.assert_close(score(x, c), torch.tensor(by_hand))
 
 

@@ -36,20 +36,12 @@ def write_folder(tmp_path: Path) -> WriteFolder:
     """Write a records folder; ``records={"score": […]}`` replaces that column (None drops it), and so on."""
 
     def write(
-        name: str = "demo",
-        models: object = None,
-        instructions: dict | None = None,
-        records: dict | None = None,
+        name: str = "demo", models: object = None, instructions: dict | None = None, records: dict | None = None
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        for file, default, changes in (
-            ("instructions", INSTRUCTIONS, instructions),
-            ("records", RECORDS, records),
-        ):
-            columns = {
-                key: value for key, value in {**default, **(changes or {})}.items() if value is not None
-            }
+        for file, default, changes in (("instructions", INSTRUCTIONS, instructions), ("records", RECORDS, records)):
+            columns = {key: value for key, value in {**default, **(changes or {})}.items() if value is not None}
             pl.DataFrame(columns, strict=False).write_parquet(folder / f"{file}.parquet")
         (folder / "models.json").write_text(json.dumps(MODELS if models is None else models))
         return folder
@@ -85,10 +77,7 @@ def make_records() -> Callable[..., PerformanceRecords]:
         )
         outcomes = np.random.default_rng(seed).integers(0, 2, (n, len(candidates))).astype(np.float32)
         return PerformanceRecords(
-            frame,
-            tuple(Candidate(name) for name in candidates),
-            outcomes,
-            np.ones(outcomes.shape, dtype=bool),
+            frame, tuple(Candidate(name) for name in candidates), outcomes, np.ones(outcomes.shape, dtype=bool)
         )
 
     return make

@@ -22,9 +22,7 @@ def data(*arguments):
 @pytest.fixture
 def log(tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text(
-        "instruction,candidate,score,strict\n1+1?,tiny,0,0\n1+1?,large,1,1\n[b]Sort[/b],large,0.5,0\n"
-    )
+    path.write_text("instruction,candidate,score,strict\n1+1?,tiny,0,0\n1+1?,large,1,1\n[b]Sort[/b],large,0.5,0\n")
     return path
 
 
@@ -60,13 +58,7 @@ def test_options_of_another_format_are_refused(log, tmp_path):
 
 
 def test_lm_eval_options_arrive(tmp_path, capsys):
-    sample = {
-        "doc_id": 0,
-        "doc": {"q": "Why?"},
-        "arguments": [["prompt", " yes"]],
-        "acc": 1.0,
-        "acc_norm": 0.0,
-    }
+    sample = {"doc_id": 0, "doc": {"q": "Why?"}, "arguments": [["prompt", " yes"]], "acc": 1.0, "acc_norm": 0.0}
     folder = tmp_path / "logs" / "m"
     folder.mkdir(parents=True)
     (folder / "samples_t_2024.jsonl").write_text(json.dumps(sample))
@@ -133,9 +125,7 @@ def test_validate_counts_repeats(write_folder, capsys):
 def test_validate_misses_images(write_folder):
     path = write_folder(instructions={"image": ["here.png", None, "gone.png"]})
     (path / "here.png").touch()
-    with pytest.raises(
-        SatlightError, match=r"1 of 2 images of 'demo' do not exist, the first is .*gone\.png"
-    ):
+    with pytest.raises(SatlightError, match=r"1 of 2 images of 'demo' do not exist, the first is .*gone\.png"):
         data("validate", path)
 
 

@@ -25,10 +25,7 @@ RECORD_MISTAKES = [
     (("score", 2, None), r"row 2 .*'score': got None\. Every record needs a score"),
     (("score", 2, float("inf")), r"row 2 .*'score': got inf"),
     (("cost_usd", 0, -1.0), r"row 0 .*'cost_usd': got -1\.0\. A cost"),
-    (
-        ("model_id", 1, "gpt-9"),
-        r"row 1 .*'model_id': got 'gpt-9'\. No candidate.*Known: 'tiny-1b', 'org/large-70b'",
-    ),
+    (("model_id", 1, "gpt-9"), r"row 1 .*'model_id': got 'gpt-9'\. No candidate.*Known: 'tiny-1b', 'org/large-70b'"),
     (("model_id", 1, None), r"row 1 .*'model_id': got None"),
     (("instruction_id", 4, "z"), r"row 4 .*'instruction_id': got 'z'\. No instruction has this id"),
     (("model_id", 1, "tiny-1b"), r"row 1 .*model_id 'tiny-1b'.*An earlier row has the same pair"),
@@ -52,10 +49,7 @@ INSTRUCTION_MISTAKES = [
     ({"instruction_id": ["a", "b", None]}, r"row 2 .*'instruction_id': got None"),
     ({"dataset": [None, "math", "code"]}, r"row 0 .*'dataset': got None"),
     ({"split": ["train", "dev", "test"]}, r"row 1 .*'split': got 'dev'.*train, validation, test, dropped"),
-    (
-        {"split": ["train", None, "test"]},
-        r"row 1 .*'split': got None\. Give the split of every row, or of none",
-    ),
+    ({"split": ["train", None, "test"]}, r"row 1 .*'split': got None\. Give the split of every row, or of none"),
     ({"instruction": None}, r"lacks the column 'instruction'\. It has 'instruction_id', 'dataset'"),
     ({"instruction": [1.5, 2.5, 3.5]}, r"column 'instruction': is Float64; it must be text"),
 ]
@@ -185,9 +179,7 @@ def test_disk_full_while_saving(write_folder, tmp_path, monkeypatch, when, old):
         monkeypatch.setattr(pl.DataFrame, "write_parquet", failing_parquet)
     else:
         monkeypatch.setattr(folder, "write_frames", failing_parquet)
-    with pytest.raises(
-        SatlightError, match=r"Cannot write the records to .*No space left on device.*free some space"
-    ):
+    with pytest.raises(SatlightError, match=r"Cannot write the records to .*No space left on device.*free some space"):
         save_records(records.rows([0]), target)
     assert {path: path.read_bytes() for path in target.glob("*")} == before
     assert list((tmp_path / "out").iterdir()) == ([target] if old else [])
@@ -277,9 +269,7 @@ def test_real_records_open_fast(real_data):
     records = open_folder(path, score_column="correct")
     assert time.perf_counter() - start < 1.0
     assert records.shape == (20600, 7)
-    test = records.filter(
-        datasets="humaneval", splits="test", candidates="cognitivecomputations/dolphin-2.9*"
-    )
+    test = records.filter(datasets="humaneval", splits="test", candidates="cognitivecomputations/dolphin-2.9*")
     assert test.outcomes.mean() == pytest.approx(0.4939, abs=5e-5)  # as RouterDC's paper prints it
 
 

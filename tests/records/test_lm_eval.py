@@ -12,18 +12,12 @@ SHOTS = "The following are questions about stars.\n\nWhat is a star?\nAnswer: ho
 
 
 def sample(number, prompt, *, filter_="none", options=(" yes", " no"), **metrics):
-    doc = {
-        "question": f"Question {number}?",
-        "choices": list(options),
-        "arc": {"text": ["u", "v"], "label": [1, 2]},
-    }
+    doc = {"question": f"Question {number}?", "choices": list(options), "arc": {"text": ["u", "v"], "label": [1, 2]}}
     return {
         "doc_id": number,
         "doc": doc,
         "target": "0",
-        "arguments": {
-            f"gen_args_{place}": {"arg_0": prompt, "arg_1": option} for place, option in enumerate(options)
-        },
+        "arguments": {f"gen_args_{place}": {"arg_0": prompt, "arg_1": option} for place, option in enumerate(options)},
         "resps": [[["-1.0", "True"]]],
         "filtered_resps": [["-1.0", "True"]],
         "filter": filter_,
@@ -47,35 +41,24 @@ def log_samples(tmp_path):
 
 
 def test_lm_eval(log_samples, tmp_path):
-    asked = [
-        sample(n, f"{SHOTS}Q {n}?\nAnswer:", acc=float(n == 1), acc_norm=1.0, perplexity=[3.0, 1])
-        for n in (0, 1)
-    ]
+    asked = [sample(n, f"{SHOTS}Q {n}?\nAnswer:", acc=float(n == 1), acc_norm=1.0, perplexity=[3.0, 1]) for n in (0, 1)]
     log_samples("org__one", "mmlu_astronomy", asked)
     log_samples("two", "mmlu_astronomy", asked[1:])
     solved = [
         sample(0, "1+1?", filter_="strict-match", options=(), exact_match=0.0),
         sample(0, "1+1?", filter_="flexible-extract", options=(), exact_match=1.0),
     ]
-    solved = [
-        {**one, "arguments": [["1+1?", {"until": []}]], "metrics": None} for one in solved
-    ]  # as in older logs
+    solved = [{**one, "arguments": [["1+1?", {"until": []}]], "metrics": None} for one in solved]  # as in older logs
     folder = log_samples("two", "gsm8k", solved)
     groups = {"mmlu": ["mmlu_stem"], "mmlu_stem": ["mmlu_astronomy"], "leaderboard": ["gsm8k"], "gsm8k": []}
     results = {"model_name": "org/two-chat", "group_subtasks": groups}
     (folder / "two" / "results_2024-06-01T10-00-00.1.json").write_text(json.dumps(results))
-    (folder / "org__one" / "results_2024-06-01T10-00-00.1.json").write_text(
-        json.dumps({"group_subtasks": groups})
-    )
+    (folder / "org__one" / "results_2024-06-01T10-00-00.1.json").write_text(json.dumps({"group_subtasks": groups}))
 
     tables = lm_eval.tables(folder)
     records = build_records(tables)
     assert records.model_ids == ["org/one", "org/two-chat"]
-    assert records.instructions["instruction_id"].to_list() == [
-        "mmlu_astronomy-0",
-        "mmlu_astronomy-1",
-        "gsm8k-0",
-    ]
+    assert records.instructions["instruction_id"].to_list() == ["mmlu_astronomy-0", "mmlu_astronomy-1", "gsm8k-0"]
     assert records.datasets.tolist() == ["mmlu", "mmlu", "gsm8k"]
     assert records.tasks.tolist() == ["mmlu_astronomy", "mmlu_astronomy", "gsm8k"]
     assert records.texts == ["Q 0?\nAnswer:", "Q 1?\nAnswer:", "1+1?"]  # worked examples are gone
@@ -89,10 +72,7 @@ def test_lm_eval(log_samples, tmp_path):
         "exact_match,strict-match",
         "exact_match,flexible-extract",
     }
-    assert tables.notes == (
-        "score is acc for mmlu_astronomy.",
-        "score is exact_match,flexible-extract for gsm8k.",
-    )
+    assert tables.notes == ("score is acc for mmlu_astronomy.", "score is exact_match,flexible-extract for gsm8k.")
     strict = lm_eval.read(folder, metrics=["exact_match,strict-match", "acc_norm"])
     assert strict.outcomes.tolist() == [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
 
@@ -120,9 +100,7 @@ def test_lm_eval_text_fields(log_samples):
     folder = log_samples("a", "t", [sample(0, "p", acc=1)])
     records = lm_eval.read(folder, text_fields=["question", "arc", "choices"])
     assert records.texts == ["Question 0?\nA. u\nB. v\nA.  yes\nB.  no"]
-    with pytest.raises(
-        SatlightError, match=r"doc 0 has no field 'query'\. It has 'question', 'choices', 'arc'\."
-    ):
+    with pytest.raises(SatlightError, match=r"doc 0 has no field 'query'\. It has 'question', 'choices', 'arc'\."):
         lm_eval.read(folder, text_fields=["query"])
 
 

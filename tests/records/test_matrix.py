@@ -58,10 +58,7 @@ def test_filter_copies(demo):
         ({"tasks": ["sums", "x*"]}, r"Unknown task 'x\*'"),
         ({"candidates": "TINY*"}, r"Unknown candidate 'TINY\*'.*Available: 'tiny-1b', 'org/large-70b'"),
         ({"splits": "validation"}, r"Unknown split 'validation'.*Available: 'test', 'train'"),
-        (
-            {"datasets": "code", "splits": "test"},
-            r"No instruction of 'demo' is in datasets=code.*splits=test",
-        ),
+        ({"datasets": "code", "splits": "test"}, r"No instruction of 'demo' is in datasets=code.*splits=test"),
         ({"candidates": []}, "Got an empty list of candidates"),
     ],
 )

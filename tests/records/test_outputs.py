@@ -42,9 +42,7 @@ def test_of_the_same_text_twice_the_first_output_counts():
 
 def test_a_missing_output_is_an_error_that_names_it(folder):
     outputs = CandidateOutputs.open(folder(ROWS))
-    with pytest.raises(
-        SatlightError, match=r"2 of 4 outputs are missing, the first of 'org/three-70b' .*beta"
-    ):
+    with pytest.raises(SatlightError, match=r"2 of 4 outputs are missing, the first of 'org/three-70b' .*beta"):
         outputs.look_up(TEXTS, ["org/one-7b", "org/three-70b"])
 
 

@@ -124,9 +124,7 @@ def test_without_rotations_it_says_how_to_get_some():
 )
 def test_a_rotation_that_leads_nowhere_is_named(rotation_of, message):
     with pytest.raises(SatlightError, match=message):
-        circle_test(
-            circle([[1.0], [1.0]], ids=["q", "q1"], rotation_of=rotation_of), np.ones(2, dtype=bool), 1.0
-        )
+        circle_test(circle([[1.0], [1.0]], ids=["q", "q1"], rotation_of=rotation_of), np.ones(2, dtype=bool), 1.0)
 
 
 # -- duplicates --------------------------------------------------------------------------------------------
@@ -151,9 +149,7 @@ def texts(words, splits=None, images=None) -> PerformanceRecords:
 
 def left_out(records, similarity) -> list[int]:
     return np.flatnonzero(
-        repeats(
-            records, records.splits == "train", np.isin(records.splits, ["validation", "test"]), similarity
-        )
+        repeats(records, records.splits == "train", np.isin(records.splits, ["validation", "test"]), similarity)
     ).tolist()
 
 

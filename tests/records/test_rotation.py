@@ -48,10 +48,7 @@ def make(texts, choices, answers=None, right=1, candidates=4, **columns) -> Perf
         ("Q?\n1: stone\n2: red\n3: run", "Q?\n1: run\n2: stone\n3: red"),
         ("题目\nA．stone\nB．red\nC．run", "题目\nA．run\nB．stone\nC．red"),
         # what stands around the options stays, white space too
-        (
-            "E.g.\nA. x\n\nQ?\nA.  stone\n B. red\n\nC. run\n",
-            "E.g.\nA. x\n\nQ?\nA.  run\n B. stone\n\nC. red\n",
-        ),
+        ("E.g.\nA. x\n\nQ?\nA.  stone\n B. red\n\nC. run\n", "E.g.\nA. x\n\nQ?\nA.  run\n B. stone\n\nC. red\n"),
     ],
 )
 def test_options_move_one_place_down(text, rotated):
@@ -151,9 +148,7 @@ def test_only_instructions_that_some_but_few_get_right_are_rotated(right, share,
     if expected:
         assert rotate_records(records, share)[0].shape[0] == 1 + expected
     else:
-        with pytest.raises(
-            SatlightError, match=r"0 are training instructions that some candidate, but at most 30%"
-        ):
+        with pytest.raises(SatlightError, match=r"0 are training instructions that some candidate, but at most 30%"):
             rotate_records(records, share)
 
 
@@ -204,9 +199,7 @@ def test_records_without_choices_say_so():
 
 
 def test_an_answer_that_is_no_option_is_named():
-    with pytest.raises(
-        SatlightError, match=r"'q0' has the answer 'D', which is neither a label .*\(A, B, C\)"
-    ):
+    with pytest.raises(SatlightError, match=r"'q0' has the answer 'D', which is neither a label .*\(A, B, C\)"):
         rotate_records(make([TEXT], [CHOICES], ["D"]))
 
 
@@ -226,8 +219,7 @@ def test_what_cannot_be_rotated_is_counted():
     texts = ["Red? Yes or no?", "Q? A. red B. none of the above", "Q? A. both (A) and (B) B. red"]
     choices = [["Yes", "No"], ["red", "none of the above"], ["both (A) and (B)", "red"]]
     with pytest.raises(
-        SatlightError,
-        match=r"3 are training .* 1 of them do not show .* 2 of them have an option that refers",
+        SatlightError, match=r"3 are training .* 1 of them do not show .* 2 of them have an option that refers"
     ):
         rotate_records(make(texts, choices))
 

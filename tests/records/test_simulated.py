@@ -36,9 +36,7 @@ def test_many_families_in_eight_datasets():
 
 def test_the_zoo_keeps_its_fingerprint(zoo):
     assert zoo.fingerprint == "eca9eb24562eaf46"
-    assert SimulatedZoo(num_instructions=1000, num_candidates=20, seed=3).generate().fingerprint == (
-        "de8a3f80325aefd9"
-    )
+    assert SimulatedZoo(num_instructions=1000, num_candidates=20, seed=3).generate().fingerprint == ("de8a3f80325aefd9")
 
 
 def test_a_word_that_yaml_reads_as_a_number_is_refused_with_its_place():
@@ -66,9 +64,7 @@ def test_every_template_shows_some_difficulty_and_uses_known_skills():
         assert set(family.skills) <= set(SKILLS)
         for fields in family.fields:
             slots = [family.slots[name.rstrip("0123456789")] for name in fields]
-            assert any(isinstance(s, tuple) or (isinstance(s, Numbers) and s.graded) for s in slots), (
-                family.name
-            )
+            assert any(isinstance(s, tuple) or (isinstance(s, Numbers) and s.graded) for s in slots), family.name
 
 
 def test_every_slot_is_used_and_lists_words_once():
@@ -178,15 +174,9 @@ def test_the_best_router_beats_the_best_single_candidate_by_ten_points(seed):
 def test_family_best_is_near_the_best_router_but_dataset_best_leaves_more(zoo):
     """What there is to learn: mostly the family, beyond that the difficulty."""
     expected = zoo.expected
-    by_task = (
-        sum(expected[zoo.tasks == t].mean(axis=0).max() * (zoo.tasks == t).sum() for t in set(zoo.tasks))
-        / 4000
-    )
+    by_task = sum(expected[zoo.tasks == t].mean(axis=0).max() * (zoo.tasks == t).sum() for t in set(zoo.tasks)) / 4000
     by_dataset = (
-        sum(
-            expected[zoo.datasets == d].mean(axis=0).max() * (zoo.datasets == d).sum()
-            for d in set(zoo.datasets)
-        )
+        sum(expected[zoo.datasets == d].mean(axis=0).max() * (zoo.datasets == d).sum() for d in set(zoo.datasets))
         / 4000
     )
     assert by_dataset + 0.01 < by_task < bayes_optimal(zoo) - 0.001
@@ -212,9 +202,7 @@ def test_large_candidates_lose_less_on_hard_instructions():
     visible = difficulty = np.array([0.0, 1.5])
     logit = []
     for size in (-1.0, 1.5):
-        p = success_probabilities(
-            Examinee(Candidate("x"), size, 0.0, skills), FAMILIES, zero, visible, difficulty
-        )
+        p = success_probabilities(Examinee(Candidate("x"), size, 0.0, skills), FAMILIES, zero, visible, difficulty)
         guess = FAMILIES[0].guess
         q = (p - guess) / (1 - guess - SLIP)
         logit.append(np.log(q / (1 - q)))

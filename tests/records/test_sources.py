@@ -134,9 +134,7 @@ def test_mistakes_in_routerdc(write, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SatlightError, match=r"holds no \.json file"):
         routerdc.read(tmp_path / "empty")
-    with pytest.raises(
-        SatlightError, match=r"entry 0 .*got 'question'; an object with 'question' and 'scores'"
-    ):
+    with pytest.raises(SatlightError, match=r"entry 0 .*got 'question'; an object with 'question' and 'scores'"):
         routerdc.read(write("x_test.json", [{"question": "q"}]))
     with pytest.raises(SatlightError, match="must be a non-empty list"):
         routerdc.read(write("y_test.json", {}))
@@ -152,9 +150,7 @@ def test_routerdc_import_equals_the_converted_records(real_data, tmp_path):
         at = (whole.instructions["source_file"] == name).to_numpy()
         rows = [
             {"question": text, "scores": dict(zip(raw.model_ids, scores, strict=True))}
-            for text, scores in zip(
-                np.array(raw.texts, dtype=object)[at], raw.outcomes[at].tolist(), strict=True
-            )
+            for text, scores in zip(np.array(raw.texts, dtype=object)[at], raw.outcomes[at].tolist(), strict=True)
         ]
         (tmp_path / name).write_text(json.dumps(rows))
     again = routerdc.read(tmp_path)
@@ -200,18 +196,10 @@ def test_mmlu_pro(zip_up):
     tables = mmlu_pro.tables(folder)
     records = build_records(tables)
     assert records.model_ids == ["Yi-34B", "gemma-7b"]
-    assert records.instructions["instruction_id"].to_list() == [
-        "mmlu_pro-00070",
-        "mmlu_pro-00071",
-        "mmlu_pro-00080",
-    ]
+    assert records.instructions["instruction_id"].to_list() == ["mmlu_pro-00070", "mmlu_pro-00071", "mmlu_pro-00080"]
     assert records.texts[0] == "Question 70?\nA. x\nB. y"
     assert records.outcomes.tolist() == [[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]
-    assert records.known.tolist() == [
-        [True, True],
-        [True, True],
-        [True, False],
-    ]  # 80 was not asked: not wrong
+    assert records.known.tolist() == [[True, True], [True, True], [True, False]]  # 80 was not asked: not wrong
     assert records.instructions.row(0, named=True) | {"choices": None} == {
         "instruction_id": "mmlu_pro-00070",
         "dataset": "mmlu_pro",
@@ -289,7 +277,5 @@ def test_open_records_mistakes(tmp_path, write):
         open_records(write("x.xml", "<a/>"))
     with pytest.raises(SatlightError, match=r"Unknown records format 'xls'.*Available: csv, lm-eval"):
         source("xls")
-    with pytest.raises(
-        SatlightError, match=r"The simulated zoo has no score column 'correct'\. Available: 'score'"
-    ):
+    with pytest.raises(SatlightError, match=r"The simulated zoo has no score column 'correct'\. Available: 'score'"):
         open_records("simulated", score_column="correct")

@@ -33,9 +33,7 @@ def results_of(records, test, column: int, items=None) -> AptitudeResults:
     wanted = set(test.item_ids if items is None else items) | set(ids[:3]) - test.item_ids
     rows = [row for row, key in enumerate(ids) if key in wanted]
     return AptitudeResults(
-        tuple(ids[row] for row in rows),
-        tuple(records.texts[row] for row in rows),
-        records.outcomes[rows, column],
+        tuple(ids[row] for row in rows), tuple(records.texts[row] for row in rows), records.outcomes[rows, column]
     )
 
 

@@ -65,18 +65,10 @@ def test_prompts_as_a_list_or_as_lines(file, tmp_path, prompts):
         ("a.json", '{"global index": "a"}', "a list of prompts"),
         ("a.json", "[", "not valid JSON"),
         ("a.jsonl", '{"global index": "a", "prompt": "x"}\n{', "line 2: not JSON"),
-        (
-            "a.json",
-            '[{"global index": "a", "prompt": "x"}, {"prompt": "x"}]',
-            r"entry 1 .*: got \['prompt'\]",
-        ),
+        ("a.json", '[{"global index": "a", "prompt": "x"}, {"prompt": "x"}]', r"entry 1 .*: got \['prompt'\]"),
         ("a.json", '[{"global index": "a", "prompt_formatted": ""}]', "'prompt_formatted'"),
         ("a.json", '["a"]', "got str; an object"),
-        (
-            "a.json",
-            '[{"global index": "a", "prompt": "x"}, {"global index": "a", "prompt": "y"}]',
-            "'a' occurs twice",
-        ),
+        ("a.json", '[{"global index": "a", "prompt": "x"}, {"global index": "a", "prompt": "y"}]', "'a' occurs twice"),
     ],
 )
 def test_prompts_that_are_none(tmp_path, name, text, message):
@@ -130,8 +122,7 @@ def test_files_for_the_checker(prompts, tmp_path):
     config, predictions = save_arena(tmp_path, "mine", ["a", "b", "c"], entries)
     assert (
         config.read_text()
-        == json.dumps({"pipeline_params": {"router_name": "mine", "models": ["a", "b", "c"]}}, indent=2)
-        + "\n"
+        == json.dumps({"pipeline_params": {"router_name": "mine", "models": ["a", "b", "c"]}}, indent=2) + "\n"
     )
     assert "Löse" in predictions.read_text(encoding="utf-8")
     assert complaints(tmp_path, "mine", PROMPTS) == []
@@ -147,9 +138,7 @@ def test_a_configuration_is_kept(prompts, tmp_path):
     save_arena(tmp_path, "mine", ["a", "b", "c"], entries, robustness=True)
     assert (tmp_path / "config" / "mine.json").read_text() == own
     assert complaints(tmp_path, "mine", PROMPTS, "robustness") == []
-    with pytest.raises(
-        SatlightError, match="exists with other models: 'a', 'b', 'c'; the models now are 'a', 'b'"
-    ):
+    with pytest.raises(SatlightError, match="exists with other models: 'a', 'b', 'c'; the models now are 'a', 'b'"):
         save_arena(tmp_path, "mine", ["a", "b"], entries)
 
 
@@ -200,9 +189,7 @@ def test_from_scores(file, scores, tmp_path, capsys):
     assert predictions_of(tmp_path, "mine")[:3] == chosen
     assert len(predictions_of(tmp_path, "mine")) == 3 + 3 * 2
     assert complaints(tmp_path, "mine", PROMPTS) == []
-    assert capsys.readouterr().out.split() == [
-        str(tmp_path / kind / "mine.json") for kind in ("config", "predictions")
-    ]
+    assert capsys.readouterr().out.split() == [str(tmp_path / kind / "mine.json") for kind in ("config", "predictions")]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +253,4 @@ def test_from_a_router_folder(file, tmp_path):
     expected = [ranking.best for ranking in router.route(TEXTS, candidates=["c", "a"])]
     assert [model for _, model in predictions_of(tmp_path, "one")] == expected
     assert predictions_of(tmp_path, "two") == predictions_of(tmp_path, "one")
-    assert json.loads((tmp_path / "config" / "one.json").read_text())["pipeline_params"]["models"] == [
-        "c",
-        "a",
-    ]
+    assert json.loads((tmp_path / "config" / "one.json").read_text())["pipeline_params"]["models"] == ["c", "a"]

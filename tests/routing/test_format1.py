@@ -53,11 +53,7 @@ def written_by_0_1(router: CapabilityRouter, folder: Path) -> Path:
         "perturbations": getattr(module, "perturbations", 1),
         **{option: getattr(module, part, None) is not None for option, part in options.items()},
         "encoder": encoder
-        and {
-            "chunking": encoder.chunking,
-            "max_tokens": encoder.text.max_tokens,
-            "pooling": encoder.text.pooling,
-        },
+        and {"chunking": encoder.chunking, "max_tokens": encoder.text.max_tokens, "pooling": encoder.text.pooling},
         "projector": encoder and {"standardize": True},
         "router_llm": llm and {name: getattr(llm, name) for name in llm_options},
         "calibration": {"temperature": router.calibration.temperature, "bias": router.calibration.bias},
@@ -109,9 +105,7 @@ def test_it_gives_the_same_scores_and_can_be_saved_as_of_today(make_router, tmp_
 def test_capabilities_are_read_from_the_sentences(old, router):
     for read, expected in zip(Router.from_pretrained(old).capabilities, router.capabilities, strict=True):
         assert read.notes == expected.notes
-        assert [(r.keywords, r.strength) for r in read.results] == [
-            (r.keywords, r.strength) for r in expected.results
-        ]
+        assert [(r.keywords, r.strength) for r in read.results] == [(r.keywords, r.strength) for r in expected.results]
         rounded = [round(r.accuracy, 3) for r in expected.results]
         assert [r.accuracy for r in read.results] == pytest.approx(rounded)
 
@@ -137,9 +131,7 @@ def test_the_first_folders_had_no_calibration_and_fewer_options(old):
 
 def test_it_cannot_admit(old):
     with pytest.raises(SatlightError, match=r"without its aptitude test.*satlight export"):
-        Router.from_pretrained(old).admit(
-            Candidate("new"), AptitudeResults(("a",), ("1+1?",), np.array([1.0]))
-        )
+        Router.from_pretrained(old).admit(Candidate("new"), AptitudeResults(("a",), ("1+1?",), np.array([1.0])))
 
 
 @pytest.mark.parametrize(

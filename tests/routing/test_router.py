@@ -25,14 +25,11 @@ MODULES = {
     "model_sat": lambda: model_sat(max_instruction_tokens=20, inquiry="Can it?"),
     "capability_first": lambda: model_sat(order="capability_first", num_layers=1),
     "last layer": lambda: model_sat(candidate_layers=1),
-    "task attention": lambda: ModelSAT(
-        RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True
-    ),
+    "task attention": lambda: ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True),
     "weighted keywords": lambda: ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert")),
     "lora, yes": lambda: model_sat(score_head="yes", lora=LoraSpec(r=2, target_modules=["q_proj"])),
     "frozen parts": lambda: ModelSAT(
-        RouterLLM("tiny:llama", freeze_layers=1),
-        CapabilityEncoder("tiny:bert", trainable=False, pooling="cls"),
+        RouterLLM("tiny:llama", freeze_layers=1), CapabilityEncoder("tiny:bert", trainable=False, pooling="cls")
     ),
     "text, perturbed": lambda: ModelSAT(RouterLLM("tiny:llama", score_head="regression"), perturbations=2),
     "router_llm alone": lambda: RouterLLM("tiny:llama"),
@@ -66,9 +63,7 @@ def test_requests_and_texts_are_the_same(router):
 def test_rankings_are_sorted_probabilities(router):
     scores = router.score(TEXTS)
     for ranking, row in zip(router.route(TEXTS), scores.log_odds_BC, strict=True):
-        assert [choice.score for choice in ranking.choices] == pytest.approx(
-            sorted(row.tolist(), reverse=True)
-        )
+        assert [choice.score for choice in ranking.choices] == pytest.approx(sorted(row.tolist(), reverse=True))
         assert ranking.best == router.model_ids[int(row.argmax())]
         for choice in ranking.choices:
             assert choice.probability == pytest.approx(1 / (1 + np.exp(-(choice.score / 1.5 - 0.25))))
@@ -104,10 +99,7 @@ def test_equal_scores_go_to_the_first_candidate(router):
         (lambda r: r.route("Hi", candidates=["org/gone"]), r"does not know .*'org/gone'.*org/good-7b"),
         (lambda r: r.route("Hi", candidates=[]), "list of candidates .* is empty"),
         (lambda r: r.route("Hi", top_k=0), "top_k is 0"),
-        (
-            lambda r: CapabilityRouter(r.module, r.candidates, r.capabilities[:2]),
-            "3 candidates and 2 capabilities",
-        ),
+        (lambda r: CapabilityRouter(r.module, r.candidates, r.capabilities[:2]), "3 candidates and 2 capabilities"),
         (lambda r: CapabilityRouter(r.module, [], []), "at least one"),
     ],
 )
@@ -145,9 +137,7 @@ def test_saving_replaces_the_whole_folder(router, router_folder, tmp_path):
     target.mkdir()
     (target / "old.txt").write_text("old")
     router.save(target)
-    assert sorted(path.name for path in target.iterdir()) == sorted(
-        path.name for path in router_folder.iterdir()
-    )
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in router_folder.iterdir())
 
 
 def test_a_failure_while_saving_leaves_the_old_folder(router, tmp_path, monkeypatch):

@@ -23,9 +23,7 @@ def test_rows_and_columns_by_name(scores):
 
 
 def test_what_was_not_scored_is_named(scores):
-    with pytest.raises(
-        SatlightError, match=r"2 of the 3 instructions have no scores, the first is 'x'\. Scored"
-    ):
+    with pytest.raises(SatlightError, match=r"2 of the 3 instructions have no scores, the first is 'x'\. Scored"):
         scores.at(["a", "x", "y"], ["m"])
     with pytest.raises(SatlightError, match=r"1 of the 1 candidates .* 'o'\. Scored are 2: 'm', 'n'"):
         scores.at(["a"], ["o"])
@@ -55,11 +53,7 @@ def test_the_file_of_predict(scores, tmp_path):
 def test_files_that_are_no_scores(tmp_path):
     with pytest.raises(SatlightError, match=r"Cannot read scores from .*none\.parquet"):
         StoredScores.read(tmp_path / "none.parquet")
-    for columns in (
-        {"id": ["a"], "m": [1.0]},
-        {"instruction_id": ["a"]},
-        {"instruction_id": ["a"], "m": ["x"]},
-    ):
+    for columns in ({"id": ["a"], "m": [1.0]}, {"instruction_id": ["a"]}, {"instruction_id": ["a"], "m": ["x"]}):
         pl.DataFrame(columns).write_parquet(tmp_path / "scores.parquet")
         with pytest.raises(SatlightError, match="needed are instruction_id and a column of numbers"):
             StoredScores.read(tmp_path / "scores.parquet")

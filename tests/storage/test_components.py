@@ -125,9 +125,7 @@ def test_a_component_that_is_not_installed_or_broken(folder, monkeypatch, tmp_pa
 
 def test_a_constructor_that_fails(mine, make_router, tmp_path):
     make_router(mine.Strict()).save(tmp_path / "router")
-    with pytest.raises(
-        SatlightError, match=r"config\.json: Strict cannot be built .*a mistake of the user's"
-    ):
+    with pytest.raises(SatlightError, match=r"config\.json: Strict cannot be built .*a mistake of the user's"):
         Router.from_pretrained(tmp_path / "router", allow=["mine"])
 
 

@@ -19,9 +19,7 @@ from satlight.routing import Router
 
 JSON_FILES = ("config.json", "zoo.json", "aptitude.json")
 WEIGHTS = ("router.safetensors", "encoder/model.safetensors", "router_llm/model.safetensors")
-REMEDY = re.compile(
-    r"(?i)export|takes a folder|design|allow=\[|Remove |this version reads|allowed|it takes|give"
-)
+REMEDY = re.compile(r"(?i)export|takes a folder|design|allow=\[|Remove |this version reads|allowed|it takes|give")
 
 
 @pytest.fixture
@@ -191,9 +189,7 @@ def test_class_paths_of_routers(copy, path, monkeypatch):
     assert "config.json" in refused(copy)
 
 
-@pytest.mark.parametrize(
-    "path", ["os.system", "subprocess.Popen", "satlight.types.Candidate", "no.Such", None]
-)
+@pytest.mark.parametrize("path", ["os.system", "subprocess.Popen", "satlight.types.Candidate", "no.Such", None])
 def test_class_paths_of_parts(copy, path):
     def change(config: dict) -> None:
         config["init_args"]["module"]["class_path"] = path
@@ -236,9 +232,7 @@ def test_arguments_that_are_unknown_missing_or_wrong(copy, change):
     assert "config.json" in refused(copy)
 
 
-@pytest.mark.parametrize(
-    "path", ["../other", "/etc", "encoder/../../other", "link", None, 3, ["encoder"], ""]
-)
+@pytest.mark.parametrize("path", ["../other", "/etc", "encoder/../../other", "link", None, 3, ["encoder"], ""])
 def test_a_path_that_leaves_the_folder(copy, path):
     shutil.copytree(copy / "encoder", copy.parent / "other")
     os.symlink(copy.parent / "other", copy / "link")

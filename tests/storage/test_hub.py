@@ -81,9 +81,7 @@ class Handler(BaseHTTPRequestHandler):
             content = json.loads(body)
             repo = f"{content.get('organization') or 'me'}/{content['name']}"
             self.hub.repos.setdefault(repo, [{}])
-            self.hub.private.setdefault(
-                repo, content.get("private") or content.get("visibility") == "private"
-            )
+            self.hub.private.setdefault(repo, content.get("private") or content.get("visibility") == "private")
             self._send(200, {"url": f"{self.hub.url}/{repo}", "name": repo, "id": repo})
         elif found := re.fullmatch(r"/api/models/(.+?)/preupload/main", path):
             files = json.loads(body)["files"]
@@ -185,9 +183,7 @@ print(json.dumps(router.score(json.loads(sys.argv[2])).log_odds_BC.tolist()))
 """
 
 
-def test_a_router_is_pushed_loaded_and_replaced(
-    hub, python, router, router_folder, contents, make_router, tmp_path
-):
+def test_a_router_is_pushed_loaded_and_replaced(hub, python, router, router_folder, contents, make_router, tmp_path):
     hub.repos["me/mine"] = [{}, {"README.md": b"old", "left-over.json": b"{}"}]
     address = python(PUSH, str(router_folder), "me/mine")
     first, files = hub.revision("me/mine", "main")
@@ -212,9 +208,7 @@ def test_a_new_repository_is_made(hub, python, router_folder):
 
 def test_errors_of_the_hub_are_named(hub, python, router_folder):
     error = python(SCORE, "me/none", "[]")
-    assert re.match(
-        r"error: There is no folder me/none, and me/none could not be fetched .*hf auth login", error
-    )
+    assert re.match(r"error: There is no folder me/none, and me/none could not be fetched .*hf auth login", error)
     error = python(SCORE, "me/none", "[]", HF_ENDPOINT="http://127.0.0.1:9")
     assert re.match(r"error: There is no folder me/none, and me/none could not be fetched .*network", error)
     error = python(PUSH, str(router_folder), "me/mine", HF_TOKEN="hf_wrong")

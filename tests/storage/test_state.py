@@ -180,9 +180,7 @@ Point = namedtuple("Point", "x")
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_stored_is_named(value, what, tmp_path):
-    with pytest.raises(
-        SatlightError, match=rf"Thing cannot be stored: its attribute 'part\.0' is {what}"
-    ) as error:
+    with pytest.raises(SatlightError, match=rf"Thing cannot be stored: its attribute 'part\.0' is {what}") as error:
         packed([value], tmp_path)
     assert "Keep what was learned as one of these" in str(error.value)
 

@@ -8,17 +8,7 @@ import string
 from dataclasses import dataclass
 from functools import cached_property
 
-SKILLS = (
-    "mathematics",
-    "code",
-    "languages",
-    "facts",
-    "science",
-    "medicine",
-    "business",
-    "logic",
-    "writing",
-)
+SKILLS = ("mathematics", "code", "languages", "facts", "science", "medicine", "business", "logic", "writing")
 """The K = 9 latent skills that families require and candidates specialize in."""
 
 
@@ -54,8 +44,7 @@ Slot = tuple[str, ...] | Neutral | Numbers
 class Family:
     """One task of the simulated zoo.
 
-    A template names its slots in braces. Trailing digits (``{city1} … {city2}``) draw different words from
-    one slot.
+    A template names its slots in braces. Trailing digits (``{city1} … {city2}``) draw different words from one slot.
 
     Args:
         name: The task name.
@@ -88,8 +77,7 @@ class Family:
     def fields(self) -> tuple[tuple[str, ...], ...]:
         """Slot fields of each template, including digits, in order of first occurrence."""
         return tuple(
-            tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(t) if name))
-            for t in self.templates
+            tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(t) if name)) for t in self.templates
         )
 
     def draw(self, rng: random.Random) -> tuple[str, float]:

@@ -52,9 +52,7 @@ class SimulatedZoo:
             if value < low:
                 raise SatlightError(f"SimulatedZoo got {key}={value}; allowed: integers from {low}.")
         if not 0 <= self.test_fraction < 1:
-            raise SatlightError(
-                f"SimulatedZoo got test_fraction={self.test_fraction}; allowed: at least 0, below 1."
-            )
+            raise SatlightError(f"SimulatedZoo got test_fraction={self.test_fraction}; allowed: at least 0, below 1.")
 
     def generate(self) -> PerformanceRecords:
         """Draw instructions, candidates and outcomes.

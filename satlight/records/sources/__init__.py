@@ -88,9 +88,7 @@ def open_records(
     from satlight.records.dense import require_records
 
     records = (
-        _simulate(simulated or SimulatedSpec(), score_column)
-        if source == "simulated"
-        else _read(source, score_column)
+        _simulate(simulated or SimulatedSpec(), score_column) if source == "simulated" else _read(source, score_column)
     )
     if candidates is not None or datasets is not None:
         records = records.filter(candidates=candidates, datasets=datasets)

@@ -26,9 +26,7 @@ from satlight.records.tables import (
 TEXT_COLUMNS = ("instruction_id", "instruction", "candidate", "model_id", "dataset", "task", "split", "image")
 
 
-def read(
-    path: Path | str, score_column: str = "score", models: Path | str | None = None
-) -> PerformanceRecords:
+def read(path: Path | str, score_column: str = "score", models: Path | str | None = None) -> PerformanceRecords:
     """Read a CSV or JSON-lines file as a matrix.
 
     Args:
@@ -72,9 +70,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
         # Include the dataset: the same question may have different options in two datasets.
         key = pl.concat_str("dataset", pl.col("instruction").fill_null(""), separator="\0")
         frame = frame.with_columns(_hashed(frame.select(key.alias("key"))["key"]).alias("instruction_id"))
-    text_columns = [
-        name for name, kind in frame.schema.items() if not kind.is_numeric() and kind != pl.Boolean
-    ]
+    text_columns = [name for name, kind in frame.schema.items() if not kind.is_numeric() and kind != pl.Boolean]
     instruction_columns = [name for name in text_columns if name != "model_id"]
     _require_agreement(frame, instruction_columns, file)
     first = frame["instruction_id"].is_first_distinct()
@@ -111,11 +107,7 @@ def _read_file(path: Path) -> pl.DataFrame:
 def _numbers(frame: pl.DataFrame, file: str) -> pl.DataFrame:
     """Convert score and cost to numbers; empty cells become null."""
     for column in ("score", "cost_usd"):
-        if (
-            column not in frame.columns
-            or frame[column].dtype.is_numeric()
-            or frame[column].dtype == pl.Boolean
-        ):
+        if column not in frame.columns or frame[column].dtype.is_numeric() or frame[column].dtype == pl.Boolean:
             continue
         text = frame[column].cast(pl.String)
         text = text.set(text.str.strip_chars() == "", None)

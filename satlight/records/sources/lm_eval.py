@@ -25,9 +25,7 @@ from satlight.records.tables import RecordTables, check_instructions, named_cand
 PREFERRED = ("acc", "exact_match", "pass@1", "acc_norm")
 """Default preference of metrics for ``score``: the first of these that a task has."""
 
-NO_METRIC = frozenset(
-    {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
-)
+NO_METRIC = frozenset({"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"})
 
 
 @dataclass
@@ -99,9 +97,7 @@ def tables(
         log = read_log(file, candidate, task)
         columns.setdefault(task, []).append(set(log.metrics))
         ids = {doc: f"{task}-{doc}" for doc in log.hashes}
-        changed |= {
-            ids[doc] for doc, hash_ in log.hashes.items() if hashes.setdefault(ids[doc], hash_) != hash_
-        }
+        changed |= {ids[doc] for doc, hash_ in log.hashes.items() if hashes.setdefault(ids[doc], hash_) != hash_}
         new = [doc for doc in ids if ids[doc] not in questions]
         for doc, row in zip(new, _instructions(log, new, text_fields), strict=True):
             questions[ids[doc]] = {"instruction_id": ids[doc], **row}
@@ -115,9 +111,7 @@ def tables(
         )
     kept = [row for one, row in questions.items() if one not in changed]
     if not kept:
-        raise SatlightError(
-            f"No question of {folder} is the same for all candidates; were the tasks changed?"
-        )
+        raise SatlightError(f"No question of {folder} is the same for all candidates; were the tasks changed?")
     chosen = {task: _choose(task, sets, metrics) for task, sets in columns.items()}
     records = pl.concat(frames, how="diagonal").filter(~pl.col("instruction_id").is_in(list(changed)))
     records = records.with_columns(_score(chosen)).drop("task").filter(pl.col("score").is_not_null())
@@ -174,9 +168,7 @@ def read_log(file: Path, candidate: str, task: str) -> SampleFile:
                 ) from None
             key = (doc_id, str(sample.get("filter", "none")))
             if key in seen:
-                raise SatlightError(
-                    f"{file}, line {number}: doc_id {doc_id} was logged before; keep one line."
-                )
+                raise SatlightError(f"{file}, line {number}: doc_id {doc_id} was logged before; keep one line.")
             seen.add(key)
             _add_metrics(log, doc_id, sample, unusable)
             if doc_id not in log.hashes:
@@ -287,9 +279,7 @@ def _text_of_fields(log: SampleFile, doc: str, fields: Sequence[str]) -> str:
                 f"{listed([name for name in entry if not name.startswith(chr(0))])}."
             )
         value = entry[field]
-        if isinstance(value, dict) and isinstance(
-            value.get("text"), list
-        ):  # as in ARC: {"text": […], "label": […]}
+        if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in ARC: {"text": […], "label": […]}
             value = value["text"]
         if isinstance(value, list):
             value = "\n".join(f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(value))
@@ -341,9 +331,7 @@ def _score(chosen: dict[str, str]) -> pl.Expr:
 def _notes(chosen: dict[str, str], changed: int, older: int) -> tuple[str, ...]:
     notes = []
     for column in dict.fromkeys(chosen.values()):
-        notes.append(
-            f"score is {column} for {', '.join(task for task, name in chosen.items() if name == column)}."
-        )
+        notes.append(f"score is {column} for {', '.join(task for task, name in chosen.items() if name == column)}.")
     if changed:
         notes.append(f"{changed} questions that differ between candidates were dropped.")
     if older:

@@ -30,9 +30,7 @@ Question = tuple[str, tuple[str, ...], str]
 """Text and options with normalized white space, and the correct letter, which must agree between files."""
 
 
-def read(
-    path: Path | str, score_column: str = "score", models: Path | str | None = None
-) -> PerformanceRecords:
+def read(path: Path | str, score_column: str = "score", models: Path | str | None = None) -> PerformanceRecords:
     """Read MMLU-Pro's archives as a matrix.
 
     Args:
@@ -63,9 +61,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     for file in files:
         name = candidate_name(file.stem)
         if name in names:
-            raise SatlightError(
-                f"{path} has two files for the candidate '{name}', one of them {file.name}. Keep one."
-            )
+            raise SatlightError(f"{path} has two files for the candidate '{name}', one of them {file.name}. Keep one.")
         names.append(name)
         entries, stray = _entries(file)
         strays += stray
@@ -117,8 +113,7 @@ def _entries(file: Path) -> tuple[dict[int, dict[str, Any]], int]:
         number = int(row["question_id"])
         if number in entries:
             raise SatlightError(
-                f"{file}, entry {position} (counting from 0): question_id {number} appears twice; "
-                "keep one answer."
+                f"{file}, entry {position} (counting from 0): question_id {number} appears twice; keep one answer."
             )
         entries[number] = {key: value for key, value in row.items() if key != "model_outputs"}
     return entries, stray
@@ -131,9 +126,7 @@ def _json(file: Path) -> Any:
         with zipfile.ZipFile(file) as archive:
             members = [name for name in archive.namelist() if _is_answers(name)]
             if len(members) != 1:
-                raise SatlightError(
-                    f"{file} must hold exactly one .json file; it holds {archive.namelist()}."
-                )
+                raise SatlightError(f"{file} must hold exactly one .json file; it holds {archive.namelist()}.")
             return json.loads(archive.read(members[0]))
     except FileNotFoundError:
         raise SatlightError(f"{file} does not exist. Check the path.") from None
@@ -156,10 +149,7 @@ def _instructions(numbers: list[int], questions: dict[int, dict[str, Any]]) -> p
     rows = [questions[number] for number in numbers]
     texts = [
         "\n".join(
-            [
-                row["question"],
-                *(f"{letter}. {option}" for letter, option in zip(LETTERS, row["options"], strict=False)),
-            ]
+            [row["question"], *(f"{letter}. {option}" for letter, option in zip(LETTERS, row["options"], strict=False))]
         )
         for row in rows
     ]

@@ -27,9 +27,7 @@ For others it is the probability of the correct option, and 0 if another option 
 above 0 counts as correct, as in RouterDC's own evaluation."""
 
 
-def read(
-    path: Path | str, score_column: str = "correct", models: Path | str | None = None
-) -> PerformanceRecords:
+def read(path: Path | str, score_column: str = "correct", models: Path | str | None = None) -> PerformanceRecords:
     """Read RouterDC's files as a matrix.
 
     Args:
@@ -51,9 +49,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     path = Path(path).expanduser()
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise SatlightError(
-            f"{path} holds no .json file. Give the folder datasets/split2_model7 of RouterDC."
-        )
+        raise SatlightError(f"{path} holds no .json file. Give the folder datasets/split2_model7 of RouterDC.")
     instructions, records, names = [], [], []
     for file in files:
         rows = _rows(file)

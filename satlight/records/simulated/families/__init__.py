@@ -27,16 +27,7 @@ from typing import Any
 from satlight.errors import SatlightError
 from satlight.records.simulated.family import Family, Neutral, Numbers, Slot
 
-DATASETS = (
-    "mathematics",
-    "code",
-    "language",
-    "knowledge",
-    "science",
-    "reasoning",
-    "professional",
-    "writing",
-)
+DATASETS = ("mathematics", "code", "language", "knowledge", "science", "reasoning", "professional", "writing")
 """Names of the files, in the order of the zoo."""
 
 
