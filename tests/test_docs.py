@@ -327,7 +327,7 @@ def test_scripts_use_public_names_only(script: Path) -> None:
 
 
 def test_shell_blocks_contain_known_programs() -> None:
-    known = {"pip", "pytest", "ruff", "mypy", "mkdocs", "python", "source", "lightning", "satlight", "wandb"}
+    known = {"dask", "pip", "pytest", "ruff", "mypy", "mkdocs", "python", "source", "lightning", "satlight", "wandb"}
     for doc in DOCS:
         for block in blocks(doc.read_text(encoding="utf-8"), "bash"):
             lines = block.replace("\\\n", " ").splitlines()
@@ -345,7 +345,7 @@ def test_example_components_work(examples: Any, make_block: Callable, tmp_path: 
 
     from satlight.data.blocks import BlockSpace
     from satlight.modules import ModelSAT, RouterLLM
-    from satlight.types import Result
+    from satlight.types import Capability, Result
 
     block = make_block(["What is 2+2?", "Is it?"], [("It is good.",), ("It is poor.",), ("It is new.",)])
     model = ModelSAT(RouterLLM("tiny:llama"), examples.MaxPooledEncoder("tiny:bert"))
@@ -353,7 +353,7 @@ def test_example_components_work(examples: Any, make_block: Callable, tmp_path: 
     loss.backward()
     assert 0 < loss.item() < 1
 
-    block.capabilities = [(Result("Good.", "Law", 2.0),), (Result("Poor.", "Law", -1.0),)]
+    block.capabilities = [Capability((Result("law", "Law", 0.5, 20, strength),)) for strength in (2.0, -1.0)]
     with_term = ModelSAT(model.router_llm, model.encoder, terms=[examples.MeanResult()])
     assert with_term(block).shape == (2, 2)
 

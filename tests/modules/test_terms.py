@@ -7,12 +7,12 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, ModelSAT, OptimizerSpec, RouterLLM, ScoreTerm
 from satlight.modules.model_sat import OPTIONS
-from satlight.routing import Router
-from satlight.types import Candidate, Result, Stage
+from satlight.routing import CapabilityRouter, Router
+from satlight.types import Candidate, Capability, Result, Stage
 
 ZOO = [
-    (Result("good at law", "Law and contracts", 1.5), Result("poor at maths", "Mathematics", -1.0)),
-    (Result("poor at law", "Law and contracts", -0.5), Result("good at maths", "Mathematics", 2.0)),
+    Capability((Result("law", "Law and contracts", 0.5, 20, law), Result("math", "Mathematics", 0.5, 20, math)))
+    for law, math in ((1.5, -1.0), (-0.5, 2.0))
 ]
 
 
@@ -87,11 +87,19 @@ def test_options_are_shorthands_of_terms(option):
         assert torch.equal(left, right)
 
 
-def test_terms_that_cannot_be_are_named(tmp_path):
+def test_terms_that_cannot_be_are_named():
     with pytest.raises(SatlightError, match=r"model\.terms is set but model\.encoder is null"):
         ModelSAT(RouterLLM("tiny:llama"), terms=[MeanResult()])
     with pytest.raises(SatlightError, match="the name 'mean_result' of MeanResult is taken"):
         model(MeanResult(), MeanResult())
-    router = Router(model(MeanResult()), [Candidate("a"), Candidate("b")], ZOO)
-    with pytest.raises(SatlightError, match="A MeanResult cannot be saved as a router folder"):
-        router.save_pretrained(tmp_path / "router")
+
+
+def test_a_router_with_a_term_of_your_own_is_saved_and_loaded(tmp_path):
+    router = CapabilityRouter(model(MeanResult(2.0)), [Candidate("a"), Candidate("b")], ZOO)
+    router.save(tmp_path / "router")
+    with pytest.raises(SatlightError, match=r"class_path is '.*MeanResult'; allowed are classes of satlight"):
+        Router.from_pretrained(tmp_path / "router")
+    loaded = Router.from_pretrained(tmp_path / "router", allow=[MeanResult.__module__])
+    assert loaded.module.mean_result.scale.item() == 2.0
+    expected = router.score(["What is 2+2?"]).log_odds_BC
+    assert loaded.score(["What is 2+2?"]).log_odds_BC == pytest.approx(expected, abs=1e-5)
