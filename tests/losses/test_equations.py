@@ -57,7 +57,7 @@ def test_another_positive_is_no_competitor():
     score = torch.tensor([[1.0], [50.0], [0.0]], requires_grad=True)
     target = torch.tensor([[1.0], [1.0], [0.0]])
     L.instruction_contrastive(score, target, torch.ones(3, 1, dtype=torch.bool)).backward()
-    # Were the 50 a competitor of the 1, its gradient would push it down.
+    # If the 50 competed with the 1, its gradient would push it down.
     assert score.grad[1].item() <= 0
     assert score.grad[0].item() == pytest.approx(-0.5 / (1 + math.e))
 
