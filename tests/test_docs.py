@@ -345,8 +345,7 @@ def test_example_components_work(examples: Any, make_block: Callable, tmp_path: 
 
     from satlight.data.blocks import BlockSpace
     from satlight.modules import ModelSAT, RouterLLM
-    from satlight.routers import Router
-    from satlight.types import Candidate, Capability, Result
+    from satlight.types import Capability, Result
 
     block = make_block(["What is 2+2?", "Is it?"], [("It is good.",), ("It is poor.",), ("It is new.",)])
     model = ModelSAT(RouterLLM("tiny:llama"), examples.MaxPooledEncoder("tiny:bert"))
@@ -368,68 +367,6 @@ def test_example_components_work(examples: Any, make_block: Callable, tmp_path: 
     records = examples.read(file)
     assert records.outcomes[records.known].tolist() == [0.5, 1.0, 0.0]
     assert set(dir(examples.CountShortened)) >= {"on_validation_epoch_end"}
-
-    examples.Cheapest([Candidate("large", price_out=9.0), Candidate("small", price_out=1.0)], 0.5).save(tmp_path / "own")
-    cheapest = Router.from_pretrained(tmp_path / "own", allow=["mine"])
-    assert cheapest.route("1+1?").best == "small"
-    assert cheapest.score(["1+1?"]).log_odds_BC.tolist() == [[-4.5, -0.5]]
-
-
-@pytest.fixture
-def trained_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with the files of a run that docs/routers.md names; its networks are tiny and random."""
-    import numpy as np
-    import polars as pl
-
-    from satlight.capability import AptitudeTest, CapabilityText
-    from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
-    from satlight.records.simulated import SimulatedZoo
-    from satlight.routing import CapabilityRouter
-    from satlight.storage import hub
-
-    records = SimulatedZoo(num_instructions=1000, num_candidates=3).generate()
-    test = AptitudeTest.design(records.filter(splits="train"), num_tasks=4, num_shots=5)
-    module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"))
-    capabilities = CapabilityText().write(test, records)
-    run = tmp_path / "runs/full/1"
-    CapabilityRouter(module, records.candidates, capabilities, test=test).save(run / "router")
-    scores = pl.DataFrame(np.eye(3, dtype=np.float32), schema=records.model_ids)
-    scores.insert_column(0, pl.Series("instruction_id", ["a", "b", "c"])).write_parquet(run / "scores.parquet")
-
-    def push(save: Callable[[Path], None], repo_id: str, private: bool, token: str | None) -> str:
-        save(tmp_path / repo_id)
-        return repo_id
-
-    monkeypatch.setattr(hub, "push", push)  # tests/storage/test_hub.py talks to a server
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_examples_of_the_routers_page_run(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from satlight import Router
-    from satlight.cli.main import main
-
-    names: dict[str, Any] = {}
-    for number, block in enumerate(blocks((ROOT / "docs" / "routers.md").read_text(encoding="utf-8"), "python")):
-        exec(compile(block, f"docs/routers.md, block {number}", "exec"), names)
-    assert Router.from_pretrained("larger-router").model_ids[-1] == "new-8b"
-    assert Router.from_pretrained("stored-router").route("b").best == names["stored"].model_ids[1]
-    assert names["address"] == "owner/name"
-    capsys.readouterr()
-    main(["route", "--router", "tfidf-router", "--format", "json", "Sort a list of numbers in Python."])
-    assert '"route": "sim' in capsys.readouterr().out
-
-
-def test_the_routers_page_lists_the_files_and_methods(trained_run: Path) -> None:
-    from satlight.baselines import BUILT_IN
-    from satlight.routers import ADMITTING
-
-    page = (ROOT / "docs" / "routers.md").read_text(encoding="utf-8")
-    for path in Path("runs/full/1/router").iterdir():
-        assert f"`{path.name}{'/' * path.is_dir()}`" in page, path
-    able, unable = re.findall(r"^\| (`\w+`, .*?) \|", page.partition("| `admit` |")[2], flags=re.MULTILINE)[-2:]
-    assert {f"`{method}`" for method in ADMITTING[1:]} == set(able.split(", "))
-    assert {f"`{method}`" for method in BUILT_IN} - set(able.split(", ")) == set(unable.split(", ")) - {"stored scores"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweeps").glob("*.yaml")), ids=name)
