@@ -79,9 +79,8 @@ def choose_tasks(
     foreign = np.isin(records.splits, FOREIGN_SPLITS)
     if foreign.any():
         raise SatlightError(
-            f"Core items must come from the train split, but {foreign.sum()} of {len(foreign)} instructions "
-            f"belong to another split, e.g. '{records.splits[foreign][0]}'. "
-            "Pass records.filter(splits='train')."
+            f"Core items must come from the train split, but {foreign.sum()} of {len(foreign)} instructions belong to "
+            f"another split, e.g. '{records.splits[foreign][0]}'. Pass records.filter(splits='train')."
         )
     ids = records.instructions["instruction_id"].to_list()
     weight_N = item_weights(records)

@@ -275,8 +275,7 @@ def _qnc(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor
 class AIQ(MatrixMetric, function=_aiq):
     """Average improvement in quality between the costs of the cheapest and the most expensive candidate.
 
-    The policies are those of :func:`satlight.metrics.cost.router_curve`; see
-    :func:`satlight.metrics.curves.aiq`.
+    The policies are those of :func:`satlight.metrics.cost.router_curve`; see :func:`satlight.metrics.curves.aiq`.
 
     Args:
         price: Expected cost (M,) of each candidate in US dollars, e.g. its mean cost on train.

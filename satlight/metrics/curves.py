@@ -222,9 +222,8 @@ def _mean_height(curve: Curve, low: float, high: float, name: str) -> Tensor:
         raise SatlightError(f"{name}: the lower bound {low} is above the upper bound {high}; swap them")
     if low < cheapest * (1 - _TOLERANCE):
         raise SatlightError(
-            f"{name}: the lower bound {low} is below the cheapest policy, which costs {cheapest}, so the "
-            "curve is undefined there. Add a cheaper policy, such as the cheapest candidate, or raise the "
-            "lower bound."
+            f"{name}: the lower bound {low} is below the cheapest policy, which costs {cheapest}, so the curve is "
+            "undefined there. Add a cheaper policy, such as the cheapest candidate, or raise the lower bound."
         )
     low = max(low, cheapest)
     if high <= low:

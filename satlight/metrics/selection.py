@@ -1,8 +1,7 @@
 """Choices of a router, and its accuracy relative to a reference.
 
-Shape legend: N instructions and M candidates of a matrix. Conventions are those of
-:mod:`satlight.metrics.functional`: unknown outcomes are masked, a choice of -1 means "none", the mean of
-nothing is NaN.
+Shape legend: N instructions and M candidates of a matrix. Conventions are those of :mod:`satlight.metrics.functional`:
+unknown outcomes are masked, a choice of -1 means "none", the mean of nothing is NaN.
 """
 
 from __future__ import annotations

@@ -95,9 +95,8 @@ def arena_predictions(
         raise SatlightError(f"Two candidates have the same name for RouterArena: {listed(list(models))}.")
     if unknown := sorted(set(optimality) - {prompt.key for prompt in prompts}):
         raise SatlightError(
-            f"{len(unknown)} of {len(set(optimality))} prompts for optimality are not among the "
-            f"{len(prompts)} prompts, the first is '{unknown[0]}'. Take both files from the same version of "
-            "RouterArena."
+            f"{len(unknown)} of {len(set(optimality))} prompts for optimality are not among the {len(prompts)} "
+            f"prompts, the first is '{unknown[0]}'. Take both files from the same version of RouterArena."
         )
     chosen = [models[column] for column in score_NM.argmax(1)]
     entries = [_entry(prompt, model, False) for prompt, model in zip(prompts, chosen, strict=True)]

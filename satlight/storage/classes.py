@@ -99,9 +99,8 @@ def import_class(path: Any, allow: Sequence[str], where: str) -> type:
     known = any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed)
     if not known or "__main__" in module.split("."):
         raise SatlightError(
-            f"{where}: class_path is {path!r}; allowed are classes of {', '.join(allowed)}. If you trust it, "
-            f"pass its module with allow=[...] (--allow), or register it under the entry point group "
-            f"'{ENTRY_POINT_GROUP}'"
+            f"{where}: class_path is {path!r}; allowed are classes of {', '.join(allowed)}. If you trust it, pass its "
+            f"module with allow=[...] (--allow), or register it under the entry point group '{ENTRY_POINT_GROUP}'"
         )
     try:
         cls = getattr(import_module(module), name)
