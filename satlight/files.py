@@ -10,8 +10,9 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,28 @@ _LOCK, _OLD = ".lock", "replaced"
 
 MAX_DEPTH = 100
 """Nested lists and objects that JSON input may have."""
+
+
+def lazy(package: str, **names: str) -> tuple[Callable[[str], Any], list[str]]:
+    """Return ``__getattr__`` and ``__all__`` of a package whose names are imported on first use.
+
+    Args:
+        package: Its ``__name__``.
+        names: Submodule → the names it offers, separated by spaces.
+
+    Example:
+        >>> load, names = lazy("os", path="join split")
+        >>> load("join")("a", "b"), names
+        ('a/b', ['join', 'split'])
+    """
+    homes = {name: f"{package}.{module}" for module, line in names.items() for name in line.split()}
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)
+
+    return load, sorted(homes)
 
 
 def cache_dir() -> Path:

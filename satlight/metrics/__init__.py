@@ -14,56 +14,15 @@ The classes are loaded on first use, so that evaluating scores does not import t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from satlight.files import lazy
 
 if TYPE_CHECKING:
-    from satlight.metrics.collected import (
-        AIQ,
-        APGR,
-        CPT,
-        NAUC,
-        QNC,
-        AccuracyRatio,
-        BrierScore,
-        ForecastAccuracy,
-        ForecastAUROC,
-        ForecastLogLoss,
-        GainAtB,
-        GainAtR,
-        GapAtO,
-        MeanCost,
-        RareSolverRecall,
-        RoutingCollapse,
-        SelectionEntropy,
-    )
-    from satlight.metrics.modules import CalibrationError, RoutedAccuracy
+    from satlight.metrics.collected import *  # noqa: F403
+    from satlight.metrics.modules import *  # noqa: F403
 
-__all__ = [
-    "AIQ",
-    "APGR",
-    "CPT",
-    "NAUC",
-    "QNC",
-    "AccuracyRatio",
-    "BrierScore",
-    "CalibrationError",
-    "ForecastAUROC",
-    "ForecastAccuracy",
-    "ForecastLogLoss",
-    "GainAtB",
-    "GainAtR",
-    "GapAtO",
-    "MeanCost",
-    "RareSolverRecall",
-    "RoutedAccuracy",
-    "RoutingCollapse",
-    "SelectionEntropy",
-]
+_COLLECTED = """AIQ APGR CPT NAUC QNC AccuracyRatio BrierScore ForecastAUROC ForecastAccuracy ForecastLogLoss GainAtB
+    GainAtR GapAtO MeanCost RareSolverRecall RoutingCollapse SelectionEntropy"""
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from satlight.metrics import collected, modules
-
-    return getattr(modules if hasattr(modules, name) else collected, name)
+__getattr__, __all__ = lazy(__name__, collected=_COLLECTED, modules="CalibrationError RoutedAccuracy")

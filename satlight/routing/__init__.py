@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from satlight.files import lazy
+from satlight.types import Choice, Ranking
 
 if TYPE_CHECKING:
     from satlight.routers import Router
     from satlight.routing.router import CapabilityRouter
     from satlight.routing.scores import StoredScores
-    from satlight.types import Choice, Ranking
-
-_HOME = {
-    "CapabilityRouter": "satlight.routing.router",
-    "StoredScores": "satlight.routing.scores",
-    "Router": "satlight.routers",
-    "Choice": "satlight.types",
-    "Ranking": "satlight.types",
-}
 
 __all__ = ["CapabilityRouter", "Choice", "Ranking", "Router", "StoredScores"]
 
-
-def __getattr__(name: str) -> Any:
-    # On first use: `satlight --help` reads the verbs and must not wait for torch.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+# On first use: `satlight --help` reads the verbs and must not wait for torch.
+__getattr__, _ = lazy(__name__, router="CapabilityRouter", scores="Router StoredScores")
