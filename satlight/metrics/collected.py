@@ -139,9 +139,6 @@ def _constructor(settings: list[inspect.Parameter]) -> Callable[..., None]:
     return initialize
 
 
-# -- forecast of outcomes ----------------------------------------------------------------------------------
-
-
 class ForecastAccuracy(MatrixMetric, function=forecast.forecast_accuracy):
     """Share of correctly predicted outcomes, see :func:`satlight.metrics.forecast.forecast_accuracy`."""
 
@@ -156,9 +153,6 @@ class ForecastLogLoss(MatrixMetric, function=forecast.forecast_log_loss, higher_
 
 class BrierScore(MatrixMetric, function=forecast.brier_score, higher_is_better=False):
     """Squared error of Pr(correct), see :func:`satlight.metrics.forecast.brier_score`."""
-
-
-# -- relative accuracy and choices -------------------------------------------------------------------------
 
 
 def _accuracy_ratio(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, reference: float) -> Tensor:
@@ -202,9 +196,6 @@ class RareSolverRecall(MatrixMetric, function=selection.rare_solver_recall):
     """
 
 
-# -- two candidates ----------------------------------------------------------------------------------------
-
-
 def _pair(
     score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, weak: int, strong: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -239,9 +230,6 @@ class CPT(MatrixMetric, function=_cpt, higher_is_better=False):
         strong: Column of the strong candidate.
         share: x, the share of the gap to recover, in (0, 1].
     """
-
-
-# -- cost --------------------------------------------------------------------------------------------------
 
 
 class MeanCost(MatrixMetric, function=cost.mean_cost, higher_is_better=False):

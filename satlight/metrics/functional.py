@@ -100,17 +100,6 @@ def random_outcomes(outcome_NM: Tensor, known_NM: Tensor) -> tuple[Tensor, Tenso
     return torch.where(known_NM, outcome_NM, 0.0).sum(1) / count_N.clamp_min(1), count_N > 0
 
 
-def random_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Compute the expected accuracy of a random choice among the known candidates of each instruction.
-
-    Example:
-        >>> outcome = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-        >>> random_accuracy(outcome, torch.tensor([[True, True], [True, False]])).item()
-        0.75
-    """
-    return masked_mean(*random_outcomes(outcome_NM, known_NM))
-
-
 def group_means(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor, num_groups: int) -> Tensor:
     """Compute the mean known outcome of each candidate in each group.
 
@@ -248,16 +237,6 @@ def oracle(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
     """
     best_N = torch.where(known_NM, outcome_NM, -1.0).argmax(1)
     return torch.where(known_NM.any(1), best_N, NONE)
-
-
-def oracle_accuracy(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
-    """Compute the mean best known outcome, an upper bound for every router.
-
-    Example:
-        >>> oracle_accuracy(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.ones(2, 2, dtype=torch.bool)).item()
-        0.5
-    """
-    return masked_mean(*outcomes_of(oracle(outcome_NM, known_NM), outcome_NM, known_NM))
 
 
 def gap_closed(routed: float, best_single: float, oracle: float) -> float:

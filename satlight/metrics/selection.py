@@ -24,7 +24,8 @@ SOLVED = 0.5
 def accuracy_ratio(routed: float, reference: float) -> float:
     """Compute accuracy as a multiple of a reference: V_R and V_B of RouterEval.
 
-    The reference of V_B is the best single candidate, that of V_R a well-known strong candidate.
+    The reference of V_B is the best single candidate, that of V_R a well-known strong candidate. The relative gain of
+    LLMRouterBench on one dataset is the multiple minus 1, its distance to the oracle 1 minus the multiple.
 
     Args:
         routed: Accuracy of the router, in any unit.
@@ -41,41 +42,6 @@ def accuracy_ratio(routed: float, reference: float) -> float:
         [Huang et al. 2025, "RouterEval", arXiv 2503.10657]
     """
     return routed / reference if reference else float("nan")
-
-
-def gain_over(routed: float, reference: float) -> float:
-    """Compute the relative gain of the router over a reference on one dataset.
-
-    The mean over datasets is Gain@R or Gain@B, depending on the reference.
-
-    Args:
-        routed: Accuracy of the router, in any unit.
-        reference: Accuracy of the random choice (Gain@R) or of the best single candidate (Gain@B).
-
-    Returns:
-        routed / reference - 1; NaN when the reference is 0.
-
-    Example:
-        >>> gain_over(60.0, 48.0)
-        0.25
-
-    Reference:
-        [Li et al. 2026, "LLMRouterBench", arXiv 2601.07206]
-    """
-    return accuracy_ratio(routed, reference) - 1
-
-
-def gap_to(routed: float, oracle: float) -> float:
-    """Compute the relative distance to the oracle on one dataset; the mean over datasets is Gap@O.
-
-    Example:
-        >>> gap_to(60.0, 80.0)
-        0.25
-
-    Reference:
-        [Li et al. 2026, "LLMRouterBench", arXiv 2601.07206]
-    """
-    return 1 - accuracy_ratio(routed, oracle)
 
 
 def gain_at_r(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = None) -> Tensor:

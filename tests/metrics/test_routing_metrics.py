@@ -39,12 +39,12 @@ def test_no_choice_has_no_outcome():
 
 def test_random_is_the_mean_over_known_candidates():
     # (0.5 + 0.5 + 1/3) / 3; the last instruction has no record at all.
-    assert M.random_accuracy(OUTCOME, KNOWN).item() == pytest.approx((0.5 + 0.5 + 1 / 3) / 3)
+    assert M.masked_mean(*M.random_outcomes(OUTCOME, KNOWN)).item() == pytest.approx((0.5 + 0.5 + 1 / 3) / 3)
 
 
 def test_oracle_takes_the_best_known_outcome():
     assert M.oracle(OUTCOME, KNOWN).tolist() == [0, 1, 2, -1]
-    assert M.oracle_accuracy(OUTCOME, KNOWN).item() == 1.0
+    assert M.masked_mean(*M.outcomes_of(M.oracle(OUTCOME, KNOWN), OUTCOME, KNOWN)).item() == 1.0
     all_wrong = torch.zeros(1, 2)
     assert M.oracle(all_wrong, torch.tensor([[False, True]])).tolist() == [1]
 
@@ -88,7 +88,8 @@ def test_one_candidate_makes_every_control_equal():
     outcome, known = torch.tensor([[1.0], [0.0], [0.5]]), torch.ones(3, 1, dtype=torch.bool)
     group = torch.zeros(3, dtype=torch.long)
     routed = M.routed_accuracy(torch.randn(3, 1), outcome, known)
-    assert routed == M.random_accuracy(outcome, known) == M.oracle_accuracy(outcome, known) == 0.5
+    assert routed == M.masked_mean(*M.random_outcomes(outcome, known)) == 0.5
+    assert M.oracle(outcome, known).tolist() == [0, 0, 0]
     assert M.group_oracle(outcome, known, group).tolist() == [0, 0, 0]
     assert math.isnan(M.gap_closed(0.5, 0.5, 0.5))
 
@@ -96,7 +97,7 @@ def test_one_candidate_makes_every_control_equal():
 def test_one_instruction():
     outcome, known = torch.tensor([[0.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool)
     assert M.routed_accuracy(torch.tensor([[0.0, 1.0]]), outcome, known).item() == 1.0
-    assert M.random_accuracy(outcome, known).item() == 0.5
+    assert M.masked_mean(*M.random_outcomes(outcome, known)).item() == 0.5
     assert M.best_single(outcome, known) == 1
 
 

@@ -42,9 +42,8 @@ def test_without_datasets_there_is_one():
 def test_no_ratio_to_nothing():
     assert math.isnan(S.gain_at_b(SCORE, OUTCOME, known(OUTCOME), 1, GROUP))  # column 1 is 0 in the first dataset
     assert math.isnan(S.accuracy_ratio(0.5, 0.0))
-    assert math.isnan(S.gap_to(0.0, 0.0))
+    assert math.isnan(S.accuracy_ratio(0.0, 0.0))
     assert S.accuracy_ratio(0.6, 0.4) == pytest.approx(1.5)
-    assert S.gain_over(0.6, 0.4) == pytest.approx(0.5)
 
 
 def test_one_candidate_gains_nothing():
