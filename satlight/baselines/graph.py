@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satlight.baselines.neural import NeuralBaseline, NeuralRouter
+from satlight.baselines.neural import NeuralBaseline, NeuralRouter, masked_log_loss
 from satlight.records import PerformanceRecords
 
 WIDTH = 64
@@ -120,9 +120,7 @@ class GraphNetwork(NeuralRouter):
         if not len(support_S):  # a batch that holds every row
             support_S = index_B
         log_odds_BM = self.predicted(self.x_ND[index_B], support_S, self._left(support_S))
-        loss_BM = F.binary_cross_entropy_with_logits(log_odds_BM, self.outcome_NM[index_B], reduction="none")
-        known_BM = self.known_NM[index_B]
-        return (loss_BM * known_BM).sum() / known_BM.sum().clamp(min=1)
+        return masked_log_loss(log_odds_BM, self.outcome_NM[index_B], self.known_NM[index_B])
 
     def score(self, x_QD: Tensor) -> Tensor:
         every_S = torch.arange(len(self.x_ND), device=self.device)

@@ -5,14 +5,14 @@ Shape legend: N instructions, M candidates, L items of a new candidate, G datase
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from satlight.baselines.features import Features
-from satlight.baselines.tuning import TunedBaseline, membership, weighted_means
+from satlight.baselines.tuning import Rows, Texts, TunedBaseline, means_of_one, membership, weighted_means
 from satlight.records import PerformanceRecords
 from satlight.types import AptitudeResults, Candidate
 
@@ -51,38 +51,24 @@ class InferredDataset(TunedBaseline):
             self._classifier.fit(self._features(records.texts, vectors_ND), label_N)
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
-        """See :meth:`satlight.routers.Router.admit`."""
         other, results, vectors_LD = self._admitting(candidate, results)
         label_L = self._probabilities(results.texts, vectors_LD).argmax(axis=1)
         if not self._by_task:
             place = {label: number for number, label in enumerate(self._labels)}
             for item, dataset in enumerate(results.datasets):
                 label_L[item] = place.get(dataset, label_L[item])
-        outcome_L1 = results.outcomes[:, None]
-        known_L1 = np.ones(outcome_L1.shape, dtype=bool)
-        mean_G1 = weighted_means(membership(label_L, len(self._labels)), outcome_L1, known_L1)
+        mean_G1 = means_of_one(label_L, len(self._labels), results.outcomes)
         other._mean_GM = np.hstack([self._mean_GM, mean_G1])
         return other
 
     def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         return self._means(self._probabilities(texts, vectors_ND), self._use)
 
-    def validation_scores(
-        self,
-        train: PerformanceRecords,
-        train_ND: np.ndarray | None,
-        texts: Sequence[str],
-        vectors_ND: np.ndarray | None,
-        points: list[dict[str, Any]],
-    ) -> Iterator[np.ndarray]:
-        """Yield scores at every point; one classifier serves both uses of its probabilities."""
-        label = None
-        for point in points:  # sorted by label, the first name of the grid
-            if point["label"] != label:
-                label = point["label"]
-                self.learn(train, train_ND, **point)
-                probability_NG = self._probabilities(texts, vectors_ND)
-            yield self._means(probability_NG, point["use"])
+    def validation_scores(self, train: Rows, held: Texts, points: list[dict[str, Any]]) -> list[np.ndarray]:
+        """Return scores at points of one label: one classifier serves both uses of its probabilities."""
+        self.learn(*train, **points[0])
+        probability_NG = self._probabilities(*held)
+        return [self._means(probability_NG, point["use"]) for point in points]
 
     def _probabilities(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         if self._classifier is None:

@@ -41,7 +41,6 @@ class IRT(LatentBaseline):
         return ItemResponse(num_candidates, width, chosen["abilities"])
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
-        """See :meth:`satlight.routers.Router.admit`."""
         other, results, vectors_LD = self._admitting(candidate, results)
         assert vectors_LD is not None
         assert isinstance(self._module, LogLossRouter)

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satlight.baselines.neural import NeuralBaseline, NeuralRouter, seeded
+from satlight.baselines.neural import NeuralBaseline, NeuralRouter, masked_log_loss, seeded
 from satlight.records import PerformanceRecords
 
 LEARNING_RATE = 3e-3
@@ -65,9 +64,8 @@ class LogLossRouter(NeuralRouter):
         return LogLossRouter(network, self.decay)
 
     def loss(self, index_B: Tensor) -> Tensor:
-        logit_BM, known_BM = self.network(self.x_ND[index_B]), self.known_NM[index_B].float()
-        loss_BM = F.binary_cross_entropy_with_logits(logit_BM, self.outcome_NM[index_B], reduction="none")
-        return (loss_BM * known_BM).sum() / known_BM.sum().clamp(min=1)
+        logit_BM = self.network(self.x_ND[index_B])
+        return masked_log_loss(logit_BM, self.outcome_NM[index_B], self.known_NM[index_B].float())
 
     def score(self, x_QD: Tensor) -> Tensor:
         return torch.sigmoid(self.network(x_QD))

@@ -22,7 +22,6 @@ class Linear(Regression):
     GRID = {"alpha": (1.0, 3.0, 10.0, 30.0, 100.0)}  # noqa: RUF012
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
-        """See :meth:`satlight.routers.Router.admit`."""
         other, results, vectors_LD = self._admitting(candidate, results)
         mean = results.outcomes.mean(dtype=np.float64)
         ridge = self.regressor(len(results.texts), **self.chosen).fit(vectors_LD, results.outcomes - mean)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from satlight.baselines.features import Features, nearest
-from satlight.baselines.tuning import TunedBaseline, column_patterns, weighted_means
+from satlight.baselines.tuning import Rows, Texts, TunedBaseline, column_patterns, weighted_means
 from satlight.records import PerformanceRecords
 from satlight.types import AptitudeResults, Candidate
 
@@ -42,7 +42,6 @@ class NeighbourVote(TunedBaseline):
         return np.ones_like(cosine_QK)
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
-        """See :meth:`satlight.routers.Router.admit`."""
         other, results, vectors_LD = self._admitting(candidate, results, self.row_ids)
         features_LD = self._features(results.texts, vectors_LD)
         column = np.array([self._num_candidates])
@@ -51,35 +50,24 @@ class NeighbourVote(TunedBaseline):
         return other
 
     def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
-        return next(self._votes(texts, vectors_ND, [self._chosen]))
+        return next(self._votes((texts, vectors_ND), [self._chosen["k"]]))
 
-    def validation_scores(
-        self,
-        train: PerformanceRecords,
-        train_ND: np.ndarray | None,
-        texts: Sequence[str],
-        vectors_ND: np.ndarray | None,
-        points: list[dict[str, Any]],
-    ) -> Iterator[np.ndarray]:
-        self.learn(train, train_ND, **points[0])
-        return self._votes(texts, vectors_ND, points)
+    def validation_scores(self, train: Rows, held: Texts, points: list[dict[str, Any]]) -> Iterator[np.ndarray]:
+        self.learn(*train, **points[0])
+        return self._votes(held, [point["k"] for point in points])
 
-    def _votes(
-        self, texts: Sequence[str], vectors_ND: np.ndarray | None, points: list[dict[str, Any]]
-    ) -> Iterator[np.ndarray]:
+    def _votes(self, asked: Texts, sizes: list[int]) -> Iterator[np.ndarray]:
         """Yield scores (Q, M) for every k from one search: the nearest k are the first k of more."""
-        query_QD = self._features(texts, vectors_ND)
-        largest = max(point["k"] for point in points)
-        found = [nearest(query_QD, base, min(largest, base.shape[0])) for _, base, _ in self._parts]
-        for point in points:
-            score_QM = np.empty((len(texts), self._num_candidates))
+        query_QD = self._features(*asked)
+        found = [nearest(query_QD, base, min(max(sizes), base.shape[0])) for _, base, _ in self._parts]
+        for size in sizes:
+            score_QM = np.empty((len(asked[0]), self._num_candidates))
             for (columns, _, outcome_NC), (id_QK, cosine_QK) in zip(self._parts, found, strict=True):
-                k = min(point["k"], id_QK.shape[1])
+                k = min(size, id_QK.shape[1])
                 weight_QK = self.weigh(cosine_QK[:, :k])
                 starts = np.arange(0, weight_QK.size + 1, k)
-                weight_QN = csr_matrix(
-                    (weight_QK.ravel(), id_QK[:, :k].ravel(), starts), shape=(len(texts), len(outcome_NC))
-                )
+                parts, shape = (weight_QK.ravel(), id_QK[:, :k].ravel(), starts), (len(score_QM), len(outcome_NC))
+                weight_QN = csr_matrix(parts, shape)
                 known_NC = np.ones(outcome_NC.shape, dtype=bool)
                 score_QM[:, columns] = weighted_means(weight_QN, outcome_NC, known_NC)
             yield score_QM

@@ -5,18 +5,18 @@ Shape legend: N instructions learned from, Q instructions to score, M candidates
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from satlight.baselines.tuning import TunedBaseline
+from satlight.baselines.tuning import Rows, Texts, TunedBaseline
 from satlight.records import PerformanceRecords
 from satlight.storage.classes import Configured
 
@@ -133,33 +133,29 @@ class NeuralBaseline(TunedBaseline):
         assert vectors_ND is not None
         return self._module.scores(vectors_ND)
 
-    def validation_scores(
-        self,
-        train_records: PerformanceRecords,
-        train_ND: np.ndarray | None,
-        texts: Sequence[str],
-        vectors_ND: np.ndarray | None,
-        points: list[dict[str, Any]],
-    ) -> Iterator[np.ndarray]:
-        from satlight.baselines.training import train
+    def validation_scores(self, train: Rows, held: Texts, points: list[dict[str, Any]]) -> Iterable[np.ndarray]:
+        from satlight.baselines import training
 
+        (records, train_ND), (_, held_ND) = train, held
         assert train_ND is not None
-        assert vectors_ND is not None
-        names = list(self.GRID)
-        assert names[-1] == "steps", f"{self._who}.GRID ends in {names[-1]}"
-        for _, group in itertools.groupby(points, key=lambda point: [point[name] for name in names[:-1]]):
-            stops = list(group)
-            others = {name: stops[0][name] for name in names[:-1]}
-            found: dict[int, np.ndarray] = {stop["steps"]: np.empty(0) for stop in stops}
-            with seeded(self.seed):
-                module = self.module(train_records, train_ND, **others)
+        assert held_ND is not None
+        found = {point["steps"]: np.empty(0) for point in points}
+        others = {name: value for name, value in points[0].items() if name != "steps"}
 
-                def note(step: int, module: NeuralRouter = module, found: dict = found) -> None:
-                    if step in found:
-                        found[step] = module.scores(vectors_ND)
+        def note(step: int) -> None:
+            if step in found:
+                found[step] = module.scores(held_ND)
 
-                train(module, module.batches(max(found)), note)
-            yield from found.values()
+        with seeded(self.seed):
+            module = self.module(records, train_ND, **others)
+            training.train(module, module.batches(max(found)), note)
+        return found.values()
+
+
+def masked_log_loss(logit_BM: Tensor, outcome_BM: Tensor, known_BM: Tensor) -> Tensor:
+    """Compute the mean log loss over known cells, a scalar; 0 when none is known."""
+    loss_BM = F.binary_cross_entropy_with_logits(logit_BM, outcome_BM, reduction="none")
+    return (loss_BM * known_BM).sum() / known_BM.sum().clamp(min=1)
 
 
 def unit_variance(vectors_ND: np.ndarray) -> Tensor:

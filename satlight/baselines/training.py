@@ -6,28 +6,18 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 
-class Network(Protocol):
-    """What :func:`train` needs of a module; ``lr`` and ``decay`` are those of AdamW."""
-
-    lr: float
-    decay: float
-
-    def loss(self, index_B: Tensor) -> Tensor:
-        """Return the loss on rows ``index_B``."""
-
-
-def train(network: Network, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None) -> None:
+def train(network: Any, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None) -> None:
     """Train without files, log lines or progress bars; the network ends on the CPU.
 
     Args:
-        network: The module, with the rows it learns from.
+        network: Module with ``loss(index_B)`` on rows that it holds, and AdamW's ``lr`` and ``decay``.
         batches: Row numbers, a batch at a time.
         after_step: Called with the number of steps after each one.
     """

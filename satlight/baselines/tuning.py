@@ -6,8 +6,8 @@ Shape legend: N instructions, M candidates, D features, Q rows of weights.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +23,12 @@ from satlight.types import AptitudeResults, Candidate
 
 PRIOR = 1.0
 """Weight of a candidate's overall mean in each of its local means, in instructions."""
+
+Rows = tuple[PerformanceRecords, np.ndarray | None]
+"""Records and the embeddings of their instructions; None without an embedder."""
+
+Texts = tuple[Sequence[str], np.ndarray | None]
+"""N texts and their embeddings; None without an embedder."""
 
 
 class TunedBaseline(Baseline):
@@ -81,46 +87,30 @@ class TunedBaseline(Baseline):
         return self
 
     def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
-        """See :meth:`Baseline.predict`."""
         columns = self._columns(candidates)
         score_NM = self.expected(instructions, self._vectors(instructions))[:, columns]
         if not np.isfinite(score_NM).all():
             raise SatlightError(f"{self._who} gave scores that are not finite, with {self.chosen}.")
         return score_NM.clip(0, 1).astype(np.float32)
 
-    def validation_scores(
-        self,
-        train: PerformanceRecords,
-        train_ND: np.ndarray | None,
-        texts: Sequence[str],
-        vectors_ND: np.ndarray | None,
-        points: list[dict[str, Any]],
-    ) -> Iterator[np.ndarray]:
-        """Yield scores of the texts at every grid point; override it where points can share work."""
+    def validation_scores(self, train: Rows, held: Texts, points: list[dict[str, Any]]) -> Iterable[np.ndarray]:
+        """Yield scores at grid points that differ in the last name of ``GRID``; override it where they share work."""
         for point in points:
-            self.learn(train, train_ND, **point)
-            yield self.expected(texts, vectors_ND)
+            self.learn(*train, **point)
+            yield self.expected(*held)
 
     def _admitting(
         self, candidate: Candidate, results: AptitudeResults, row_ids: Sequence[str] = ()
     ) -> tuple[Self, AptitudeResults, np.ndarray | None]:
-        """Return a copy with one more candidate, its results in a fixed order, and their embeddings.
+        """Return a copy with one more candidate, to be extended in new objects, its results and their embeddings.
 
-        For :meth:`admit` of a subclass, which then extends what the copy has learned (in new objects: the
-        copy shares them). Results on training rows come in the order of ``row_ids``, then others by id, so
-        that the order of the items does not matter.
+        Results on training rows come in the order of ``row_ids``, then others by id, whatever order they were given in.
         """
         self._require_fit()
         other = self._with(candidate)
         ids, place = results.instruction_ids, {name: row for row, name in enumerate(row_ids)}
         order = sorted(range(len(ids)), key=lambda item: (place.get(ids[item], len(place)), ids[item]))
-        ordered = replace(
-            results,
-            instruction_ids=tuple(ids[item] for item in order),
-            texts=tuple(results.texts[item] for item in order),
-            outcomes=np.asarray(results.outcomes, dtype=np.float32)[order],
-            datasets=tuple(results.datasets[item] for item in order) if results.datasets else (),
-        )
+        ordered = picked(results, order)
         return other, ordered, self._vectors(ordered.texts)
 
     def _points(self) -> list[dict[str, Any]]:
@@ -157,9 +147,21 @@ class TunedBaseline(Baseline):
         train, validation = train.filter(candidates=named), rows.rows(validation_N).filter(candidates=named)
         train_ND = None if vectors_ND is None else vectors_ND[~validation_N]
         held_ND = None if vectors_ND is None else vectors_ND[validation_N]
-        scores = self.validation_scores(train, train_ND, validation.texts, held_ND, points)
-        accuracies = [macro_accuracy(score_NM, validation) for score_NM in scores]
+        accuracies, names = [], list(self.GRID)[:-1]
+        for _, group in groupby(points, key=lambda point: [point[name] for name in names]):
+            scores = self.validation_scores((train, train_ND), (validation.texts, held_ND), list(group))
+            accuracies += [macro_accuracy(score_NM, validation) for score_NM in scores]
         return points[int(np.argmax(accuracies))]
+
+
+def picked(results: AptitudeResults, items: Sequence[int]) -> AptitudeResults:
+    """Return the results on some items, in the given order."""
+    return AptitudeResults(
+        tuple(results.instruction_ids[item] for item in items),
+        tuple(results.texts[item] for item in items),
+        np.asarray(results.outcomes, dtype=np.float32)[items],
+        tuple(results.datasets[item] for item in items) if results.datasets else (),
+    )
 
 
 def measured_candidates(records: PerformanceRecords) -> list[str]:
@@ -180,17 +182,11 @@ def macro_accuracy(score_NM: np.ndarray, records: PerformanceRecords) -> float:
     Returns:
         Mean in [0, 1]; -1 where no dataset has a known outcome, so that it is never the highest.
     """
-    possible_NM = np.where(records.known, score_NM, -np.inf)
-    accuracies = []
-    for dataset in np.unique(records.datasets):
-        rows = records.datasets == dataset
-        accuracies.append(
-            functional.routed_accuracy(
-                torch.from_numpy(possible_NM[rows]),
-                torch.from_numpy(records.outcomes[rows]),
-                torch.from_numpy(records.known[rows]),
-            ).item()
-        )
+    matrices = (np.where(records.known, score_NM, -np.inf), records.outcomes, records.known)
+    members = [records.datasets == dataset for dataset in np.unique(records.datasets)]
+    accuracies = [
+        functional.routed_accuracy(*(torch.from_numpy(matrix[rows]) for matrix in matrices)).item() for rows in members
+    ]
     return -1.0 if np.isnan(accuracies).all() else float(np.nanmean(accuracies))
 
 
@@ -239,6 +235,12 @@ def membership(group_N: np.ndarray, num_groups: int) -> csr_matrix:
     """
     n = len(group_N)
     return csr_matrix((np.ones(n), (group_N, np.arange(n))), shape=(num_groups, n))
+
+
+def means_of_one(group_L: np.ndarray, num_groups: int, outcome_L: np.ndarray) -> np.ndarray:
+    """Compute the mean outcomes of one candidate in the groups of its L items, (G, 1)."""
+    outcome_L1 = outcome_L[:, None]
+    return weighted_means(membership(group_L, num_groups), outcome_L1, np.ones(outcome_L1.shape, dtype=bool))
 
 
 def column_patterns(known_NM: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -55,7 +55,6 @@ class UniRoute(TunedBaseline):
                 train(self._map, self._map.batches(STEPS))
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
-        """See :meth:`satlight.routers.Router.admit`."""
         other, results, vectors_LD = self._admitting(candidate, results)
         assert vectors_LD is not None
         other._mean_GM = np.hstack([self._mean_GM, cluster_means(self._kmeans, vectors_LD, results.outcomes)])

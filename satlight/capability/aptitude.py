@@ -18,7 +18,7 @@ import numpy as np
 from satlight.capability.keywords import load_keywords, task_keywords
 from satlight.capability.selection import ChosenTask, choose_tasks
 from satlight.errors import SatlightError
-from satlight.files import write_text
+from satlight.files import read_json, write_text
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.types import AptitudeResults
@@ -259,15 +259,14 @@ class AptitudeTest:
 
     def _draws(self, num_candidates: int, shots: int | None, rng: np.random.Generator | None) -> np.ndarray:
         """Return how often each core item counts: float64 (L, M) or (L, 1)."""
-        parts = []
-        for task in self.tasks:
-            size = len(task.instruction_ids)
+        parts: list[np.ndarray] = []
+        for size in (len(task.instruction_ids) for task in self.tasks):
             used = size if shots is None else min(shots, size)
             if rng is None:
-                parts.append((np.arange(size) < used).astype(np.float64)[:, None])
+                parts.append((np.arange(size) < used)[:, None])
             else:
-                parts.append(rng.multinomial(used, np.full(size, 1 / size), size=num_candidates).T.astype(np.float64))
-        return np.concatenate(parts)
+                parts.append(rng.multinomial(used, np.full(size, 1 / size), size=num_candidates).T)
+        return np.concatenate(parts).astype(np.float64)
 
     def export(self, path: Path | str) -> None:
         """Write the core items as JSON lines, for a candidate that is to take the test.
@@ -276,20 +275,13 @@ class AptitudeTest:
             path: File to write: one object per item with instruction_id, dataset, task, instruction and answer.
         """
         lines = [
-            json.dumps(
-                {
-                    "instruction_id": item,
-                    "dataset": task.dataset,
-                    "task": task.name,
-                    "instruction": text,
-                    "answer": task.answers[i] if task.answers else None,
-                },
-                ensure_ascii=False,
-            )
+            {"instruction_id": item, "dataset": task.dataset, "task": task.name, "instruction": text, "answer": answer}
             for task in self.tasks
-            for i, (item, text) in enumerate(zip(task.instruction_ids, task.texts, strict=True))
+            for item, text, answer in zip(
+                task.instruction_ids, task.texts, task.answers or [None] * len(task.texts), strict=True
+            )
         ]
-        write_text(path, "\n".join(lines) + "\n")
+        write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the test as plain lists, strings and numbers; :meth:`from_dict` is the inverse."""
@@ -337,13 +329,7 @@ class AptitudeTest:
         Raises:
             SatlightError: No such file, not JSON, or another format.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SatlightError(
-                f"Cannot read the aptitude test {path} ({error}). Give a file that AptitudeTest.save wrote."
-            ) from error
-        return cls.from_dict(content, source=str(path))
+        return cls.from_dict(read_json(path, "give a file that AptitudeTest.save wrote"), source=str(path))
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,10 @@ def represent(
             "The capability style 'graded' needs reference accuracies, but this aptitude test has none. "
             "Use the style 'plain', or design the test with AptitudeTest.design."
         )
-    z = _standardized(test, values)
+    if test.has_reference:
+        z = (values - np.array(test.reference_mean)) / np.maximum(test.reference_std, SMALLEST_STD)
+    else:
+        z = (values - 0.5) / 0.25  # half right is average
     counts = np.zeros(len(values), dtype=int) if items is None else items
     results = tuple(
         Result(task.name, task.keywords, float(values[t]), int(counts[t]), float(z[t]))
@@ -141,13 +144,6 @@ def represent(
         for task in (test.tasks[t],)
     )
     return Capability(results, tuple(notes), style)
-
-
-def _standardized(test: AptitudeTest, values: np.ndarray) -> np.ndarray:
-    """Return accuracies in standard deviations from the mean of the candidates the test was designed on."""
-    if not test.has_reference:
-        return (values - 0.5) / 0.25  # a test without references: half right is average
-    return (values - np.array(test.reference_mean)) / np.maximum(test.reference_std, SMALLEST_STD)
 
 
 def _permutation(order: Sequence[int] | np.ndarray | np.random.Generator | None, size: int) -> list[int]:
@@ -187,7 +183,7 @@ class CapabilityText:
         model_ids: Sequence[str] | None = None,
         rng: np.random.Generator | None = None,
     ) -> list[Capability]:
-        """Capability representations of candidates, each with its own expert notes.
+        """Write the capability representations of candidates, each with its own expert notes.
 
         Args:
             test: The aptitude test.

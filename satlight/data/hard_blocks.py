@@ -40,16 +40,12 @@ class MiningSpec:
     last_rank: int = 100
 
     def __post_init__(self) -> None:
+        first = self.first_rank
         for key, value, allowed, good in (
             ("near_duplicate", self.near_duplicate, "it must lie in (0, 1]", 0 < self.near_duplicate <= 1),
             ("margin", self.margin, "it must lie in [0, 1]", 0 <= self.margin <= 1),
-            ("first_rank", self.first_rank, "it must be 0 or more", self.first_rank >= 0),
-            (
-                "last_rank",
-                self.last_rank,
-                f"it must be above first_rank = {self.first_rank}",
-                self.last_rank > self.first_rank,
-            ),
+            ("first_rank", first, "it must be 0 or more", first >= 0),
+            ("last_rank", self.last_rank, f"it must be above first_rank = {first}", self.last_rank > first),
         ):
             if not good:
                 raise SatlightError(f"data.sampler.mining.{key} is {value}; {allowed}")
@@ -108,13 +104,11 @@ class Neighborhoods:
             negatives=sum(len(rows) - 1 for rows, _ in blocks),
             filled=filled,
         )
-        message, level = f"{self.name}: {hardness}", logging.INFO
         if hardness.share_filled > 0.5:
-            message, level = (
-                f"{message}; increase data.sampler.mining.last_rank or near_duplicate to fill fewer",
-                logging.WARNING,
-            )
-        log.log(level, message)
+            advice = "increase data.sampler.mining.last_rank or near_duplicate to fill fewer"
+            log.warning("%s: %s; %s", self.name, hardness, advice)
+        else:
+            log.info("%s: %s", self.name, hardness)
 
     def _mean_cosine(self, anchors: list[np.int64], others: list[np.ndarray]) -> float:
         return mean_cosine(self.vector_RD, np.repeat(anchors, list(map(len, others))), np.concatenate(others))
@@ -167,15 +161,8 @@ class HardGroupBlocks(GroupBlocks):
         self, space: BlockSpace, row: int, column: int, pool: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         around, count = self.mining.around(space), self.instructions - 1
-        mined = hard_negatives(
-            around.near_RK,
-            np.array([row]),
-            np.array([column]),
-            space.target_RC,
-            space.known_RC,
-            count,
-            around.spec.margin,
-        )[0]
+        cell, margin = (np.array([row]), np.array([column])), around.spec.margin
+        mined = hard_negatives(around.near_RK, *cell, space.target_RC, space.known_RC, count, margin)[0]
         mined = mined[mined >= 0]
         if len(mined) == count:
             return mined

@@ -1,8 +1,8 @@
 """Mixed candidates: results of two candidates in one, task by task, with the outcomes that go with them.
 
-A zoo has a dozen candidates, and a router that sees no others learns them by heart: what it makes of a thirteenth is
-chance. A mixed candidate has the results, and on the instructions of a task the outcomes, of one of two real ones,
-drawn anew for every task and block. There is no end of them, and nothing but the results tells what they can do.
+A zoo has a dozen candidates, and a router that sees no others memorizes them and does not generalize to a new one. A
+mixed candidate has the results, and on the instructions of a task the outcomes, of one of two real candidates, drawn
+for every task and block. Only its results tell what it can do.
 
 Shape legend: R training instructions, M candidates, C columns of a block, K kinds of instructions.
 """
@@ -18,7 +18,7 @@ from satlight.types import Capability, Result
 
 
 class Mixtures:
-    """Draws mixed candidates for the columns of a block.
+    """Draw mixed candidates for the columns of a block.
 
     Args:
         kind_R: Kind of every training instruction: the keywords of its core task
@@ -49,13 +49,13 @@ class Mixtures:
         if not 0 < share <= 1:
             raise SatlightError(f"data.aptitude.mixtures is {share}; it must lie in [0, 1] (0 = none)")
         if num_candidates < 2:
-            raise SatlightError("data.aptitude.mixtures needs two training candidates at least; there is one")
+            raise SatlightError("data.aptitude.mixtures needs at least two training candidates; there is one")
         names, self._kind_R = np.unique(kind_R, return_inverse=True)
         self._place = {str(name): k for k, name in enumerate(names)}
         self._num_candidates, self._share = num_candidates, share
 
     def draw(self, columns_C: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Whose results and outcomes each column has on each kind of instruction: int64 (C, K)."""
+        """Draw the candidate whose results and outcomes each column has on each kind of instruction: int64 (C, K)."""
         num_columns, num_kinds = len(columns_C), len(self._place)
         partner_C = (columns_C + rng.integers(1, self._num_candidates, num_columns)) % self._num_candidates
         mixed_C = rng.random(num_columns) < self._share
@@ -63,10 +63,9 @@ class Mixtures:
         return np.where(from_partner_CK, partner_C[:, None], columns_C[:, None])
 
     def capability(self, capabilities: Sequence[Capability], source_K: np.ndarray) -> Capability:
-        """Results of M candidates made one, each taken from the candidate that ``source_K`` names.
+        """Combine the results of M candidates, each taken from the candidate that ``source_K`` names.
 
-        Results on kinds that no training instruction has are the first named candidate's. Notes speak of a
-        single candidate and are left out of a true mixture.
+        Results on kinds without training instructions are those of the first named candidate. A mixture has no notes.
         """
         owners = np.unique(source_K)
         if len(owners) == 1:
@@ -83,9 +82,9 @@ class Mixtures:
     def mix(
         self, capabilities: Sequence[Capability], columns_C: np.ndarray, rng: np.random.Generator
     ) -> tuple[list[Capability], np.ndarray]:
-        """The capabilities of a block's C columns, and whose results and outcomes they are (:meth:`draw`).
+        """Return the capabilities of a block's C columns, and whose results and outcomes they are (:meth:`draw`).
 
-        A column whose mixture would have no result at all stays the candidate that it was.
+        A column whose mixture would have no result stays as it is.
         """
         source_CK = self.draw(columns_C, rng)
         mixed = []
@@ -97,5 +96,5 @@ class Mixtures:
         return mixed, source_CK
 
     def sources(self, source_CK: np.ndarray, rows_B: np.ndarray) -> np.ndarray:
-        """Whose outcome counts in each cell of a block: int64 (B, C)."""
+        """Return the candidate whose outcome counts in each cell of a block: int64 (B, C)."""
         return source_CK[:, self._kind_R[rows_B]].T

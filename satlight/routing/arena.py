@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from satlight.errors import SatlightError
-from satlight.files import write_text
+from satlight.files import read_json, read_jsonl, write_text
 from satlight.records.names import listed
-from satlight.records.tables import read_json
+
+ADVICE = "check the path, or prepare the file again with RouterArena"
 
 
 class ArenaPrompt(NamedTuple):
@@ -48,7 +49,8 @@ def read_arena_prompts(path: Path | str) -> list[ArenaPrompt]:
         SatlightError: It cannot be read, an entry lacks a key, or an index occurs twice.
     """
     path = Path(path)
-    entries = _json_lines(path) if path.suffix == ".jsonl" else read_json(path)
+    lines = path.suffix == ".jsonl"
+    entries = [entry for _, entry in read_jsonl(path, ADVICE)] if lines else read_json(path, ADVICE)
     if not isinstance(entries, list) or not entries:
         raise SatlightError(f"{path} must be a list of prompts that is not empty, as RouterArena prepares it.")
     prompts = [_prompt(entry, f"{path}, entry {number} (counting from 0)") for number, entry in enumerate(entries)]
@@ -139,21 +141,6 @@ def save_arena(
     return config, predictions
 
 
-def _json_lines(path: Path) -> list[Any]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SatlightError(f"{path} cannot be read: {error}. Check the path.") from error
-    entries = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                entries.append(json.loads(line))
-            except ValueError as error:
-                raise SatlightError(f"{path}, line {number}: not JSON ({error}).") from error
-    return entries
-
-
 def _prompt(entry: Any, where: str) -> ArenaPrompt:
     values = entry if isinstance(entry, dict) else {}
     index, text = values.get("global index"), values.get("prompt_formatted") or values.get("prompt")
@@ -179,7 +166,7 @@ def _entry(prompt: ArenaPrompt, model: str, for_optimality: bool) -> dict[str, A
 
 
 def _models_of(config: Path) -> list[str]:
-    content = read_json(config)
+    content = read_json(config, "repair it, delete it, or choose another name")
     parameters = content.get("pipeline_params") if isinstance(content, dict) else None
     models = parameters.get("models") if isinstance(parameters, dict) else None
     return list(models) if isinstance(models, list) else []

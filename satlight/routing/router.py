@@ -76,7 +76,6 @@ class CapabilityRouter(Router):
 
     @torch.inference_mode()
     def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
-        """See :meth:`satlight.routers.Router.log_odds`."""
         place = {name: column for column, name in enumerate(self.model_ids)}
         columns = [place[name] for name in candidates]
         block = Block(
@@ -118,16 +117,13 @@ class CapabilityRouter(Router):
             if isinstance(tensor, Tensor) and not apart(name)
         }
         save_file(weights, folder / files.WEIGHTS)
-        files.write_json(
-            folder / files.APTITUDE,
-            {
-                "test": self.test and self.test.to_dict(),
-                "text": asdict(self.text),
-                "capabilities": {
-                    name: asdict(capability) for name, capability in zip(self.model_ids, self.capabilities, strict=True)
-                },
-            },
-        )
+        written = [asdict(capability) for capability in self.capabilities]
+        content = {
+            "test": self.test and self.test.to_dict(),
+            "text": asdict(self.text),
+            "capabilities": dict(zip(self.model_ids, written, strict=True)),
+        }
+        files.write_json(folder / files.APTITUDE, content)
         return {}
 
     @classmethod
@@ -145,7 +141,7 @@ class CapabilityRouter(Router):
             )
         _load_weights(module, folder)
         names = [candidate.model_id for candidate in candidates]
-        if _is_format_1(folder):
+        if config["format"] == files.FORMAT_1:
             return cls(candidates=candidates, capabilities=read_capabilities(folder, names), **args)
         content = read_json(folder / files.APTITUDE, files.ADVICE)
         with files.sound(folder / files.APTITUDE):
@@ -156,11 +152,6 @@ class CapabilityRouter(Router):
             test = content["test"] and AptitudeTest.from_dict(content["test"], str(folder / files.APTITUDE))
             text = typed(CapabilityText, content["text"], "text")
         return cls(candidates=candidates, capabilities=capabilities, test=test, text=text, **args)
-
-
-def _is_format_1(folder: Path) -> bool:
-    content = read_json(folder / files.CONFIG, files.ADVICE)
-    return content["format"] == files.FORMAT_1
 
 
 def _saved_apart(module: BlockRouter) -> Any:

@@ -67,22 +67,18 @@ def record_test(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
 def _test_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Render accuracies in percent, one row per group or dataset."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [
-        "## Test split, accuracy in percent",
-        "",
-        "| | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
-    ]
-    for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(row.get(column)) for column in names) + " |")
-    return "\n".join(lines) + "\n"
+    cells = [(name, *(row.get(column) for column in names)) for name, row in rows.items()]
+    return _table("Test split, accuracy in percent", ["", *names], cells)
 
 
 def _candidate_table(candidates: Sequence[Candidate]) -> str:
-    lines = ["## Candidates", "", "| candidate | institute | parameters (billions) | released |", "|---|---|---|---|"]
-    for one in candidates:
-        cells = (one.model_id, one.institute, one.params_b, one.release_date)
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    cells = [(one.model_id, one.institute, one.params_b, one.release_date) for one in candidates]
+    return _table("Candidates", ["candidate", "institute", "parameters (billions)", "released"], cells)
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [f"## {title}\n", "| " + " | ".join(header).lstrip() + " |", "|---" * len(header) + "|"]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

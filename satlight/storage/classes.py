@@ -127,24 +127,20 @@ def describe(value: Any, folder: Path, name: str = "") -> Any:
     Raises:
         SatlightError: A value that has no such description.
     """
+    args = None
     if isinstance(value, Configured):
         args = {key: arg for key, arg in value.init_args.items() if key not in value.not_stored}
         args |= _stored_args(value, folder, name or "module")
-        return {
-            "class_path": class_path(type(value)),
-            "init_args": {key: describe(arg, folder, key) for key, arg in args.items()},
-        }
-    if is_dataclass(value) and not isinstance(value, type):
+    elif is_dataclass(value) and not isinstance(value, type):
         args = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+    if args is not None:
         return {
             "class_path": class_path(type(value)),
             "init_args": {key: describe(arg, folder, key) for key, arg in args.items()},
         }
     if isinstance(value, Path):
         return {"path": value.relative_to(folder).as_posix()}
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, list | tuple):
         return [describe(item, folder, name) for item in value]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,10 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy",
 
 AGAIN = "Export the router again, or copy its folder again"
 ADVICE = "--router takes a folder that `fit`, `satlight export` or Router.save wrote"
+_UNSOUND = (
+    *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
+    *(RuntimeError, OSError, SafetensorError),
+)
 
 
 @contextmanager
@@ -53,15 +56,11 @@ def sound(path: Path) -> Iterator[None]:
         if str(path.parent) in str(error):
             raise
         raise SatlightError(f"{path}: {error}. {AGAIN}") from error
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> SatlightError:
-    what = f"lacks {error}" if isinstance(error, KeyError) else error
-    return SatlightError(f"{path} is missing, damaged, or does not fit the rest of its folder ({what}). {AGAIN}")
+    except _UNSOUND as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise SatlightError(
+            f"{path} is missing, damaged, or does not fit the rest of its folder ({what}). {AGAIN}"
+        ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -121,11 +120,6 @@ def check_finite(array: np.ndarray, name: str, path: Path) -> None:
         )
 
 
-def zoo_content(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Return what zoo.json holds."""
-    return [asdict(candidate) for candidate in candidates]
-
-
 def read_zoo(folder: Path) -> tuple[Candidate, ...]:
     """Read the candidates from zoo.json.
 
@@ -146,7 +140,7 @@ def read_zoo(folder: Path) -> tuple[Candidate, ...]:
 
 
 def upgraded(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Return config.json as of this format.
+    """Return config.json with the keys of this format; ``format`` stays as it is.
 
     Raises:
         SatlightError: A format that this version does not read.
@@ -157,8 +151,7 @@ def upgraded(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             return _from_format_1(config)
     if config["format"] != FORMAT:
         raise SatlightError(f"{where}: format is {config['format']!r}; this version reads {FORMAT!r} and {FORMAT_1!r}")
-    kinds = {"class_path": str, "init_args": dict, "calibration": dict, "about": dict}
-    for key, kind in kinds.items():
+    for key, kind in {"class_path": str, "init_args": dict, "calibration": dict, "about": dict}.items():
         if not isinstance(config.get(key), kind):
             raise SatlightError(f"{where}: {key} is {config.get(key)!r:.80}, not a {kind.__name__}. {AGAIN}")
     return config
@@ -180,7 +173,7 @@ def _from_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
         args |= {name: config[name] for name in options if name in config}
         module = {"class_path": "satlight.modules.ModelSAT", "init_args": args}
     return {
-        "format": FORMAT,
+        "format": FORMAT_1,
         "class_path": "satlight.routing.CapabilityRouter",
         "init_args": {"module": module},
         "calibration": {"temperature": 1.0, "bias": 0.0} | config.get("calibration", {}),

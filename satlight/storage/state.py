@@ -188,31 +188,28 @@ class Unpacker:
             return [self.unpack(item) for item in content]
         if not isinstance(content, dict):
             return content
-        kind = content["@"]
-        if kind not in KINDS:
-            raise SatlightError(f"{self.where}: the kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
-        return getattr(self, f"_{kind}")(content)
-
-    def _float(self, content: Mapping[str, Any]) -> float:
-        return float(content["value"])
-
-    def _number(self, content: Mapping[str, Any]) -> Any:
-        return np.dtype(content["dtype"]).type(self.unpack(content["value"]))
-
-    def _dtype(self, content: Mapping[str, Any]) -> type:
-        return np.dtype(content["name"]).type
-
-    def _tuple(self, content: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(map(self.unpack, content["items"]))
+        match content["@"]:
+            case "float":
+                return float(content["value"])
+            case "number":
+                return np.dtype(content["dtype"]).type(self.unpack(content["value"]))
+            case "dtype":
+                return np.dtype(content["name"]).type
+            case "tuple":
+                return tuple(map(self.unpack, content["items"]))
+            case "pairs":
+                return {self.unpack(key): self.unpack(item) for key, item in content["items"]}
+            case "texts":
+                return np.array(content["items"], dtype=content["dtype"])
+            case "tree":
+                return estimators.build_tree(self._dict(content))
+            case kind if kind in KINDS:
+                return getattr(self, f"_{kind}")(content)
+            case kind:
+                raise SatlightError(f"{self.where}: the kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
 
     def _dict(self, content: Mapping[str, Any]) -> dict[str, Any]:
         return {key: self.unpack(item) for key, item in content["items"].items()}
-
-    def _pairs(self, content: Mapping[str, Any]) -> dict[Any, Any]:
-        return {self.unpack(key): self.unpack(item) for key, item in content["items"]}
-
-    def _texts(self, content: Mapping[str, Any]) -> np.ndarray:
-        return np.array(content["items"], dtype=content["dtype"])
 
     def _array(self, content: Mapping[str, Any]) -> np.ndarray:
         array = np.array(self.arrays[content["name"]])  # a copy that may be written to
@@ -231,9 +228,6 @@ class Unpacker:
         matrix = csr_matrix(tuple(parts), shape=tuple(content["shape"]))
         matrix.check_format(full_check=True)  # indices outside of the shape would be read from elsewhere
         return matrix
-
-    def _tree(self, content: Mapping[str, Any]) -> Any:
-        return estimators.build_tree(self._dict(content))
 
     def _estimator(self, content: Mapping[str, Any]) -> Any:
         params, fitted = self.unpack(content["params"]), self.unpack(content["fitted"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -38,15 +37,11 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         bool: lambda: isinstance(value, bool),
         str: lambda: isinstance(value, str),
         int: lambda: isinstance(value, int) and not isinstance(value, bool),
-        float: lambda: isinstance(value, int | float) and not isinstance(value, bool) and _finite(value),
+        float: lambda: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300,
     }.get(origin or kind)
     if good is None or not good():
         raise TypeError(f"{name} is {value!r:.80}; allowed: {getattr(kind, '__name__', kind)} {options or ''}")
     return value
-
-
-def _finite(value: float) -> bool:
-    return abs(value) < math.inf and abs(value) <= 1e300
 
 
 def _dataclass(kind: Any, value: dict[str, Any], name: str) -> Any:

@@ -50,7 +50,7 @@ def test_one_search_serves_every_k_of_the_grid(cloud):
     records, _, embed = cloud
     knn = build("knn", fixed={"k": 10})
     points = [{"k": 2}, {"k": 10}, {"k": 400}]
-    shared = list(knn.validation_scores(records, embed(records.texts), QUERIES, embed(QUERIES), points))
+    shared = list(knn.validation_scores((records, embed(records.texts)), (QUERIES, embed(QUERIES)), points))
     for point, score in zip(points, shared, strict=True):
         knn.learn(records, embed(records.texts), **point)
         assert score == pytest.approx(knn.expected(QUERIES, embed(QUERIES)))

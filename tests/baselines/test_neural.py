@@ -128,7 +128,7 @@ def test_a_short_training_is_the_beginning_of_a_long_one(name, two_topics, embed
     train_ND, held_ND = embed(train.texts), embed(held.texts)
     baseline = build(name)
     points = [settings(name, steps) for steps in (10, 25)]
-    on_the_way = list(baseline.validation_scores(train, train_ND, held.texts, held_ND, points))
+    on_the_way = list(baseline.validation_scores((train, train_ND), (held.texts, held_ND), points))
     for point, score in zip(points, on_the_way, strict=True):
         baseline.learn(train, train_ND, **point)
         assert np.allclose(baseline.expected(held.texts, held_ND), score, atol=1e-6)

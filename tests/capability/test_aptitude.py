@@ -281,7 +281,7 @@ def test_round_trip_through_a_file(zoo, test_of_zoo, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "Cannot read"),
+        ("{", "not valid JSON .*AptitudeTest.save"),
         ("[]", "got 'list'"),
         ('{"format": "other"}', "got 'other'"),
         ('{"format": "satlight-aptitude-test/1"}', "damaged: 'tasks'"),
@@ -301,7 +301,7 @@ def test_a_damaged_file_is_named(text, message, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(SatlightError, match=r"Cannot read the aptitude test .*none.json"):
+    with pytest.raises(SatlightError, match=r"none.json cannot be read .*AptitudeTest.save"):
         AptitudeTest.load(tmp_path / "none.json")
 
 

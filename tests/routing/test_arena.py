@@ -64,7 +64,7 @@ def test_prompts_as_a_list_or_as_lines(file, tmp_path, prompts):
         ("a.json", "[]", "a list of prompts that is not empty"),
         ("a.json", '{"global index": "a"}', "a list of prompts"),
         ("a.json", "[", "not valid JSON"),
-        ("a.jsonl", '{"global index": "a", "prompt": "x"}\n{', "line 2: not JSON"),
+        ("a.jsonl", '{"global index": "a", "prompt": "x"}\n{', "line 2: not valid JSON"),
         ("a.json", '[{"global index": "a", "prompt": "x"}, {"prompt": "x"}]', r"entry 1 .*: got \['prompt'\]"),
         ("a.json", '[{"global index": "a", "prompt_formatted": ""}]', "'prompt_formatted'"),
         ("a.json", '["a"]', "got str; an object"),
