@@ -40,18 +40,6 @@ from transformers.utils import logging as transformers_logging  # noqa: E402
 
 Tokenizer = PreTrainedTokenizerBase
 
-__all__ = [
-    "EncoderConvention",
-    "HeadRows",
-    "LoraSpec",
-    "Tokenizer",
-    "load_causal_lm",
-    "load_encoder",
-    "save_causal_lm",
-    "save_encoder",
-    "yes_no_token_ids",
-]
-
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Their position ids start after the padding index, so two positions are never used.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet")

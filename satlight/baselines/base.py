@@ -208,13 +208,3 @@ def fitted_rows(records: PerformanceRecords, who: str) -> PerformanceRecords:
         )
     kept = np.isin(records.splits, FITTED_SPLITS)
     return records if kept.all() else records.rows(kept)
-
-
-def needed_embed(embed: Embed | None, who: str) -> Embed:
-    """Return ``embed``, or raise an error that says who needs it."""
-    if embed is None:
-        raise SatlightError(
-            f"{who}.fit needs an embedder and got none. Pass embed=Embedder() of "
-            "satlight.backbones.embedding, or any function from texts to vectors of length 1."
-        )
-    return embed

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from satlight.baselines.base import Baseline, Embed, fitted_rows, needed_embed
+from satlight.baselines.base import Baseline, Embed, fitted_rows
 from satlight.errors import SatlightError
 from satlight.metrics import functional
 from satlight.records import PerformanceRecords
@@ -72,7 +72,12 @@ class TunedBaseline(Baseline):
     def fit(self, records: PerformanceRecords, embed: Embed | None = None) -> Self:
         """See :meth:`Baseline.fit`; also refuses a candidate without any known outcome."""
         rows = fitted_rows(records, self._who)
-        self._embed = needed_embed(embed, self._who) if self.needs_embeddings else embed
+        if self.needs_embeddings and embed is None:
+            raise SatlightError(
+                f"{self._who}.fit needs an embedder and got none. Pass embed=Embedder() of "
+                "satlight.backbones.embedding, or any function from texts to vectors of length 1."
+            )
+        self._embed = embed
         if len(measured := measured_candidates(rows)) < rows.shape[1]:
             empty = [name for name in rows.model_ids if name not in measured]
             raise SatlightError(

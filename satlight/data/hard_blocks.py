@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace, GroupBlocks
-from satlight.data.negatives import Hardness, InstructionIndex, hard_negatives, mean_cosine, neighbors, unit_rows
+from satlight.data.negatives import InstructionIndex, hard_negatives, mean_cosine, neighbors, unit_rows
 from satlight.errors import SatlightError
 
 log = logging.getLogger(__name__)
@@ -98,17 +98,15 @@ class Neighborhoods:
             anchors.append(rows[0])
             mined.append(rows[1:])
             random.append(rng.choice(pool, min(len(rows) - 1, len(pool)), replace=False))
-        hardness = Hardness(
-            mined=self._mean_cosine(anchors, mined),
-            random=self._mean_cosine(anchors, random),
-            negatives=sum(len(rows) - 1 for rows, _ in blocks),
-            filled=filled,
+        negatives = sum(len(rows) - 1 for rows, _ in blocks)
+        share = filled / max(1, negatives)
+        advice = "; increase data.sampler.mining.last_rank or near_duplicate to fill fewer" if share > 0.5 else ""
+        log.log(
+            logging.WARNING if advice else logging.INFO,
+            f"{self.name}: mean cosine {self._mean_cosine(anchors, mined):.3f} (random negatives of the same task "
+            f"{self._mean_cosine(anchors, random):.3f}), {filled} of {negatives} filled from the same task "
+            f"({share:.1%}){advice}",
         )
-        if hardness.share_filled > 0.5:
-            advice = "increase data.sampler.mining.last_rank or near_duplicate to fill fewer"
-            log.warning("%s: %s; %s", self.name, hardness, advice)
-        else:
-            log.info("%s: %s", self.name, hardness)
 
     def _mean_cosine(self, anchors: list[np.int64], others: list[np.ndarray]) -> float:
         return mean_cosine(self.vector_RD, np.repeat(anchors, list(map(len, others))), np.concatenate(others))

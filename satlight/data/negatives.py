@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -273,34 +272,6 @@ def hard_negatives(
     gap_PK = target_RC[row_P, column_P][:, None] - target_PK
     failed_PK = (near_PK >= 0) & known_RC[cell_PK] & (target_PK < 0.5) & (gap_PK >= margin)
     return first_where(near_PK, failed_PK, count)
-
-
-@dataclass(frozen=True)
-class Hardness:
-    """Statistics of mined negatives.
-
-    Args:
-        mined: Mean cosine of an instruction and its mined negatives; NaN if there are none.
-        random: The same for equally many random negatives of its task.
-        negatives: Total number of negatives.
-        filled: Number of them drawn from the task because the neighborhood had too few.
-    """
-
-    mined: float
-    random: float
-    negatives: int
-    filled: int
-
-    @property
-    def share_filled(self) -> float:
-        """``filled`` as a share of all negatives, in [0, 1]."""
-        return self.filled / max(1, self.negatives)
-
-    def __str__(self) -> str:
-        return (
-            f"mean cosine {self.mined:.3f} (random negatives of the same task {self.random:.3f}), "
-            f"{self.filled} of {self.negatives} filled from the same task ({self.share_filled:.1%})"
-        )
 
 
 def mean_cosine(vector_RD: np.ndarray, row_P: np.ndarray, other_P: np.ndarray) -> float:

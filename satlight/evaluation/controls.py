@@ -88,7 +88,8 @@ def measure_controls(
     """
     outcome_NM, known_NM = matrices(test)
     choices = _train_choices(test, train) | text_choices(test, train, core, seed)
-    choices["dataset_oracle"] = functional.group_oracle(outcome_NM, known_NM, numbered(test.datasets)[0])
+    groups_N = numbered(test.datasets)[0]
+    choices["dataset_oracle"] = functional.group_best(outcome_NM, known_NM, groups_N, groups_N)
     choices["oracle"] = functional.oracle(outcome_NM, known_NM)
     controls = {"random": Control(*functional.random_outcomes(outcome_NM, known_NM))}
     for name, choice_N in choices.items():

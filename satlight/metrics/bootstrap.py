@@ -86,14 +86,12 @@ def part_draws(
         >>> draws.shape, draws.mean(0).tolist()
         (torch.Size([2, 1, 4]), [[0.5, 0.5, 0.5, 0.5]])
     """
-    return torch.stack(
-        [
-            bootstrap_means(
-                value_EN[:, rows], None if known_EN is None else known_EN[:, rows], resamples=resamples, seed=seed
-            )
-            for rows, seed in zip(parts, seeds, strict=True)
-        ]
-    )
+    known_EN = ~value_EN.isnan() if known_EN is None else known_EN
+    draws = [
+        bootstrap_means(value_EN[:, rows], known_EN[:, rows], resamples=resamples, seed=seed)
+        for rows, seed in zip(parts, seeds, strict=True)
+    ]
+    return torch.stack(draws)
 
 
 def percentile_interval(mean_R: Tensor, level: float = 0.95) -> tuple[float, float]:

@@ -196,6 +196,8 @@ def best_single(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor | None = N
 def group_best(train_outcome_NM: Tensor, train_known_NM: Tensor, train_group_N: Tensor, group_N: Tensor) -> Tensor:
     """Return, per instruction, the best candidate on the train split of its group ("dataset best").
 
+    Chosen on the data it is measured on, it is the "dataset oracle": an upper bound for routers that know the dataset.
+
     Args:
         train_outcome_NM: Outcomes (N', M) of the train split.
         train_known_NM: bool (N', M).
@@ -212,19 +214,6 @@ def group_best(train_outcome_NM: Tensor, train_known_NM: Tensor, train_group_N: 
     """
     num_groups = 1 + max(int(g.max()) if len(g) else 0 for g in (train_group_N, group_N))
     return best_per_group(group_means(train_outcome_NM, train_known_NM, train_group_N, num_groups))[group_N]
-
-
-def group_oracle(outcome_NM: Tensor, known_NM: Tensor, group_N: Tensor) -> Tensor:
-    """Return, per instruction, the best candidate on its own group ("dataset oracle").
-
-    It is chosen on the data it is measured on: an upper bound for routers that know only the dataset.
-
-    Example:
-        >>> known = torch.ones(2, 2, dtype=torch.bool)
-        >>> group_oracle(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), known, torch.tensor([0, 1])).tolist()
-        [1, 0]
-    """
-    return group_best(outcome_NM, known_NM, group_N, group_N)
 
 
 def oracle(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from satlight.data.negatives import (
-    Hardness,
-    InstructionIndex,
-    first_where,
-    hard_negatives,
-    mean_cosine,
-    neighbors,
-    unit_rows,
-)
+from satlight.data.negatives import InstructionIndex, first_where, hard_negatives, mean_cosine, neighbors, unit_rows
 from satlight.errors import SatlightError
 
 R, D = 400, 12
@@ -266,12 +258,3 @@ def test_mean_cosine_by_hand():
     vector_RD = np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 5.0]])
     assert mean_cosine(vector_RD, np.array([0, 0]), np.array([1, 2])) == pytest.approx(0.5**0.5 / 2)
     assert np.isnan(mean_cosine(vector_RD, np.array([], dtype=int), np.array([], dtype=int)))
-
-
-def test_hardness_says_it_in_words():
-    hardness = Hardness(mined=0.81, random=0.3456, negatives=200, filled=30)
-    assert hardness.share_filled == 0.15
-    assert str(hardness) == (
-        "mean cosine 0.810 (random negatives of the same task 0.346), 30 of 200 filled from the same task (15.0%)"
-    )
-    assert Hardness(float("nan"), 0.1, 0, 0).share_filled == 0.0
