@@ -47,14 +47,6 @@ class Graph(NeuralBaseline):
         return GraphNetwork.of(records, vectors_ND, chosen["layers"])
 
 
-class _States(NamedTuple):
-    """States of the instructions to score, of tasks and of candidates."""
-
-    query_QH: Tensor
-    task_GH: Tensor
-    candidate_MH: Tensor
-
-
 class _Edges(NamedTuple):
     """The support: right and wrong outcomes, members of tasks, mean outcomes on them, similarity to tasks.
 
@@ -137,13 +129,13 @@ class GraphNetwork(NeuralRouter):
         """Compute log-odds (Q, M) from the edges ``known_SM`` of the support."""
         x_SD = self.x_ND[support_S]
         edges = self._edges(x_QD, support_S, known_SM)
-        support_SH, candidate_MH = self.read(x_SD), self.newcomer_H.expand(known_SM.shape[1], -1)
-        states = _States(self.read(x_QD), edges.member_GS @ support_SH, candidate_MH)
+        support_SH, query_QH = self.read(x_SD), self.read(x_QD)
+        task_GH, candidate_MH = edges.member_GS @ support_SH, self.newcomer_H.expand(known_SM.shape[1], -1)
         for layer in self.layers:
-            support_SH, states = layer(support_SH, states, edges)
-        match_QM = self.ask(states.query_QH) @ self.answer(states.candidate_MH).T / WIDTH**0.5
+            support_SH, query_QH, task_GH, candidate_MH = layer(edges, support_SH, query_QH, task_GH, candidate_MH)
+        match_QM = self.ask(query_QH) @ self.answer(candidate_MH).T / WIDTH**0.5
         path_QM = self.path * (edges.near_QG @ edges.mean_GM)
-        return path_QM + match_QM + self.difficulty(states.query_QH) + self.strength(states.candidate_MH).T
+        return path_QM + match_QM + self.difficulty(query_QH) + self.strength(candidate_MH).T
 
     def _edges(self, x_QD: Tensor, support_S: Tensor, known_SM: Tensor) -> _Edges:
         outcome_SM = self.outcome_NM[support_S] * known_SM
@@ -175,8 +167,9 @@ class _MessagePassing(nn.Module):
         self.right, self.wrong, self.from_tasks = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
         self.from_members, self.from_candidates, self.to_queries = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
 
-    def forward(self, support_SH: Tensor, states: _States, edges: _Edges) -> tuple[Tensor, _States]:
-        query_QH, task_GH, candidate_MH = states
+    def forward(
+        self, edges: _Edges, support_SH: Tensor, query_QH: Tensor, task_GH: Tensor, candidate_MH: Tensor
+    ) -> tuple[Tensor, ...]:
         candidate_MH = candidate_MH + F.gelu(
             self.right(edges.right_MS @ support_SH)
             + self.wrong(edges.wrong_MS @ support_SH)
@@ -187,4 +180,4 @@ class _MessagePassing(nn.Module):
         )
         support_SH = support_SH + F.gelu(self.to_queries(edges.near_SG @ task_GH))
         query_QH = query_QH + F.gelu(self.to_queries(edges.near_QG @ task_GH))
-        return support_SH, _States(query_QH, task_GH, candidate_MH)
+        return support_SH, query_QH, task_GH, candidate_MH

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 
 
@@ -21,6 +22,9 @@ def train(network: Any, batches: Iterable[Tensor], after_step: Callable[[int], N
         batches: Row numbers, a batch at a time.
         after_step: Called with the number of steps after each one.
     """
+    callbacks = []
+    if after_step is not None:
+        callbacks.append(LambdaCallback(on_train_batch_end=lambda trainer, *_: after_step(trainer.global_step)))
     with _quiet():
         trainer = L.Trainer(
             max_epochs=1,
@@ -30,7 +34,7 @@ def train(network: Any, batches: Iterable[Tensor], after_step: Callable[[int], N
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[_AfterStep(after_step)] if after_step else [],
+            callbacks=callbacks,
         )
         trainer.fit(_Training(network), batches)
 
@@ -47,14 +51,6 @@ class _Training(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.network.parameters(), **self.settings)
-
-
-class _AfterStep(L.Callback):
-    def __init__(self, call: Callable[[int], None]) -> None:
-        self.call = call
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        self.call(trainer.global_step)
 
 
 @contextmanager

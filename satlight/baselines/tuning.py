@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, Self
 
 import numpy as np
@@ -120,11 +120,8 @@ class TunedBaseline(Baseline):
 
     def _points(self) -> list[dict[str, Any]]:
         """Return the combinations to choose from, the last name of the grid varying fastest."""
-        from sklearn.model_selection import ParameterGrid
-
-        grid = {name: [self.fixed[name]] if name in self.fixed else list(values) for name, values in self.GRID.items()}
-        # ParameterGrid goes through the names alphabetically; the first of equally good points is chosen.
-        return sorted(ParameterGrid(grid), key=lambda point: [grid[name].index(point[name]) for name in grid])
+        values = [[self.fixed[name]] if name in self.fixed else grid for name, grid in self.GRID.items()]
+        return [dict(zip(self.GRID, point, strict=True)) for point in product(*values)]
 
     def _vectors(self, texts: Sequence[str]) -> np.ndarray | None:
         if self._embed is None:

@@ -59,7 +59,8 @@ class HardNegatives(Callback):
         # A run resumed at the start of an epoch already has the vectors of that epoch.
         if not self._state or self.every_n_epochs is None or trainer.current_epoch == self._state["epoch"]:
             return
-        if trainer.current_epoch % self.every_n_epochs == 0 and self._changes(pl_module):
+        changes = self.vectors == "encoder" and self._encoder(pl_module).trainable
+        if changes and trainer.current_epoch % self.every_n_epochs == 0:
             self.refresh(trainer, pl_module)
 
     def refresh(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -104,9 +105,6 @@ class HardNegatives(Callback):
                 "encoder; set vectors: tfidf"
             )
         return encoder
-
-    def _changes(self, pl_module: L.LightningModule) -> bool:
-        return self.vectors == "encoder" and bool(self._encoder(pl_module).trainable)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self._state)

@@ -174,7 +174,7 @@ class AptitudeTest:
         """Measure the accuracy of candidates on each core task, also of candidates that were not in training.
 
         Args:
-            records: Any records that hold outcomes on the core items, recognised by ``instruction_id``.
+            records: Any records that hold outcomes on the core items, recognized by ``instruction_id``.
             model_ids: M candidates, in the wanted order; None = all of the records.
             shots: Use only the first K core items of each task; None = all.
             rng: Draw the items of each task with replacement, independently for each candidate

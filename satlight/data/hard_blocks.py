@@ -113,7 +113,7 @@ class Neighborhoods:
 
 
 class Miner:
-    """Caches the neighborhoods of the last space."""
+    """Cache the neighborhoods of the last space."""
 
     def __init__(self, spec: MiningSpec, name: str) -> None:
         self.spec, self.name = spec, name

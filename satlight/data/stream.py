@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 Describe = Callable[[list[str], np.random.Generator], list[Capability]]
-"""Draws capability representations of the named candidates."""
+"""Function that draws capability representations of the named candidates."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class BlockDataset(Dataset):
 
 
 class StreamSettings(Protocol):
-    """What a :class:`BlockStream` reads from its data module; callbacks may change the last two."""
+    """Settings that a :class:`BlockStream` reads from its data module; callbacks may change the last two."""
 
     seed: int
     sampler: BlockSampler

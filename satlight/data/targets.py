@@ -11,7 +11,7 @@ from satlight.errors import SatlightError
 
 @dataclass
 class TargetSpec:
-    """How outcomes become training targets.
+    """Settings of training targets made from outcomes.
 
     One sampled outcome is a noisy estimate of a success probability; the mean of its candidate on its task
     has less variance. A target between the two keeps a router from fitting noise.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class StoredScores(Router):
-    """What a router scored once, for many settings.
+    """Serve scores that a router gave once, for many settings.
 
     As a router it answers requests for instructions that were scored: those whose
     ``metadata["instruction_id"]`` is an id, or whose text is one of ``texts``.
@@ -98,7 +98,7 @@ class StoredScores(Router):
         return cls(ids, model_ids, table.select(model_ids).to_numpy().astype(np.float32))
 
     def at(self, instruction_ids: Sequence[str], model_ids: Sequence[str]) -> np.ndarray:
-        """The scores of these instructions and candidates, in this order.
+        """Return the scores of these instructions and candidates, in this order.
 
         Args:
             instruction_ids: n ids.
@@ -115,7 +115,7 @@ class StoredScores(Router):
         return self.score_NM[np.ix_(rows, columns)]
 
     def of(self, records: PerformanceRecords) -> np.ndarray:
-        """The scores of these records, (n, m), for :func:`satlight.evaluation.evaluate`; see :meth:`at`."""
+        """Return the scores of these records, (n, m), for :func:`satlight.evaluation.evaluate`; see :meth:`at`."""
         ids = [str(one) for one in records.instructions["instruction_id"].to_list()]
         return self.at(ids, records.model_ids)
 

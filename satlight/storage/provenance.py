@@ -1,4 +1,4 @@
-"""What software a router was made with."""
+"""Versions of the software that a router was made with."""
 
 from __future__ import annotations
 
