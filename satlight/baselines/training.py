@@ -22,7 +22,7 @@ def train(network: Any, batches: Iterable[Tensor], after_step: Callable[[int], N
         batches: Row numbers, a batch at a time.
         after_step: Called with the number of steps after each one.
     """
-    callbacks = []
+    callbacks: list[L.Callback] = []
     if after_step is not None:
         callbacks.append(LambdaCallback(on_train_batch_end=lambda trainer, *_: after_step(trainer.global_step)))
     with _quiet():
