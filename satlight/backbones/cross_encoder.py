@@ -71,14 +71,9 @@ class CrossEncoder(Configured, nn.Module):
         score_N = np.empty(len(pairs), dtype=np.float32)
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
-            tokens = self.tokenizer(
-                [pairs[i][0] for i in rows],
-                [pairs[i][1] for i in rows],
-                padding=True,
-                truncation="longest_first",
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            ).to(device)
+            instructions, outputs = [pairs[i][0] for i in rows], [pairs[i][1] for i in rows]
+            options = {"padding": True, "truncation": "longest_first", "max_length": self.max_tokens}
+            tokens = self.tokenizer(instructions, outputs, return_tensors="pt", **options).to(device)
             logits = self.network(**tokens).logits.float()
             score_N[rows] = (logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)).cpu().numpy()
         return score_N

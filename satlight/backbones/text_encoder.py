@@ -73,13 +73,8 @@ class TextEncoder(nn.Module):
         The end of texts longer than :attr:`max_tokens` is truncated; the log says so once and
         :attr:`shortened` counts them. To lose nothing, split texts into chunks first.
         """
-        tokens = self.tokenizer(
-            [self.convention.prefix + text for text in texts],
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
+        texts = [self.convention.prefix + text for text in texts]
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
         number = sum(bool(encoding.overflowing) for encoding in tokens.encodings or ())
         if number and not self.shortened:
             log.warning(

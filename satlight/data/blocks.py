@@ -40,13 +40,9 @@ class BlockSpace:
 
     def subset(self, keep_R: np.ndarray) -> BlockSpace:
         """Return the space of some rows; blocks drawn from it index rows of the subset."""
-        return BlockSpace(
-            self.target_RC[keep_R],
-            self.known_RC[keep_R],
-            self.length_R[keep_R],
-            self.task_R[keep_R],
-            None if self.vector_RD is None else self.vector_RD[keep_R],
-        )
+        vector_RD = None if self.vector_RD is None else self.vector_RD[keep_R]
+        target_RC, known_RC = self.target_RC[keep_R], self.known_RC[keep_R]
+        return BlockSpace(target_RC, known_RC, self.length_R[keep_R], self.task_R[keep_R], vector_RD)
 
 
 class BlockSampler(ABC):

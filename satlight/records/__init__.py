@@ -5,27 +5,20 @@ Names are imported on first use, so that ``satlight --help`` loads neither polar
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from satlight.files import lazy
 
 if TYPE_CHECKING:
-    from satlight.records.folder import save_records
-    from satlight.records.matrix import PerformanceRecords
-    from satlight.records.sources import SimulatedSpec, open_records
-    from satlight.records.split import split_records
+    from satlight.records.folder import *  # noqa: F403
+    from satlight.records.matrix import *  # noqa: F403
+    from satlight.records.sources import *  # noqa: F403
+    from satlight.records.split import *  # noqa: F403
 
-_HOME = {
-    "PerformanceRecords": "satlight.records.matrix",
-    "SimulatedSpec": "satlight.records.sources",
-    "open_records": "satlight.records.sources",
-    "save_records": "satlight.records.folder",
-    "split_records": "satlight.records.split",
-}
-
-__all__ = ["PerformanceRecords", "SimulatedSpec", "open_records", "save_records", "split_records"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__, __all__ = lazy(
+    __name__,
+    folder="save_records",
+    matrix="PerformanceRecords",
+    sources="SimulatedSpec open_records",
+    split="split_records",
+)

@@ -41,17 +41,8 @@ def export_router(
     candidates = [c for c in data.records.candidates if c.model_id in {*data.seen, *data.unseen}]
     names = [candidate.model_id for candidate in candidates]
     about = {
-        "data": {
-            "name": data.records.name,
-            "fingerprint": data.records.fingerprint,
-            "simulated": data.records.simulated,
-            "score_column": data.records.score_column,
-        },
-        "split": {
-            "seed": data.seed,
-            "validation_fraction": data.validation_fraction,
-            "group_column": data.group_column,
-        },
+        "data": {key: getattr(data.records, key) for key in ("name", "fingerprint", "simulated", "score_column")},
+        "split": {key: getattr(data, key) for key in ("seed", "validation_fraction", "group_column")},
         "unseen_in_training": data.unseen,
         **provenance(),
     }
