@@ -15,6 +15,7 @@ from satlight.errors import SatlightError
 from satlight.storage import card, hub
 from satlight.storage import folder as files
 from satlight.storage.classes import Configured, describe, import_class
+from satlight.storage.provenance import provenance
 from satlight.storage.typed import typed
 from satlight.types import AptitudeResults, Candidate, Ranking, Request, Scores, Temperature
 
@@ -168,7 +169,7 @@ class Router(Configured, ABC):
                 **describe(self, temporary),
                 **self.write(temporary),
                 "calibration": asdict(self.calibration),
-                "about": dict(self.about),
+                "about": {**provenance(), **self.about},
             }
             files.write_json(temporary / files.CONFIG, config)
             files.write_json(temporary / files.ZOO, [asdict(candidate) for candidate in self.candidates])

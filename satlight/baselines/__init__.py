@@ -15,12 +15,12 @@ from typing import Any
 from satlight.baselines.base import Baseline, Embed
 from satlight.errors import SatlightError
 from satlight.records.names import listed
+from satlight.storage.classes import BASELINE_GROUP as ENTRY_POINT_GROUP
 
 __all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "Baseline", "Embed", "available", "build"]
 
 log = logging.getLogger(__name__)
 
-ENTRY_POINT_GROUP = "satlight.baselines"
 
 BUILT_IN = {
     "knn": "satlight.baselines.knn:KNN",

@@ -96,6 +96,10 @@ class Baseline(Router):
         score_BC = np.asarray(self.predict([request.text for request in requests], candidates))
         return log_odds(score_BC) if self.predicts_outcomes else score_BC
 
+    def _keep(self, rows: PerformanceRecords) -> None:
+        """Keep the candidates, and what the records were."""
+        self.candidates, self.about = rows.candidates, {"data": rows.facts()}
+
     def learned(self) -> dict[str, Any]:
         """Return the attributes that :meth:`save` keeps: all but unchanged arguments of the constructor.
 

@@ -55,7 +55,7 @@ class Rerank(Baseline):
     def fit(self, records: PerformanceRecords, embed: Embed | None = None) -> Self:
         """See :meth:`Baseline.fit`; keeps the candidates and nothing else."""
         self._parts()
-        self.candidates = fitted_rows(records, self._who).candidates
+        self._keep(fitted_rows(records, self._who))
         self.chosen = {}
         return self
 

@@ -88,7 +88,7 @@ class TunedBaseline(Baseline):
         points = self._points()
         self.chosen = points[0] if len(points) == 1 else self._choose(rows, vectors_ND, points)
         self.learn(rows, vectors_ND, **self.chosen)
-        self.candidates = rows.candidates
+        self._keep(rows)
         return self
 
     def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:

@@ -147,6 +147,11 @@ class PerformanceRecords:
                 digest.update(np.ascontiguousarray(matrix[rows], dtype=kind).data)
         return digest.hexdigest()
 
+    def facts(self) -> dict[str, str | bool]:
+        """Return what identifies these records, for routers that were trained on them."""
+        names = ("name", "fingerprint", "simulated", "score_column")
+        return {name: getattr(self, name) for name in names}
+
     def row_chunks(self, cells: int = CHUNK_CELLS) -> Iterable[slice]:
         """Return slices of rows of about ``cells`` cells each, to process a matrix larger than memory."""
         step = max(1, cells // self.shape[1])

@@ -32,7 +32,6 @@ def export_router(
     from satlight.callbacks.calibration import temperature_of
     from satlight.capability.text import CapabilityText
     from satlight.routing.router import CapabilityRouter
-    from satlight.storage.provenance import provenance
 
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(content)
@@ -41,10 +40,9 @@ def export_router(
     candidates = [c for c in data.records.candidates if c.model_id in {*data.seen, *data.unseen}]
     names = [candidate.model_id for candidate in candidates]
     about = {
-        "data": {key: getattr(data.records, key) for key in ("name", "fingerprint", "simulated", "score_column")},
+        "data": data.records.facts(),
         "split": {key: getattr(data, key) for key in ("seed", "validation_fraction", "group_column")},
         "unseen_in_training": data.unseen,
-        **provenance(),
     }
     capabilities = data.capabilities(names)
     spec = data.aptitude_spec

@@ -15,7 +15,7 @@ from typing import Any
 
 from satlight.errors import SatlightError
 
-ENTRY_POINT_GROUP = "satlight.components"
+ENTRY_POINT_GROUP, BASELINE_GROUP = "satlight.components", "satlight.baselines"
 """Installed packages name their modules here, so that router folders may use the classes in them."""
 
 
@@ -87,13 +87,14 @@ def import_class(path: Any, allow: Sequence[str], where: str) -> type:
 
     Args:
         path: Import path, e.g. ``satlight.modules.model_sat.ModelSAT``.
-        allow: Modules that are allowed besides satlight and the entry points of :data:`ENTRY_POINT_GROUP`.
+        allow: Modules that are allowed besides satlight and those of entry points.
         where: File, for messages.
 
     Raises:
         SatlightError: A path that is not allowed, or no class there.
     """
-    registered = [point.value.partition(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
+    groups = (ENTRY_POINT_GROUP, BASELINE_GROUP)
+    registered = [point.value.partition(":")[0] for group in groups for point in entry_points(group=group)]
     allowed = ["satlight", *registered, *allow]
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     known = any(module == prefix or module.startswith(f"{prefix}.") for prefix in allowed)

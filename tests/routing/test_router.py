@@ -12,6 +12,7 @@ import torch
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder, LoraSpec, ModelSAT, RouterLLM
 from satlight.routing import CapabilityRouter, Router
+from satlight.storage.provenance import provenance
 from satlight.types import Request, Scores
 
 TEXTS = ["What is 2+2?", "Name three rivers that flow through Germany.", "Hi"]
@@ -123,7 +124,7 @@ def test_load_save_and_load_again_give_the_same_scores_and_files(kind, make_rout
     assert expected.std() > 1e-3
     assert loaded.candidates == router.candidates
     assert loaded.capabilities == router.capabilities
-    assert loaded.about == {"note": [1]}
+    assert loaded.about == {**provenance(), "note": [1]}
     assert not loaded.module.training
     assert np.allclose(router.score(TEXTS).log_odds_BC, expected, atol=1e-6)  # saving changed nothing
     loaded.save(tmp_path / "again")

@@ -81,7 +81,7 @@ def test_they_survive_a_folder(scores, texts, contents, tmp_path):
     assert isinstance(loaded, StoredScores)
     requests = [Request("", metadata={"instruction_id": "b"})]
     assert loaded.score(requests).probability_BC.tolist() == stored.score(requests).probability_BC.tolist()
-    assert (loaded.texts, loaded.calibration, loaded.about) == (texts, stored.calibration, {"note": 1})
+    assert (loaded.texts, loaded.calibration, loaded.about["note"]) == (texts, stored.calibration, 1)
     loaded.save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path / "scores")
 
