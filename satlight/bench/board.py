@@ -11,7 +11,7 @@ import polars as pl
 
 from satlight.bench.cells import CONTROLS, EMBEDDING, UNSEEN, Cell
 from satlight.bench.config import BenchConfig
-from satlight.bench.results import CellResult, read_result
+from satlight.bench.results import CellResult
 from satlight.evaluation import RoutingResults
 from satlight.evaluation.leaderboard import Entry, Means, UnseenRow, entries, rank, release_curves, unseen_rows
 from satlight.evaluation.outcomes import INFORMED, METHOD, ORDINARY, SCHEMA, ZERO_ROUTER
@@ -130,7 +130,7 @@ def _board(cells: list[Cell], output: Path, resamples: int) -> Board:
     problem = cells[0].problem
     board = Board(problem.data, problem.setting, problem.groups)
     board.fingerprints = {cell.problem.seed: cell.problem.fingerprint for cell in cells}
-    done = [(c, r) for c in cells if c.kind != EMBEDDING and (r := read_result(output, c)) is not None]
+    done = [(c, r) for c in cells if c.kind != EMBEDDING and (r := CellResult.read(output, c.key)) is not None]
     ordinary = [(c, r) for c, r in done if c.kind != CONTROLS and c.protocol is None]
     board.failures = [
         f"{cell.name}, seed {cell.problem.seed}: {str(result.error).splitlines()[0]}"
@@ -204,7 +204,7 @@ def _mean(values: list[float | None]) -> float | None:
 def _embedding_ms(cells: list[Cell], output: Path) -> float | None:
     """Return the time to embed an instruction, which a cell of another seed or setting may have measured."""
     for key in sorted({key for cell in cells for key in cell.needs[1:]}):
-        result = CellResult.read(output / "cells" / key)
+        result = CellResult.read(output, key)
         if result is not None and result.embedding_ms is not None:
             return result.embedding_ms
     return None

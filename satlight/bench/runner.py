@@ -24,7 +24,7 @@ from typing import Any
 
 from satlight.bench.cells import CONTROLS, EMBEDDING, Cell, write_cell
 from satlight.bench.methods import forget_run
-from satlight.bench.results import CellResult, read_result
+from satlight.bench.results import CellResult
 from satlight.bench.worker import ONE_THREAD
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
@@ -87,7 +87,7 @@ def run_cells(
         for level in _levels(by_key):
             tasks = []
             for cell in level:
-                result = read_result(output, cell)
+                result = CellResult.read(output, cell.key)
                 if result is not None and not (retry_failed and result.failed):
                     continue
                 limit = None if cell.kind in (CONTROLS, EMBEDDING) else timeout
@@ -127,7 +127,7 @@ def _levels(cells: dict[str, Cell]) -> list[list[Cell]]:
 
 def _broken_need(cell: Cell, cells: dict[str, Cell], output: Path) -> str | None:
     for key in cell.needs:
-        result = read_result(output, cells[key])
+        result = CellResult.read(output, key)
         if result is not None and result.failed:
             return f"its {cells[key].kind} failed: {result.error}"
     return None
@@ -208,11 +208,11 @@ def compute(task: _Task) -> tuple[_Task, CellResult | None, bool]:
     try:
         # The lock of a process that dies is released by the operating system.
         with FileLock(output / "locks" / f"{cell.key}.lock", timeout=0):
-            result = read_result(output, cell)
+            result = CellResult.read(output, cell.key)
             if result is not None and result.finished != task.replaced:
                 return task, result, False
             _compute(task)
-            return task, read_result(output, cell), True
+            return task, CellResult.read(output, cell.key), True
     except Timeout:
         return task, None, False
 

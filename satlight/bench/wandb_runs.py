@@ -12,7 +12,7 @@ from satlight.bench.board import Board
 from satlight.bench.cells import Cell, digest
 from satlight.bench.config import KINDS, BenchConfig
 from satlight.bench.figures import Plot
-from satlight.bench.results import CellResult, read_result
+from satlight.bench.results import CellResult
 from satlight.bench.tables import flat
 from satlight.evaluation import RoutingResults
 from satlight.files import write_text
@@ -38,7 +38,7 @@ def log_bench(config: BenchConfig, cells: list[Cell], boards: list[Board], plots
     offline_without_key()
     for cell in cells:
         marker = output / "cells" / cell.key / _LOGGED
-        result = read_result(output, cell)
+        result = CellResult.read(output, cell.key)
         is_method = cell.protocol is None and cell.kind in KINDS
         if result is None or result.failed or not is_method or marker.exists():
             continue

@@ -95,14 +95,14 @@ def _bench(bench: BenchConfig, text: str, args: argparse.Namespace) -> list[Boar
 
     from satlight.bench.cells import plan
     from satlight.bench.report import write_report
-    from satlight.bench.results import read_result
+    from satlight.bench.results import CellResult
     from satlight.bench.runner import cores, run_cells
     from satlight.bench.tables import print_boards
 
     console = Console()
     output = Path(bench.output)
     cells = plan(bench)
-    missing = sum(read_result(output, cell) is None for cell in cells)
+    missing = sum(CellResult.read(output, cell.key) is None for cell in cells)
     console.print(f"{bench.name}: {len(cells)} cells, {missing} to compute, in {output}", markup=False)
     if not args.report_only:
         run_cells(
