@@ -13,8 +13,7 @@ import polars as pl
 import torch
 
 from satlight.bench.cells import Cell
-from satlight.bench.clock import clock
-from satlight.bench.methods import Prediction
+from satlight.bench.methods import Prediction, clock
 from satlight.bench.results import CellResult
 from satlight.evaluation import Control, evaluate, measure_controls
 from satlight.evaluation.controls import matrices

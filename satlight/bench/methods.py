@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from satlight.bench.cells import Cell, baseline_class
-from satlight.bench.clock import clock
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Prediction:
     Args:
         scores: Log-odds (N, M), or scores without that meaning.
         probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration can be measured.
-        fit_seconds: Time to fit by :func:`~satlight.bench.clock.clock`, without embedding the instructions;
+        fit_seconds: Time to fit by :func:`clock`, without embedding the instructions;
             None = unknown.
         decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None = unknown.
         chosen: Hyperparameters that the method chose on validation rows.
@@ -47,6 +48,27 @@ class Prediction:
     fit_seconds: float | None = None
     decision_ms: float | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
+
+
+def clock() -> float:
+    """Return CPU seconds; wall-clock seconds on CUDA. The difference of two readings is a duration.
+
+    CPU time includes the child processes that this process has waited for. With one thread it equals the
+    wall-clock time of an idle machine, no matter how busy this one is. While a GPU works, the CPU waits, so
+    that CPU time would be too short.
+
+    Example:
+        >>> start = clock()
+        >>> _ = sum(range(1_000_000))
+        >>> 0 < clock() - start < 10
+        True
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return time.perf_counter()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def predict(
