@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from satlight.bench.board import Board, UnseenTable
 from satlight.bench.results import CellResult
 from satlight.evaluation import leaderboard, plots
-from satlight.evaluation.outcomes import CANDIDATE, CONTROL, COST_ORACLE, METHOD, UPPER_BOUND
+from satlight.evaluation.outcomes import CANDIDATE, CONTROL, METHOD, UPPER_BOUND
 from satlight.evaluation.plots import Estimate
 from satlight.metrics.curves import non_decreasing_hull
 from satlight.metrics.seeds import seed_interval
@@ -136,7 +136,7 @@ def _quality_cost(board: Board) -> Plot | None:
             name: (1000 * cost, quality)
             for name, (cost, quality) in leaderboard.quality_cost_points(board.table, members, role).items()
         }
-        for role in (CANDIDATE, COST_ORACLE)
+        for role in (CANDIDATE, UPPER_BOUND)
     }
     singles = torch.tensor(list(points[CANDIDATE].values()), dtype=torch.double)
     costs, qualities = (side.tolist() for side in non_decreasing_hull(*singles.T))
@@ -147,7 +147,7 @@ def _quality_cost(board: Board) -> Plot | None:
         "optimistic)."
     )
     shown = dict(list(priced.items())[:SHOWN])
-    figure = plots.quality_cost(shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE])
+    figure = plots.quality_cost(shown, points[CANDIDATE], (costs, qualities), points[UPPER_BOUND]["oracle"])
     return Plot("quality-cost", caption + _selection(board), figure)
 
 

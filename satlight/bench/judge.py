@@ -21,7 +21,6 @@ from satlight.evaluation.cost_sweep import cost_sweep
 from satlight.evaluation.outcomes import (
     CANDIDATE,
     CONTROL,
-    COST_ORACLE,
     METHOD,
     UPPER_BOUND,
     UPPER_BOUNDS,
@@ -30,7 +29,7 @@ from satlight.evaluation.outcomes import (
     controls_of,
 )
 from satlight.evaluation.protocols import Setting
-from satlight.evaluation.spending import Spending, cost_state
+from satlight.evaluation.spending import cost_state
 from satlight.metrics.forecast import reliability_bins
 from satlight.metrics.functional import choose, outcomes_of
 
@@ -54,7 +53,6 @@ def measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, fol
     if table.spending is not None:
         for column, name in enumerate(test.model_ids):
             table.add(CANDIDATE, name, chosen(torch.full((test.shape[0],), column), test))
-        table.add(COST_ORACLE, COST_ORACLE, _cheapest_best(test, table.spending))
     table.frame().write_parquet(folder / "outcomes.parquet")
     return CellResult(fit_seconds=clock() - start)
 
@@ -122,13 +120,6 @@ def chosen(choice_N: torch.Tensor, test: PerformanceRecords) -> Control:
         test: Test records, N × M.
     """
     return Control(*outcomes_of(choice_N, *matrices(test)), choice_N)
-
-
-def _cheapest_best(test: PerformanceRecords, spending: Spending) -> Control:
-    """Choose, for each instruction, the best outcome at the lowest cost."""
-    masked_NM = torch.where(spending.known_NM, spending.outcome_NM, -1.0)
-    best_NM = spending.known_NM & (masked_NM == masked_NM.amax(1, keepdim=True))
-    return chosen(torch.where(best_NM, spending.cost_NM, torch.inf).argmin(1), test)
 
 
 def _curve(

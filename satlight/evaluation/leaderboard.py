@@ -248,8 +248,8 @@ def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[st
         members: Datasets of the macro mean.
     """
     rows = table.filter(pl.col("dataset").is_in(members))
-    by_dataset = rows.group_by(*KEY, "seed", "fold", "dataset").agg(_mean("outcome"))
-    by_fold = by_dataset.group_by(*KEY, "seed", "fold").agg(pl.col("outcome").mean() * 100)
+    by_dataset = rows.group_by(*KEY, "seed", "fold", "dataset", maintain_order=True).agg(_mean("outcome"))
+    by_fold = by_dataset.group_by(*KEY, "seed", "fold", maintain_order=True).agg(pl.col("outcome").mean() * 100)
     curves: dict[str, dict[str, list[list[float]]]] = {}
     for (role, router, _), curve in by_fold.sort("seed", "fold").group_by(*KEY, "seed", maintain_order=True):
         curves.setdefault(str(role), {}).setdefault(str(router), []).append(curve["outcome"].to_list())
