@@ -238,7 +238,12 @@ def _checked(config: BenchConfig, where: str) -> BenchConfig:
     for i, method in enumerate(config.methods):
         _check_method(method, settings, f"{where}: methods[{i}]")
     for i, data in enumerate(config.data):
-        _check_data(data, f"{where}: data[{i}]")
+        if not data.settings:
+            raise SatlightError(f"{where}: data[{i}]: settings is empty; name zoo presets, or omit it for 'all'")
+        _check_distinct(data.settings, f"{where}: data[{i}]: settings")
+        for key in ("release", "unseen_candidates", "unseen_tasks"):
+            if getattr(data, key) is not None and "all" not in data.settings:
+                raise SatlightError(f"{where}: data[{i}]: {key} requires the zoo setting 'all'; add it to the settings")
     return config
 
 
@@ -258,15 +263,6 @@ def _check_method(method: MethodSpec, settings: set[str], where: str) -> None:
             f"{where}: '{method.name}' names the settings {unknown}, which no data has; available: "
             f"{', '.join(sorted(settings))}"
         )
-
-
-def _check_data(data: DataSpec, where: str) -> None:
-    if not data.settings:
-        raise SatlightError(f"{where}: settings is empty; name zoo presets, or omit it for 'all'")
-    _check_distinct(data.settings, f"{where}: settings")
-    for key in ("release", "unseen_candidates", "unseen_tasks"):
-        if getattr(data, key) is not None and "all" not in data.settings:
-            raise SatlightError(f"{where}: {key} requires the zoo setting 'all'; add it to the settings")
 
 
 def _check_distinct(values: list[Any], where: str) -> None:

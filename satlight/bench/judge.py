@@ -31,7 +31,7 @@ from satlight.evaluation.outcomes import (
 from satlight.evaluation.protocols import Setting
 from satlight.evaluation.spending import cost_state
 from satlight.metrics.forecast import reliability_bins
-from satlight.metrics.functional import choose, outcomes_of
+from satlight.metrics.functional import choose
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
@@ -52,7 +52,7 @@ def measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, fol
         table.add(UPPER_BOUND if name in UPPER_BOUNDS else CONTROL, name, control)
     if table.spending is not None:
         for column, name in enumerate(test.model_ids):
-            table.add(CANDIDATE, name, chosen(torch.full((test.shape[0],), column), test))
+            table.add(CANDIDATE, name, Control.of(torch.full((test.shape[0],), column), *matrices(test)))
     table.frame().write_parquet(folder / "outcomes.parquet")
     return CellResult(fit_seconds=clock() - start)
 
@@ -94,7 +94,7 @@ def judge(
     results.save(folder)
     table = OutcomeTable(test, cell.place, train=train)
     choice_N = choose(torch.from_numpy(score_NM))
-    table.add(METHOD, cell.method, chosen(choice_N, test), score_NM)
+    table.add(METHOD, cell.method, Control.of(choice_N, *matrices(test)), score_NM)
     if table.spending is not None:
         table.add(ZERO_ROUTER, cell.method, table.spending.zero_router(choice_N))
     table.frame().write_parquet(folder / "outcomes.parquet")
@@ -110,16 +110,6 @@ def judge(
         reliability=[[b.confidence, b.accuracy, b.count] for b in bins if b.count],
         curve=_curve(prediction.scores, train, test, cell.primary) if priced else None,
     )
-
-
-def chosen(choice_N: torch.Tensor, test: PerformanceRecords) -> Control:
-    """Return choices with their outcomes on the test records.
-
-    Args:
-        choice_N: int64 (N,) columns of the records, -1 = no choice.
-        test: Test records, N × M.
-    """
-    return Control(*outcomes_of(choice_N, *matrices(test)), choice_N)
 
 
 def _curve(

@@ -13,7 +13,6 @@ import polars as pl
 import torch
 
 from satlight.bench.cells import Cell
-from satlight.bench.judge import chosen
 from satlight.bench.methods import predict
 from satlight.bench.results import CellResult
 from satlight.evaluation import Control
@@ -82,15 +81,16 @@ def _ids(records: PerformanceRecords) -> list[str]:
 
 def _add(table: OutcomeTable, role: str, router: str, scores: StoredScores) -> None:
     score_NM = scores.of(table.test)
-    table.add(role, router, chosen(functional.choose(torch.from_numpy(score_NM)), table.test), score_NM)
+    choice_N = functional.choose(torch.from_numpy(score_NM))
+    table.add(role, router, Control.of(choice_N, *matrices(table.test)), score_NM)
 
 
 def _add_controls(table: OutcomeTable, setting: Setting) -> None:
-    test, train = setting.test, setting.train
+    test, train, known = setting.test, setting.train, matrices(setting.test)
     if "best" in setting.about:
         best = test.model_ids.index(setting.about["best"][0])
     else:
         best = functional.best_single(*matrices(train, test.model_ids), numbered(train.datasets)[0])
-    table.add(CONTROL, "random", Control(*functional.random_outcomes(*matrices(test))))
-    table.add(CONTROL, "best_single", chosen(torch.full((test.shape[0],), best), test))
-    table.add(UPPER_BOUND, "oracle", chosen(oracle(test), test))
+    table.add(CONTROL, "random", Control(*functional.random_outcomes(*known)))
+    table.add(CONTROL, "best_single", Control.of(torch.full((test.shape[0],), best), *known))
+    table.add(UPPER_BOUND, "oracle", Control.of(oracle(test), *known))

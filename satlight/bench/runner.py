@@ -34,15 +34,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[Cell, CellResult], None]
 """Called for every cell that this bench has computed."""
 
-BACKENDS = ("loky", "dask")
-"""Where cells run: local processes, or the workers of a Dask cluster."""
-
 _POLL_SECONDS = 0.5
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_cells(
@@ -67,7 +59,7 @@ def run_cells(
         workers: Number of cells to run at once on this machine; a cluster runs one per worker thread.
         timeout: Time limit of each method in seconds; controls and embeddings have none.
         retry_failed: Also compute cells that failed before.
-        backend: One of :data:`BACKENDS`.
+        backend: ``loky``, local processes, or ``dask``, the workers of a Dask cluster.
         scheduler: Address of the Dask scheduler.
         report: Called after each cell.
 

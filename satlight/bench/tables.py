@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,16 +18,10 @@ from satlight.bench.board import COSTS, Board, UnseenTable
 from satlight.evaluation.leaderboard import Entry, Figure
 from satlight.evaluation.outcomes import METHOD
 
-LEGEND = (
-    "Accuracy in percent, macro mean over the group's datasets; mean over seeds ± half of its 95 % interval "
-    "over seeds (Student t). 95 %: bootstrap interval over instructions of that mean. Differences are paired "
-    "by instruction, with their 95 % bootstrap interval. Best control: the best of the controls that do not "
-    "use the test outcomes, selected on the test rows, which favors it. Gap: share of the distance from best "
-    "single to oracle. $/1000: cost of the choices for 1,000 instructions; zero router: accuracy of the "
-    "random mixture of single candidates at that cost; AIQ: mean height of the quality-cost hull. fit s: "
-    "time to fit, without embedding the instructions. ms: time to score the zoo for one instruction, in a "
-    "batch, with embedding. Times are CPU time on one thread, or wall-clock time with a GPU."
-)
+TEXTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
+"""Legends of the tables and captions of the plots."""
+
+LEGEND, UNSEEN_LEGEND = TEXTS["legend"], TEXTS["unseen_legend"]
 
 DASH = "–"
 
@@ -108,12 +104,6 @@ def title(board: Board) -> str:
 
 UNSEEN_HEADINGS = ["router", "unseen", "95 %", "trained on all", "lost", "vs best single"]
 """Headings of the tables of protocols with unseen candidates or tasks."""
-
-UNSEEN_LEGEND = (
-    "Trained fold by fold without the candidates that it then chooses between, or without the tasks that it "
-    "then routes. Trained on all: the same method trained on everything, on the same choices. Lost: unseen "
-    "minus trained on all, paired. Best single: the best candidate on the outcomes known in training."
-)
 
 
 def unseen_lines(table: UnseenTable) -> list[Line]:

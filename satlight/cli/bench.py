@@ -88,12 +88,13 @@ def run_bench(args: argparse.Namespace) -> None:
 
 
 def _bench(bench: BenchConfig, text: str, args: argparse.Namespace) -> list[Board]:
+    import joblib
     from rich.console import Console
 
     from satlight.bench.cells import plan
     from satlight.bench.report import write_report
     from satlight.bench.results import CellResult
-    from satlight.bench.runner import cores, run_cells
+    from satlight.bench.runner import run_cells
     from satlight.bench.tables import print_boards
 
     console = Console()
@@ -105,7 +106,7 @@ def _bench(bench: BenchConfig, text: str, args: argparse.Namespace) -> list[Boar
         run_cells(
             cells,
             output,
-            workers=bench.workers or cores(),
+            workers=bench.workers or joblib.cpu_count(),
             timeout=bench.timeout,
             retry_failed=args.retry_failed,
             backend=args.backend,

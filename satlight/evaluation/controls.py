@@ -53,6 +53,11 @@ class Control:
     choices: Tensor | None = None
     shares: Tensor | None = None
 
+    @classmethod
+    def of(cls, choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Control:
+        """Return choices, columns of the outcomes with -1 = none, with their outcomes."""
+        return cls(*functional.outcomes_of(choice_N, outcome_NM, known_NM), choice_N)
+
     def at(self, rows: Tensor) -> Control:
         """Return the control on some rows (int64)."""
         choices = None if self.choices is None else self.choices[rows]
@@ -92,13 +97,11 @@ def measure_controls(
     choices["dataset_oracle"] = functional.group_oracle(outcome_NM, known_NM, numbered(test.datasets)[0])
     choices["oracle"] = oracle(test)
     controls = {"random": Control(*functional.random_outcomes(outcome_NM, known_NM))}
-    for name, choice_N in choices.items():
-        controls[name] = Control(*functional.outcomes_of(choice_N, outcome_NM, known_NM), choice_N)
+    controls |= {name: Control.of(choice_N, outcome_NM, known_NM) for name, choice_N in choices.items()}
     if test.expected is not None:
         expected_NM = _tensor(test.expected)
-        choice_N = functional.choose(expected_NM)
         always_NM = torch.ones_like(expected_NM, dtype=torch.bool)
-        controls["bayes_optimal"] = Control(*functional.outcomes_of(choice_N, expected_NM, always_NM), choice_N)
+        controls["bayes_optimal"] = Control.of(functional.choose(expected_NM), expected_NM, always_NM)
     return controls
 
 

@@ -146,7 +146,7 @@ def _columns(
     choice_N: Tensor, test: PerformanceRecords, controls: dict[str, Control], spending: Spending | None
 ) -> dict[str, Control]:
     """Return outcomes under the router and every control; with true probabilities, also expected outcomes."""
-    columns = {"routed": Control(*functional.outcomes_of(choice_N, *matrices(test)), choice_N), **controls}
+    columns = {"routed": Control.of(choice_N, *matrices(test)), **controls}
     if spending is not None:
         columns["zero_router"] = spending.zero_router(choice_N)
     if test.expected is not None:
@@ -155,7 +155,7 @@ def _columns(
         for name in ("routed", "best_single"):
             choices = columns[name].choices
             assert choices is not None
-            columns[f"{name}_expected"] = Control(*functional.outcomes_of(choices, expected_NM, known_NM), choices)
+            columns[f"{name}_expected"] = Control.of(choices, expected_NM, known_NM)
     return columns
 
 

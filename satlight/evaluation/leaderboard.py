@@ -253,7 +253,7 @@ def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[st
 
 
 def quality_cost_points(table: pl.DataFrame, members: list[str], role: str) -> dict[str, tuple[float, float]]:
-    """Return router → cost in US dollars per instruction and accuracy, macro means over datasets.
+    """Return router → cost in US dollars per 1,000 instructions and accuracy, macro means over datasets.
 
     Args:
         table: Rows of the ordinary protocol.
@@ -263,7 +263,7 @@ def quality_cost_points(table: pl.DataFrame, members: list[str], role: str) -> d
     rows = table.filter((pl.col("role") == role) & pl.col("dataset").is_in(members))
     by_dataset = rows.group_by("router", "dataset", maintain_order=True).agg(_mean("cost"), _mean("outcome"))
     means = by_dataset.group_by("router", maintain_order=True).agg(
-        pl.col("cost").mean(), pl.col("outcome").mean() * 100
+        pl.col("cost").mean() * PER, pl.col("outcome").mean() * 100
     )
     return {name: (cost, outcome) for name, cost, outcome in means.drop_nulls().iter_rows()}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib
@@ -27,24 +28,7 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 CONTROL_COLOR = "#9aa0a6"
 """Color of single candidates and controls."""
 
-_STYLE: Any = {
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": CONTROL_COLOR,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.constrained_layout.use": True,
-}
+_STYLE = Path(__file__).with_name("plots.mplstyle")
 
 
 class Estimate(NamedTuple):
@@ -74,11 +58,11 @@ def _finished(figure: Figure, columns: int = 4, **labels: str) -> Figure:
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style above, independent of the caller's matplotlib settings."""
+    """Draw in the style of ``plots.mplstyle``, independent of the caller's matplotlib settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(_STYLE):
+        with matplotlib.rc_context(fname=_STYLE):
             return draw(*args, **kwargs)
 
     return wrapper
@@ -140,8 +124,8 @@ def dataset_bars(
 def quality_cost(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     singles: Mapping[str, tuple[float, float]],
-    zero_router: tuple[Sequence[float], Sequence[float]] | None = None,
-    oracle: tuple[float, float] | None = None,
+    zero_router: tuple[Sequence[float], Sequence[float]],
+    oracle: tuple[float, float],
 ) -> Figure:
     """Plot quality against cost of each router as it trades one for the other.
 
@@ -156,7 +140,7 @@ def quality_cost(
         The figure, with cost on a logarithmic axis. Candidate names that would overlap others are left out.
 
     Example:
-        >>> figure = quality_cost({"knn": ([2.0, 1.0], [80.0, 70.0])}, {"small": (1.0, 70.0)})
+        >>> figure = quality_cost({"knn": ([2, 1], [80, 70])}, {"small": (1, 70)}, ([1], [70]), (1, 90))
         >>> figure.axes[0].get_xscale()
         'log'
     """
@@ -168,14 +152,12 @@ def quality_cost(
         axes.plot(costs[0], qualities[0], marker, color=color, ms=7, label=name)
     costs_M, qualities_M = zip(*singles.values(), strict=True)
     axes.scatter(costs_M, qualities_M, 26, CONTROL_COLOR, label="single candidate", zorder=3)
-    if zero_router is not None:
-        axes.plot(*zero_router, color=INK, ls="--", lw=1.1, label="zero router (hull of singles)")
-    if oracle is not None:
-        axes.plot(*oracle, "*", color=INK, ms=11, label="oracle", ls="none")
+    axes.plot(*zero_router, color=INK, ls="--", lw=1.1, label="zero router (hull of singles)")
+    axes.plot(*oracle, "*", color=INK, ms=11, label="oracle", ls="none")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(_few_minor_labels)
-    _label_apart(figure, axes, singles, set(zip(*zero_router, strict=True)) if zero_router else set())
+    _label_apart(figure, axes, singles, set(zip(*zero_router, strict=True)))
     return _finished(figure, xlabel="cost (US dollars per 1,000 instructions)", ylabel="accuracy (%)")
 
 

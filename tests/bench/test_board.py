@@ -132,9 +132,9 @@ def test_costs_stand_in_the_table_where_they_are_known(compute, bench_file):
     assert (1000 * curve[0][0], curve[1][0]) == (pytest.approx(2.5), 100.0)
     assert 1000 * curve[0][-1] == pytest.approx(1.0)  # price alone: always the cheapest
     points = quality_cost_points(board.table, ["alpha", "beta"], UPPER_BOUND)
-    assert points["oracle"] == (pytest.approx(0.0025), 100.0)
+    assert points["oracle"] == (pytest.approx(2.5), 100.0)
     points = quality_cost_points(board.table, ["alpha", "beta"], CANDIDATE)
-    assert points["org/model-3"] == (pytest.approx(0.004), 25.0)
+    assert points["org/model-3"] == (pytest.approx(4.0), 25.0)
 
 
 def test_a_release_curve_follows_the_releases(compute, bench_file):
