@@ -90,11 +90,6 @@ class Cell:
         return next((name for name in PROTOCOLS if name in self.spec), None)
 
     @property
-    def primary(self) -> list[str]:
-        """Datasets of the group that sorts the tables."""
-        return next(iter(self.problem.groups.values()))
-
-    @property
     def place(self) -> dict[str, Any]:
         """Columns of an outcome table that are the same for all of the cell's rows."""
         return {"data": self.problem.data, "setting": self.problem.setting, "seed": self.problem.seed}

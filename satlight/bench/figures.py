@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -144,11 +144,9 @@ def _release(board: Board) -> Plot | None:
     if board.release is None:
         return None
     places = [f"{fold['released']} {fold['newest'].rsplit('/', 1)[-1]}" for fold in board.release.folds]
-    methods, controls = (board.release.curves[role] for role in (METHOD, CONTROL))
-    bounds = board.release.curves[UPPER_BOUND]
-    curves: dict[str, list[Estimate]] = {}
-    for name in [entry.name for entry in board.methods if entry.name in methods][:SHOWN]:
-        curves[name] = [_over_seeds(values) for values in zip(*methods[name], strict=True)]
+    methods, controls, bounds = (board.release.curves[role] for role in (METHOD, CONTROL, UPPER_BOUND))
+    shown = [entry.name for entry in board.methods if entry.name in methods][:SHOWN]
+    curves = {name: [_over_seeds(values) for values in zip(*methods[name], strict=True)] for name in shown}
     lines = {name.replace("_", " "): seeds[0] for name, seeds in (controls | bounds).items()}
     curves |= {name: [Estimate(value) for value in values] for name, values in lines.items()}
     figure = plots.curves_over(places, curves, xlabel="newest candidate (release)", controls=list(lines))
@@ -178,16 +176,12 @@ def _over_seeds(values: Sequence[float]) -> Estimate:
 def _zoo_size(data: str, boards: list[Board]) -> Plot:
     largest = boards[-1]
     names = [entry.name for entry in largest.methods[:SHOWN]]
-    controls = ["random", "best_single", "dataset_best", "oracle"]
-    found: list[dict[tuple[str, bool], Any]] = [
-        {(e.name, e.role == METHOD): e.groups.get(board.primary) for e in board.entries} for board in boards
-    ]
+    controls = {name.replace("_", " "): name for name in ("random", "best_single", "dataset_best", "oracle")}
+    found = [{(e.name, e.role == METHOD): e.groups.get(board.primary) for e in board.entries} for board in boards]
     curves = {name: [_estimate(by.get((name, True))) for by in found] for name in names}
-    curves |= {n.replace("_", " "): [_estimate(by.get((n, False))) for by in found] for n in controls}
+    curves |= {label: [_estimate(by.get((name, False))) for by in found] for label, name in controls.items()}
     places = [f"{board.setting}\n({len(board.candidates)})" for board in boards]
-    figure = plots.curves_over(
-        places, curves, xlabel="zoo setting (candidates)", controls=[n.replace("_", " ") for n in controls]
-    )
+    figure = plots.curves_over(places, curves, xlabel="zoo setting (candidates)", controls=list(controls))
     return Plot(f"{slug(data)}-zoo-size", _caption("zoo-size", largest, data=data), figure)
 
 

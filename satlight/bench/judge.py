@@ -108,7 +108,7 @@ def judge(
         routed=next(iter(results.groups.values())).routed,
         probabilistic=calibrated,
         reliability=[[b.confidence, b.accuracy, b.count] for b in bins if b.count],
-        curve=_curve(prediction.scores, train, test, cell.primary) if priced else None,
+        curve=_curve(prediction.scores, train, test, next(iter(cell.problem.groups.values()))) if priced else None,
     )
 
 

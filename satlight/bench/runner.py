@@ -70,11 +70,9 @@ def run_cells(
     (output / "locks").mkdir(parents=True, exist_ok=True)
     by_key = {cell.key: cell for cell in cells}
     local = backend == "loky"
-    place = {
-        "directory": os.getcwd(),
-        "path": [*sys.path] if local else None,
-        "environment": dict(os.environ) if local else None,
-    }
+    place: dict[str, Any] = {"directory": os.getcwd(), "path": None, "environment": None}
+    if local:
+        place |= {"path": [*sys.path], "environment": dict(os.environ)}
     with _parallel(backend, scheduler, workers) as parallel:
         for level in _levels(by_key):
             tasks = []
@@ -119,8 +117,7 @@ def _levels(cells: dict[str, Cell]) -> list[list[Cell]]:
 
 def _broken_need(cell: Cell, cells: dict[str, Cell], output: Path) -> str | None:
     for key in cell.needs:
-        result = CellResult.read(output, key)
-        if result is not None and result.failed:
+        if (result := CellResult.read(output, key)) is not None and result.failed:
             return f"its {cells[key].kind} failed: {result.error}"
     return None
 
@@ -157,25 +154,15 @@ def _parallel(backend: str, scheduler: str | None, workers: int) -> Iterator[Cal
 
 @dataclass(frozen=True)
 class _Task:
-    """A cell to compute.
-
-    Args:
-        cell: The cell.
-        output: Folder of the bench.
-        timeout: Time limit in seconds; None = none.
-        replaced: When the result that is to be replaced was finished; None = there is none.
-        broken: Why the cell cannot be computed; None = it can.
-        place: Arguments of :func:`satlight.bench.worker.main`: directory, path and environment.
-        bench: Process id of a bench that its cells must not outlive; None = they may.
-    """
+    """A cell to compute."""
 
     cell: Cell
-    output: Path
-    timeout: float | None
-    replaced: float | None
-    broken: str | None
-    place: dict[str, Any]
-    bench: int | None
+    output: Path  # folder of the bench
+    timeout: float | None  # in seconds; None = none
+    replaced: float | None  # when the result that is to be replaced was finished; None = there is none
+    broken: str | None  # why the cell cannot be computed; None = it can
+    place: dict[str, Any]  # directory, path and environment for satlight.bench.worker.main
+    bench: int | None  # process id of a bench that its cells must not outlive; None = they may
 
     @property
     def is_orphaned(self) -> bool:

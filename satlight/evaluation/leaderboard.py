@@ -23,6 +23,7 @@ from satlight.metrics.functional import gap_closed
 from satlight.metrics.seeds import seed_interval
 
 Key = tuple[str, str]
+BySeed = dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]]
 
 _RESAMPLED = (METHOD, INFORMED, CONTROL, UPPER_BOUND)
 """Roles that get intervals."""
@@ -288,9 +289,7 @@ def _mean(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Float64).mean()
 
 
-def _macro(
-    values: pl.DataFrame, parts: dict[Key, list[str]]
-) -> dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]]:
+def _macro(values: pl.DataFrame, parts: dict[Key, list[str]]) -> BySeed:
     """Return role, router, kind, name → seed → mean outcome and cost; None if a dataset has none."""
     listed = [(kind, name, member) for (kind, name), members in parts.items() for member in members]
     members = pl.DataFrame(listed, ["kind", "name", "dataset"], orient="row")
@@ -300,7 +299,7 @@ def _macro(
         .group_by(*KEY, "kind", "name", "seed")
         .agg(pl.when(pl.col(column).is_not_null().all()).then(pl.col(column).mean()) for column in ("outcome", "cost"))
     )
-    found: dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]] = {}
+    found: BySeed = {}
     for role, router, kind, name, seed, outcome, cost in macro.iter_rows():
         found.setdefault((role, router, kind, name), {})[seed] = (outcome, cost)
     return found
