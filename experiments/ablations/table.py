@@ -22,7 +22,7 @@ from satlight import Router
 from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
-from satlight.bench.results import read_result
+from satlight.bench.results import CellResult
 from satlight.bench.worker import split_up
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.plots import CONTROL_COLOR, INK, PALETTE
@@ -70,7 +70,7 @@ def lines(path: str) -> tuple[list[str], dict[str, dict[str, list[float]]]]:
     datasets: dict[str, np.ndarray] = {}
     columns = ["validation"]
     for cell in plan(config):
-        result = read_result(output, cell)
+        result = CellResult.read(output, cell.key)
         if cell.kind != "config" or result is None or result.failed:
             continue
         own = found.setdefault(cell.method, {})

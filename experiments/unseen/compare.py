@@ -23,7 +23,7 @@ from satlight import Router
 from satlight.backbones.embedding import Embedder
 from satlight.bench.cells import Cell, plan
 from satlight.bench.config import load_config
-from satlight.bench.results import read_result
+from satlight.bench.results import CellResult
 from satlight.evaluation.controls import matrices
 from satlight.metrics import functional
 from satlight.metrics.bootstrap import paired_bootstrap_difference
@@ -77,7 +77,7 @@ def main() -> None:
     routed: dict[str, list[np.ndarray]] = {}
     shown: dict[str, list[list[tuple[float, float]]]] = {}
     for cell in plan(config):
-        result = read_result(output, cell)
+        result = CellResult.read(output, cell.key)
         if cell.protocol != "unseen_candidates" or result is None or result.failed:
             continue
         table = pl.read_parquet(output / "cells" / cell.key / "outcomes.parquet")

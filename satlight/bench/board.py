@@ -11,7 +11,7 @@ import polars as pl
 
 from satlight.bench.cells import CONTROLS, EMBEDDING, UNSEEN, Cell
 from satlight.bench.config import BenchConfig
-from satlight.bench.results import CellResult, read_result
+from satlight.bench.results import CellResult
 from satlight.evaluation import RoutingResults
 from satlight.evaluation.leaderboard import Entry, Means, UnseenRow, entries, rank, release_curves, unseen_rows
 from satlight.evaluation.outcomes import INFORMED, METHOD, ORDINARY, SCHEMA, ZERO_ROUTER
@@ -130,31 +130,26 @@ def _board(cells: list[Cell], output: Path, resamples: int) -> Board:
     problem = cells[0].problem
     board = Board(problem.data, problem.setting, problem.groups)
     board.fingerprints = {cell.problem.seed: cell.problem.fingerprint for cell in cells}
-    done = [(c, r) for c in cells if c.kind != EMBEDDING and (r := read_result(output, c)) is not None]
+    done = [(c, r) for c in cells if c.kind != EMBEDDING and (r := CellResult.read(output, c.key)) is not None]
     ordinary = [(c, r) for c, r in done if c.kind != CONTROLS and c.protocol is None]
-    board.failures = [
-        f"{cell.name}, seed {cell.problem.seed}: {str(result.error).splitlines()[0]}"
-        for cell, result in done
-        if result.failed
-    ]
+    failed = [(cell, str(result.error).splitlines()[0]) for cell, result in done if result.failed]
+    board.failures = [f"{cell.name}, seed {cell.problem.seed}: {error}" for cell, error in failed]
     folds = {str(c.protocol): r.folds for c, r in reversed(done) if not r.failed}
     tables = [_outcomes(output, cell) for cell, result in done if not result.failed]
-    table = pl.concat([pl.DataFrame(schema=SCHEMA), *tables])
-    board.table = table.filter(pl.col("protocol") == ORDINARY)
+    by_protocol = pl.concat([pl.DataFrame(schema=SCHEMA), *tables]).partition_by("protocol", as_dict=True)
+    board.table = by_protocol.pop((ORDINARY,), board.table)
     if len(board.table):
         means = Means(board.table, board.groups, resamples)
         board.counts = means.counts
         board.entries, board.best_control = entries(means, board.groups)
     _add_results(board, ordinary, output, _embedding_ms(cells, output))
     members = board.groups[board.primary]
+    if (rows := by_protocol.get(("release",))) is not None:
+        board.release = ReleaseTable(folds["release"], release_curves(rows, members))
     for protocol in UNSEEN:
-        rows = table.filter(pl.col("protocol") == protocol)
-        if len(rows):
+        if (rows := by_protocol.get((protocol,))) is not None:
             found = unseen_rows(rows, board.primary, members, resamples)
             board.unseen.append(UnseenTable(protocol, board.primary, found, folds[protocol]))
-    rows = table.filter(pl.col("protocol") == "release")
-    if len(rows):
-        board.release = ReleaseTable(folds["release"], release_curves(rows, members))
     return board
 
 
@@ -168,29 +163,24 @@ def _outcomes(output: Path, cell: Cell) -> pl.DataFrame:
 def _add_results(board: Board, cells: list[tuple[Cell, CellResult]], output: Path, embedding_ms: float | None) -> None:
     """Add the failures, times and calibration of the methods to their entries."""
     by_name = {entry.name: entry for entry in board.entries if entry.role == METHOD}
-    measured: dict[str, list[RoutingResults]] = {}
-    embeds = {cell.method for cell, _ in cells if "embedder" in cell.spec}
-    for cell, result in cells:
-        if cell.method not in by_name:
-            by_name[cell.method] = Entry(cell.method, METHOD)
-            board.entries.append(by_name[cell.method])
-        if result.failed:
-            by_name[cell.method].failed_seeds.append(cell.problem.seed)
+    for name in dict.fromkeys(cell.method for cell, _ in cells):
+        entry = by_name.get(name) or Entry(name, METHOD)
+        if name not in by_name:
+            board.entries.append(entry)
+        entry.failed_seeds = [cell.problem.seed for cell, result in cells if cell.method == name and result.failed]
+        done = [(cell, result) for cell, result in cells if cell.method == name and not result.failed]
+        if not done:
             continue
-        results = RoutingResults.load(output / "cells" / cell.key)
-        board.candidates, board.simulated = results.candidates, results.data.simulated
-        board.results.setdefault(cell.method, []).append(result)
-        measured.setdefault(cell.method, []).append(results)
-    for name, own in board.results.items():
-        entry = by_name[name]
+        own = board.results[name] = [result for _, result in done]
+        measured = [RoutingResults.load(output / "cells" / cell.key) for cell, _ in done]
+        board.candidates, board.simulated = measured[0].candidates, measured[0].data.simulated
         entry.fit_seconds = _mean([result.fit_seconds for result in own])
         entry.decision_ms = _mean([result.decision_ms for result in own])
-        if entry.decision_ms is not None and name in embeds:
+        if entry.decision_ms is not None and "embedder" in done[0][0].spec:
             entry.decision_ms += embedding_ms or 0.0
-        calibrated = all(result.probabilistic for result in own)
-        for key in ("ece", "brier", "aiq") if calibrated else ("aiq",):
+        for key in ("ece", "brier", "aiq") if all(result.probabilistic for result in own) else ("aiq",):
             for group in board.groups:
-                values = [getattr(one.groups[group], key) for one in measured[name]]
+                values = [getattr(one.groups[group], key) for one in measured]
                 if None not in values:
                     entry.means.setdefault(key, {})[group] = _mean(values) or 0.0
     board.entries.sort(key=lambda entry: rank(entry, board.primary))
@@ -204,7 +194,7 @@ def _mean(values: list[float | None]) -> float | None:
 def _embedding_ms(cells: list[Cell], output: Path) -> float | None:
     """Return the time to embed an instruction, which a cell of another seed or setting may have measured."""
     for key in sorted({key for cell in cells for key in cell.needs[1:]}):
-        result = CellResult.read(output / "cells" / key)
+        result = CellResult.read(output, key)
         if result is not None and result.embedding_ms is not None:
             return result.embedding_ms
     return None

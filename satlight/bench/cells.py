@@ -30,7 +30,10 @@ CONTROLS, EMBEDDING = "controls", "embedding"
 """Kinds of the cells that methods depend on; the other kinds are those of methods."""
 
 UNSEEN = ("unseen_candidates", "unseen_tasks")
-"""Protocols that train once per fold; ``release`` trains once."""
+"""Protocols that train once per fold."""
+
+PROTOCOLS = ("release", *UNSEEN)
+"""All additional protocols; ``release`` trains once."""
 
 _FORMAT = 2
 """Format of a cell's files; part of its identity."""
@@ -58,7 +61,7 @@ class Problem:
     groups: dict[str, list[str]]
     train_datasets: list[str] | None
     score_column: str
-    key: str = ""
+    key: str
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,7 @@ class Cell:
     @property
     def protocol(self) -> str | None:
         """``release`` or one of :data:`UNSEEN`; None for the ordinary cell of a method."""
-        return next((name for name in ("release", *UNSEEN) if name in self.spec), None)
-
-    @property
-    def primary(self) -> list[str]:
-        """Datasets of the group that sorts the tables."""
-        return next(iter(self.problem.groups.values()))
+        return next((name for name in PROTOCOLS if name in self.spec), None)
 
     @property
     def place(self) -> dict[str, Any]:
@@ -104,8 +102,7 @@ class Cell:
     @property
     def title(self) -> str:
         """Method, data, setting and seed, for logs."""
-        problem, what = self.problem, self.name
-        return f"{what} · {problem.data} · {problem.setting} · seed {problem.seed}"
+        return f"{self.name} · {self.problem.data} · {self.problem.setting} · seed {self.problem.seed}"
 
 
 def digest(content: Any) -> str:
@@ -133,18 +130,17 @@ def plan(config: BenchConfig) -> list[Cell]:
         SatlightError: Records, settings, groups or baselines do not exist or do not match.
     """
     needy = {method.name for method in config.methods if _needs_embeddings(method)}
+    specs = {data.name: data for data in config.data}
     problems = [problem for data in config.data for problem in _problems(config, data)]
     shared: list[Cell] = []
     methods: list[Cell] = []
     embeddings: dict[str, Cell] = {}
-    specs = {data.name: data for data in config.data}
     for problem in sorted(problems, key=lambda p: config.seeds.index(p.seed)):
         controls = _cell(CONTROLS, CONTROLS, problem, {"resamples": config.resamples})
         shared.append(controls)
         if needy and problem.data not in embeddings:
-            cell = _cell(EMBEDDING, EMBEDDING, problem, {"backbone": config.embedder})
-            embeddings[problem.data] = cell
-            shared.append(cell)
+            embeddings[problem.data] = _cell(EMBEDDING, EMBEDDING, problem, {"backbone": config.embedder})
+            shared.append(embeddings[problem.data])
         for method in config.methods:
             if method.settings is not None and problem.setting not in method.settings:
                 continue
@@ -160,19 +156,17 @@ def plan(config: BenchConfig) -> list[Cell]:
 def _protocol_cells(data: DataSpec, cell: Cell) -> list[Cell]:
     """Return a method's cells for the additional protocols of its data."""
     made = []
-    if data.release is not None:
-        spec = cell.spec | {"release": asdict(data.release)}
-        made.append(_cell(cell.kind, cell.method, cell.problem, spec, cell.needs))
-    for name in UNSEEN:
+    for name in PROTOCOLS:
         if (options := getattr(data, name)) is not None:
-            spec = cell.spec | {name: asdict(options), "informed": cell.key}
-            made.append(_cell(cell.kind, cell.method, cell.problem, spec, [*cell.needs, cell.key]))
+            spec, needs = cell.spec | {name: asdict(options)}, cell.needs
+            if name in UNSEEN:
+                spec, needs = spec | {"informed": cell.key}, [*needs, cell.key]
+            made.append(_cell(cell.kind, cell.method, cell.problem, spec, needs))
     return made
 
 
 def _cell(kind: str, method: str, problem: Problem, spec: dict[str, Any], needs: list[str] | None = None) -> Cell:
-    versions = [satlight.__version__, _FORMAT]
-    identity = {"kind": kind, "problem": problem.key, "spec": spec, "satlight": versions}
+    identity = {"kind": kind, "problem": problem.key, "spec": spec, "satlight": [satlight.__version__, _FORMAT]}
     return Cell(kind, method, problem, spec, digest(identity), needs or [])
 
 
@@ -183,22 +177,20 @@ def _method_cell(config: BenchConfig, method: MethodSpec, problem: Problem, need
         if len(needs) > 1:
             spec["embedder"] = config.embedder
     elif method.config is not None:
-        files = [method.config, *_named_files(method.overrides)]
+        # The content of config files on the command line decides the result as well.
+        values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in method.overrides]
+        files = [method.config, *(value for value in values if value and Path(value).is_file())]
         spec |= {"config": method.config, "overrides": method.overrides}
-        spec["sha256"] = {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
+        spec["sha256"] = {file: _sha256(file) for file in files}
     else:
         path = str(method.scores).format(seed=problem.seed, setting=problem.setting)
-        file = Path(path)
         # A missing file makes its cell fail, and the bench continues without it.
-        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-        spec |= {"scores": path, "sha256": found}
+        spec |= {"scores": path, "sha256": _sha256(path) if Path(path).is_file() else None}
     return _cell(method.kind, method.name, problem, spec, needs)
 
 
-def _named_files(argv: list[str]) -> list[str]:
-    """Return the config files that a command line names; their content decides the result as well."""
-    values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in argv]
-    return [value for value in values if value and Path(value).is_file()]
+def _sha256(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def baseline_class(name: str) -> type[Baseline]:
@@ -237,12 +229,9 @@ def open_data(data: DataSpec) -> PerformanceRecords:
     """Return the records of a bench's data, with all candidates."""
     import polars as pl
 
-    from satlight.records import SimulatedSpec, open_records
+    from satlight.records import open_records
 
-    simulated = {key: value for key, value in asdict(data.simulated).items() if value is not None}
-    records = open_records(
-        data.records, data.score_column, datasets=data.datasets, simulated=SimulatedSpec(**simulated)
-    )
+    records = open_records(data.records, data.score_column, datasets=data.datasets, simulated=data.simulated)
     if data.text_column not in records.instructions.columns:
         raise SatlightError(
             f"data '{data.name}': the instructions have no text_column '{data.text_column}'; available: "
@@ -253,17 +242,25 @@ def open_data(data: DataSpec) -> PerformanceRecords:
 
 
 def _problems(config: BenchConfig, data: DataSpec) -> list[Problem]:
-    from satlight.records import save_records
+    from satlight.records import save_records, split_records
+    from satlight.records.zoo import load_setting
 
     records = open_data(data)
     problems = []
     for setting in data.settings:
-        selected = select_setting(records, setting)
+        selected = records if setting == "all" else load_setting(setting).select(records)
         for seed in config.seeds:
-            split = _split(selected, data, seed)
-            problem = _problem(split, data, setting, seed)
+            split = split_records(
+                selected,
+                validation_fraction=data.validation_fraction,
+                seed=seed,
+                group_column=data.group_column,
+                test_fraction=data.test_fraction,
+            )
+            split_up = selected.with_splits(split)
+            problem = _problem(split_up, data, setting, seed)
             if not (folder := Path(config.output) / "problems" / problem.key).is_dir():
-                save_records(split, folder)
+                save_records(split_up, folder)
             problems.append(problem)
     return problems
 
@@ -277,38 +274,10 @@ def _problem(records: PerformanceRecords, data: DataSpec, setting: str, seed: in
     if unknown := sorted(set(data.train_datasets or []) - set(records.datasets.tolist())):
         raise SatlightError(f"data '{data.name}': train_datasets names {unknown}, which its records do not have")
     groups = check_groups(data.groups or {"all": tested}, tested)
-    fields: dict[str, Any] = {
-        "data": data.name,
-        "setting": setting,
-        "seed": seed,
-        "fingerprint": records.fingerprint,
-        "groups": groups,
-        "train_datasets": data.train_datasets,
-        "score_column": data.score_column,
-    }
-    return Problem(**fields, key=digest(fields))
-
-
-def select_setting(records: PerformanceRecords, setting: str) -> PerformanceRecords:
-    """Return the records of a zoo preset's candidates; ``all`` keeps every candidate."""
-    if setting == "all":
-        return records
-    from satlight.records.zoo import load_setting
-
-    return load_setting(setting).select(records)
-
-
-def _split(records: PerformanceRecords, data: DataSpec, seed: int) -> PerformanceRecords:
-    from satlight.records import split_records
-
-    split = split_records(
-        records,
-        validation_fraction=data.validation_fraction,
-        seed=seed,
-        group_column=data.group_column,
-        test_fraction=data.test_fraction,
+    problem = Problem(
+        data.name, setting, seed, records.fingerprint, groups, data.train_datasets, data.score_column, key=""
     )
-    return records.with_splits(split)
+    return replace(problem, key=digest({key: value for key, value in asdict(problem).items() if key != "key"}))
 
 
 def write_cell(cell: Cell, folder: Path) -> None:

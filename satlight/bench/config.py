@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
+from satlight.records.sources import SimulatedSpec
 
 T = TypeVar("T")
 
@@ -85,21 +86,6 @@ class UnseenTasks:
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """Options of :class:`satlight.records.simulated.SimulatedZoo`; None = its default.
-
-    Args:
-        num_instructions: Number of instructions.
-        num_candidates: Number of candidates.
-        seed: Seed of the zoo.
-    """
-
-    num_instructions: int | None = None
-    num_candidates: int | None = None
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
 class DataSpec:
     """Performance records to measure on, in one or several zoo settings.
 
@@ -134,7 +120,7 @@ class DataSpec:
     group_column: str | None = None
     validation_fraction: float = 0.1
     test_fraction: float | None = None
-    simulated: Simulation = field(default_factory=Simulation)
+    simulated: SimulatedSpec = field(default_factory=SimulatedSpec)
     release: Release | None = None
     unseen_candidates: UnseenCandidates | None = None
     unseen_tasks: UnseenTasks | None = None
@@ -206,9 +192,7 @@ def load_config(path: Path | str) -> BenchConfig:
         items: Any = content.get(key)
         for i, item in enumerate(items if isinstance(items, list) else ()):
             _build(cls, item, f"{path}: {key}[{i}]")  # so that an error names the entry
-    config = _build(BenchConfig, content, str(path))
-    _check(config, str(path))
-    return config
+    return _checked(_build(BenchConfig, content, str(path)), str(path))
 
 
 def _with_name(item: Any) -> Any:
@@ -216,14 +200,10 @@ def _with_name(item: Any) -> Any:
     item = {"baseline": item} if isinstance(item, str) else item
     if not isinstance(item, dict) or item.get("name"):
         return item
-    kind = next((kind for kind in KINDS if item.get(kind) is not None), None)
-    value = str(item.get(kind or "", ""))
-    file = Path(value)
-    if kind == "baseline":
-        name = value.rsplit(".", 1)[-1]
-    else:
-        name = file.resolve().parent.name if file.stem in ("config", "scores") else file.stem
-    return item | {"name": name}
+    if (baseline := item.get("baseline")) is not None:
+        return item | {"name": str(baseline).rsplit(".", 1)[-1]}
+    file = Path(str(next((item[kind] for kind in KINDS if item.get(kind) is not None), "")))
+    return item | {"name": file.resolve().parent.name if file.stem in ("config", "scores") else file.stem}
 
 
 def _build(cls: type[T], content: Any, where: str) -> T:
@@ -242,7 +222,7 @@ def _build(cls: type[T], content: Any, where: str) -> T:
         raise SatlightError(f"{where}: {reason}; allowed keys: {allowed}") from error
 
 
-def _check(config: BenchConfig, where: str) -> None:
+def _checked(config: BenchConfig, where: str) -> BenchConfig:
     """Refuse values that have the right type and make no sense."""
     for key in ("methods", "data", "seeds"):
         if not getattr(config, key):
@@ -258,7 +238,13 @@ def _check(config: BenchConfig, where: str) -> None:
     for i, method in enumerate(config.methods):
         _check_method(method, settings, f"{where}: methods[{i}]")
     for i, data in enumerate(config.data):
-        _check_data(data, f"{where}: data[{i}]")
+        if not data.settings:
+            raise SatlightError(f"{where}: data[{i}]: settings is empty; name zoo presets, or omit it for 'all'")
+        _check_distinct(data.settings, f"{where}: data[{i}]: settings")
+        for key in ("release", "unseen_candidates", "unseen_tasks"):
+            if getattr(data, key) is not None and "all" not in data.settings:
+                raise SatlightError(f"{where}: data[{i}]: {key} requires the zoo setting 'all'; add it to the settings")
+    return config
 
 
 def _check_method(method: MethodSpec, settings: set[str], where: str) -> None:
@@ -277,15 +263,6 @@ def _check_method(method: MethodSpec, settings: set[str], where: str) -> None:
             f"{where}: '{method.name}' names the settings {unknown}, which no data has; available: "
             f"{', '.join(sorted(settings))}"
         )
-
-
-def _check_data(data: DataSpec, where: str) -> None:
-    if not data.settings:
-        raise SatlightError(f"{where}: settings is empty; name zoo presets, or omit it for 'all'")
-    _check_distinct(data.settings, f"{where}: settings")
-    for key in ("release", "unseen_candidates", "unseen_tasks"):
-        if getattr(data, key) is not None and "all" not in data.settings:
-            raise SatlightError(f"{where}: {key} requires the zoo setting 'all'; add it to the settings")
 
 
 def _check_distinct(values: list[Any], where: str) -> None:

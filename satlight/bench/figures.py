@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from satlight.bench.board import Board, UnseenTable
 from satlight.bench.results import CellResult
+from satlight.bench.tables import TEXTS
 from satlight.evaluation import leaderboard, plots
-from satlight.evaluation.outcomes import CANDIDATE, CONTROL, COST_ORACLE, METHOD, UPPER_BOUND
+from satlight.evaluation.outcomes import CANDIDATE, CONTROL, METHOD, UPPER_BOUND
 from satlight.evaluation.plots import Estimate
 from satlight.metrics.curves import non_decreasing_hull
 from satlight.metrics.seeds import seed_interval
@@ -70,9 +71,11 @@ def slug(name: str) -> str:
     return "-".join(part for part in "".join(c if c.isalnum() else "-" for c in name).split("-") if part)
 
 
-def _selection(board: Board) -> str:
-    more = len(board.methods) - SHOWN
-    return f" The {SHOWN} best of {len(board.methods)} routers by {board.primary}." if more > 0 else ""
+def _caption(key: str, board: Board, **values: object) -> str:
+    caption: str = TEXTS["captions"][key].format(group=board.primary, **values)
+    if len(board.methods) > SHOWN:
+        caption += f" The {SHOWN} best of {len(board.methods)} routers by {board.primary}."
+    return caption
 
 
 def _bars(board: Board) -> Plot:
@@ -86,11 +89,7 @@ def _bars(board: Board) -> Plot:
         for name in ("best_single", "dataset_best", "dataset_oracle")
         if name in controls
     }
-    caption = (
-        "Routed accuracy per dataset, mean over seeds, with 95 % bootstrap intervals over instructions; "
-        "lines are controls. The axis may start above 0 to show the differences."
-    )
-    return Plot("datasets", caption + _selection(board), plots.dataset_bars(accuracy, marks))
+    return Plot("datasets", _caption("datasets", board), plots.dataset_bars(accuracy, marks))
 
 
 def _reliability(board: Board) -> Plot | None:
@@ -98,12 +97,7 @@ def _reliability(board: Board) -> Plot | None:
     if not bins:
         return None
     shown = dict(list(bins.items())[:SHOWN])
-    caption = (
-        "Reliability: the share of correct answers over the predicted probability, for all instructions, "
-        "candidates and seeds in 15 bins. The marker size is the number of predictions; bins with fewer than "
-        f"{_FEWEST} are omitted, as are routers whose scores are not probabilities."
-    )
-    return Plot("reliability", caption + _selection(board), plots.reliability(shown))
+    return Plot("reliability", _caption("reliability", board, fewest=_FEWEST), plots.reliability(shown))
 
 
 def _pooled_bins(results: list[CellResult]) -> list[tuple[float, float, int]]:
@@ -121,7 +115,7 @@ def _heatmap(board: Board) -> Plot:
     name, datasets = board.methods[0].name, list(board.counts)
     shares = leaderboard.choice_shares(board.table, name)
     values = [[shares.get((dataset, model), 0.0) for model in board.candidates] for dataset in datasets]
-    caption = f"Candidates chosen by the best router, {name}: share of each dataset's instructions."
+    caption = TEXTS["captions"]["choices"].format(name=name)
     return Plot("choices", caption, plots.choice_heatmap(np.array(values), datasets, board.candidates))
 
 
@@ -131,24 +125,12 @@ def _quality_cost(board: Board) -> Plot | None:
     if not priced:
         return None
     members = board.groups[board.primary]
-    points = {
-        role: {
-            name: (1000 * cost, quality)
-            for name, (cost, quality) in leaderboard.quality_cost_points(board.table, members, role).items()
-        }
-        for role in (CANDIDATE, COST_ORACLE)
-    }
-    singles = torch.tensor(list(points[CANDIDATE].values()), dtype=torch.double)
-    costs, qualities = (side.tolist() for side in non_decreasing_hull(*singles.T))
-    caption = (
-        f"Quality against cost on {board.primary}, macro means over its datasets. Marker: the router by "
-        "quality alone; line: it trades Pr(correct) against the candidates' mean price on training rows. "
-        "Dashed: the zero router, a random mixture of single candidates (hull of the test points, so "
-        "optimistic)."
-    )
+    points, bounds = (leaderboard.quality_cost_points(board.table, members, role) for role in (CANDIDATE, UPPER_BOUND))
+    hull = non_decreasing_hull(*torch.tensor(list(points.values()), dtype=torch.double).T)
+    zero_router = (hull[0].tolist(), hull[1].tolist())
     shown = dict(list(priced.items())[:SHOWN])
-    figure = plots.quality_cost(shown, points[CANDIDATE], (costs, qualities), points[COST_ORACLE][COST_ORACLE])
-    return Plot("quality-cost", caption + _selection(board), figure)
+    figure = plots.quality_cost(shown, points, zero_router, bounds["oracle"])
+    return Plot("quality-cost", _caption("quality-cost", board), figure)
 
 
 def _mean_curve(curves: list[list[list[float]] | None]) -> tuple[list[float], list[float]] | None:
@@ -162,20 +144,13 @@ def _release(board: Board) -> Plot | None:
     if board.release is None:
         return None
     places = [f"{fold['released']} {fold['newest'].rsplit('/', 1)[-1]}" for fold in board.release.folds]
-    methods, controls = (board.release.curves[role] for role in (METHOD, CONTROL))
-    bounds = board.release.curves[UPPER_BOUND]
-    curves: dict[str, list[Estimate]] = {}
-    for name in [entry.name for entry in board.methods if entry.name in methods][:SHOWN]:
-        curves[name] = [_over_seeds(values) for values in zip(*methods[name], strict=True)]
+    methods, controls, bounds = (board.release.curves[role] for role in (METHOD, CONTROL, UPPER_BOUND))
+    shown = [entry.name for entry in board.methods if entry.name in methods][:SHOWN]
+    curves = {name: [_over_seeds(values) for values in zip(*methods[name], strict=True)] for name in shown}
     lines = {name.replace("_", " "): seeds[0] for name, seeds in (controls | bounds).items()}
     curves |= {name: [Estimate(value) for value in values] for name, values in lines.items()}
-    caption = (
-        "Incremental release: after each release, the zoo consists of the historically best candidates and "
-        f"the newest one, without retraining. Accuracy on {board.primary}; bands are 95 % intervals over "
-        "seeds."
-    )
     figure = plots.curves_over(places, curves, xlabel="newest candidate (release)", controls=list(lines))
-    return Plot("release", caption + _selection(board), figure)
+    return Plot("release", _caption("release", board), figure)
 
 
 def _unseen(table: UnseenTable) -> Plot:
@@ -189,11 +164,7 @@ def _unseen(table: UnseenTable) -> Plot:
         for row in table.rows
         if row.role != METHOD
     }
-    caption = (
-        f"{table.title[:1].upper()}{table.title[1:]}: accuracy of methods trained without what they route, "
-        "next to the same methods trained on everything; 95 % bootstrap intervals over instructions; lines "
-        "are controls. The axis may start above 0 to show the differences."
-    )
+    caption = TEXTS["captions"]["unseen"].format(title=f"{table.title[:1].upper()}{table.title[1:]}")
     return Plot(table.protocol.replace("_", "-"), caption, plots.dataset_bars(bars, marks))
 
 
@@ -205,21 +176,13 @@ def _over_seeds(values: Sequence[float]) -> Estimate:
 def _zoo_size(data: str, boards: list[Board]) -> Plot:
     largest = boards[-1]
     names = [entry.name for entry in largest.methods[:SHOWN]]
-    controls = ["random", "best_single", "dataset_best", "oracle"]
-    found: list[dict[tuple[str, bool], Any]] = [
-        {(e.name, e.role == METHOD): e.groups.get(board.primary) for e in board.entries} for board in boards
-    ]
+    controls = {name.replace("_", " "): name for name in ("random", "best_single", "dataset_best", "oracle")}
+    found = [{(e.name, e.role == METHOD): e.groups.get(board.primary) for e in board.entries} for board in boards]
     curves = {name: [_estimate(by.get((name, True))) for by in found] for name in names}
-    curves |= {n.replace("_", " "): [_estimate(by.get((n, False))) for by in found] for n in controls}
+    curves |= {label: [_estimate(by.get((name, False))) for by in found] for label, name in controls.items()}
     places = [f"{board.setting}\n({len(board.candidates)})" for board in boards]
-    caption = (
-        f"Accuracy against zoo size on {data}, {largest.primary}; bands are 95 % bootstrap intervals over "
-        f"instructions. The number of candidates is in parentheses."
-    )
-    figure = plots.curves_over(
-        places, curves, xlabel="zoo setting (candidates)", controls=[n.replace("_", " ") for n in controls]
-    )
-    return Plot(f"{slug(data)}-zoo-size", caption + _selection(largest), figure)
+    figure = plots.curves_over(places, curves, xlabel="zoo setting (candidates)", controls=list(controls))
+    return Plot(f"{slug(data)}-zoo-size", _caption("zoo-size", largest, data=data), figure)
 
 
 def _estimate(figure: leaderboard.Figure | None) -> Estimate:

@@ -13,8 +13,7 @@ import polars as pl
 import torch
 
 from satlight.bench.cells import Cell
-from satlight.bench.clock import clock
-from satlight.bench.methods import Prediction
+from satlight.bench.methods import Prediction, clock
 from satlight.bench.results import CellResult
 from satlight.evaluation import Control, evaluate, measure_controls
 from satlight.evaluation.controls import matrices
@@ -22,7 +21,6 @@ from satlight.evaluation.cost_sweep import cost_sweep
 from satlight.evaluation.outcomes import (
     CANDIDATE,
     CONTROL,
-    COST_ORACLE,
     METHOD,
     UPPER_BOUND,
     UPPER_BOUNDS,
@@ -31,9 +29,9 @@ from satlight.evaluation.outcomes import (
     controls_of,
 )
 from satlight.evaluation.protocols import Setting
-from satlight.evaluation.spending import Spending, cost_state
+from satlight.evaluation.spending import cost_state
 from satlight.metrics.forecast import reliability_bins
-from satlight.metrics.functional import choose, outcomes_of
+from satlight.metrics.functional import choose
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
@@ -54,8 +52,7 @@ def measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, fol
         table.add(UPPER_BOUND if name in UPPER_BOUNDS else CONTROL, name, control)
     if table.spending is not None:
         for column, name in enumerate(test.model_ids):
-            table.add(CANDIDATE, name, chosen(torch.full((test.shape[0],), column), test))
-        table.add(COST_ORACLE, COST_ORACLE, _cheapest_best(test, table.spending))
+            table.add(CANDIDATE, name, Control.of(torch.full((test.shape[0],), column), *matrices(test)))
     table.frame().write_parquet(folder / "outcomes.parquet")
     return CellResult(fit_seconds=clock() - start)
 
@@ -97,7 +94,7 @@ def judge(
     results.save(folder)
     table = OutcomeTable(test, cell.place, train=train)
     choice_N = choose(torch.from_numpy(score_NM))
-    table.add(METHOD, cell.method, chosen(choice_N, test), score_NM)
+    table.add(METHOD, cell.method, Control.of(choice_N, *matrices(test)), score_NM)
     if table.spending is not None:
         table.add(ZERO_ROUTER, cell.method, table.spending.zero_router(choice_N))
     table.frame().write_parquet(folder / "outcomes.parquet")
@@ -111,25 +108,8 @@ def judge(
         routed=next(iter(results.groups.values())).routed,
         probabilistic=calibrated,
         reliability=[[b.confidence, b.accuracy, b.count] for b in bins if b.count],
-        curve=_curve(prediction.scores, train, test, cell.primary) if priced else None,
+        curve=_curve(prediction.scores, train, test, next(iter(cell.problem.groups.values()))) if priced else None,
     )
-
-
-def chosen(choice_N: torch.Tensor, test: PerformanceRecords) -> Control:
-    """Return choices with their outcomes on the test records.
-
-    Args:
-        choice_N: int64 (N,) columns of the records, -1 = no choice.
-        test: Test records, N × M.
-    """
-    return Control(*outcomes_of(choice_N, *matrices(test)), choice_N)
-
-
-def _cheapest_best(test: PerformanceRecords, spending: Spending) -> Control:
-    """Choose, for each instruction, the best outcome at the lowest cost."""
-    masked_NM = torch.where(spending.known_NM, spending.outcome_NM, -1.0)
-    best_NM = spending.known_NM & (masked_NM == masked_NM.amax(1, keepdim=True))
-    return chosen(torch.where(best_NM, spending.cost_NM, torch.inf).argmin(1), test)
 
 
 def _curve(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from satlight.bench.cells import Cell, baseline_class
-from satlight.bench.clock import clock
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Prediction:
     Args:
         scores: Log-odds (N, M), or scores without that meaning.
         probabilistic: Whether the scores are log-odds of an expected outcome, so that calibration can be measured.
-        fit_seconds: Time to fit by :func:`~satlight.bench.clock.clock`, without embedding the instructions;
+        fit_seconds: Time to fit by :func:`clock`, without embedding the instructions;
             None = unknown.
         decision_ms: Milliseconds to score the zoo for an instruction, in a batch, without embedding it; None = unknown.
         chosen: Hyperparameters that the method chose on validation rows.
@@ -49,21 +50,25 @@ class Prediction:
     chosen: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class _Task:
-    """Arguments of :func:`predict`."""
+def clock() -> float:
+    """Return CPU seconds; wall-clock seconds on CUDA. The difference of two readings is a duration.
 
-    cell: Cell
-    train: PerformanceRecords
-    test: PerformanceRecords
-    output: Path
-    unseen: list[str]
-    fold: int | None
+    CPU time includes the child processes that this process has waited for. With one thread it equals the
+    wall-clock time of an idle machine, no matter how busy this one is. While a GPU works, the CPU waits, so
+    that CPU time would be too short.
 
-    @property
-    def run(self) -> str:
-        """Name of the training run."""
-        return self.cell.key if self.fold is None else f"{self.cell.key}-{self.fold}"
+    Example:
+        >>> start = clock()
+        >>> _ = sum(range(1_000_000))
+        >>> 0 < clock() - start < 10
+        True
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return time.perf_counter()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def predict(
@@ -90,8 +95,14 @@ def predict(
     Raises:
         SatlightError: The method fails, or returns scores of another shape.
     """
-    run = {"baseline": _baseline, "config": _config, "scores": _scores}[cell.kind]
-    prediction = run(_Task(cell, train, test, output, list(unseen), fold))
+    from satlight.routing.scores import StoredScores
+
+    if cell.kind == "baseline":
+        prediction = _baseline(cell, train, test)
+    elif cell.kind == "config":
+        prediction = _config(cell, train, test, output, list(unseen), fold)
+    else:
+        prediction = Prediction(StoredScores.read(cell.spec["scores"]).of(test))
     if prediction.scores.shape != test.shape:
         raise SatlightError(
             f"{cell.method} returned scores of shape {prediction.scores.shape} for "
@@ -103,10 +114,9 @@ def predict(
 # -- baselines ---------------------------------------------------------------------------------------------
 
 
-def _baseline(task: _Task) -> Prediction:
+def _baseline(cell: Cell, train: PerformanceRecords, test: PerformanceRecords) -> Prediction:
     from satlight.baselines.base import log_odds
 
-    cell, train, test = task.cell, task.train, task.test
     method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
     embed = None
     if (backbone := cell.spec.get("embedder")) is not None:
@@ -125,7 +135,7 @@ def _baseline(task: _Task) -> Prediction:
         probabilistic,
         fitted - start,
         1000 * (done - fitted) / len(test.texts),
-        dict(getattr(method, "chosen", {})),
+        getattr(method, "chosen", {}),
     )
 
 
@@ -146,58 +156,50 @@ def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
 # -- training configs --------------------------------------------------------------------------------------
 
 
-def _config(task: _Task) -> Prediction:
+def _config(
+    cell: Cell, train: PerformanceRecords, test: PerformanceRecords, output: Path, unseen: list[str], fold: int | None
+) -> Prediction:
+    from satlight.records import open_records, save_records
     from satlight.routing.scores import StoredScores
 
-    test, folder = task.test, task.output / "runs" / task.run
-    argv = _arguments(task)
+    name = cell.key if fold is None else f"{cell.key}-{fold}"
+    records, runs = output / "problems" / cell.problem.key, output / "runs" / name
+    if fold is not None and not unseen:  # hide the rows that are in neither train nor test
+        full, records = open_records(records), output / "problems" / name
+        if not records.is_dir():
+            kept = np.concatenate([part.instructions["instruction_id"] for part in (train, test)])
+            save_records(full.rows(np.isin(full.instructions["instruction_id"], kept)), records)
+    argv = _arguments(cell, records, output, name, unseen)
     start = clock()
-    _satlight(["fit", *argv, *_resume(folder)])
+    _satlight(["fit", *argv, *_resume(runs)])
     fitted = clock()
     _satlight(["predict", *argv])
-    run = sorted(folder.glob("*/scores.parquet"))[-1].parent
+    run = sorted(runs.glob("*/scores.parquet"))[-1].parent
     scores = StoredScores.read(run / "scores.parquet").of(test)
     return Prediction(scores, True, fitted - start, _router_ms(run / "router", test))
 
 
-def _arguments(task: _Task) -> list[str]:
+def _arguments(cell: Cell, records: Path, output: Path, name: str, unseen: list[str]) -> list[str]:
     """Return the arguments of `fit` and `predict`: the config on the problem's records and splits."""
-    from satlight.records import save_records
-
-    cell, problem = task.cell, task.cell.problem
-    records = task.output / "problems" / problem.key
-    if task.fold is not None and not task.unseen:  # rows are hidden, not candidates
-        records = task.output / "problems" / task.run
-        if not records.is_dir():
-            save_records(_rejoined(task), records)
     settings: dict[str, Any] = {
-        "runs": str(task.output / "runs"),
-        "name": task.run,
-        "seed_everything": problem.seed,
-        "data.seed": problem.seed,
+        "runs": str(output / "runs"),
+        "name": name,
+        "seed_everything": cell.problem.seed,
+        "data.seed": cell.problem.seed,
         "data.records": str(records),
         "data.score_column": "score",
         "data.candidates": None,
         "data.datasets": None,
-        "data.train_datasets": problem.train_datasets,
-        "data.test_groups": problem.groups,
+        "data.train_datasets": cell.problem.train_datasets,
+        "data.test_groups": cell.problem.groups,
         "data.predict_split": "test",
-        "data.unseen_candidates": task.unseen or None,
+        "data.unseen_candidates": unseen or None,
         "data.zoo": "all",
         "data.group_column": None,  # the splits are already drawn
         "trainer.enable_progress_bar": False,
     }
     flags = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
     return ["-c", cell.spec["config"], *cell.spec["overrides"], *flags]
-
-
-def _rejoined(task: _Task) -> PerformanceRecords:
-    """Return the problem's records without the rows that are in neither train nor test."""
-    from satlight.records import open_records
-
-    records = open_records(task.output / "problems" / task.cell.problem.key)
-    kept = [part.instructions["instruction_id"] for part in (task.train, task.test)]
-    return records.rows(np.isin(records.instructions["instruction_id"], np.concatenate(kept)))
 
 
 def _resume(run: Path) -> list[str]:
@@ -230,12 +232,3 @@ def forget_run(cell: Cell, output: Path) -> None:
     """Remove the training of a failed cell, so that it starts from scratch."""
     for run in (output / "runs").glob(f"{cell.key}*"):
         shutil.rmtree(run, ignore_errors=True)
-
-
-# -- existing scores ---------------------------------------------------------------------------------------
-
-
-def _scores(task: _Task) -> Prediction:
-    from satlight.routing.scores import StoredScores
-
-    return Prediction(StoredScores.read(task.cell.spec["scores"]).of(task.test))

@@ -13,11 +13,10 @@ import polars as pl
 import torch
 
 from satlight.bench.cells import Cell
-from satlight.bench.judge import chosen
 from satlight.bench.methods import predict
 from satlight.bench.results import CellResult
 from satlight.evaluation import Control
-from satlight.evaluation.controls import matrices
+from satlight.evaluation.controls import matrices, numbered, oracle
 from satlight.evaluation.outcomes import CONTROL, INFORMED, METHOD, UPPER_BOUND, OutcomeTable
 from satlight.evaluation.protocols import PROTOCOLS, Setting
 from satlight.metrics import functional
@@ -48,7 +47,11 @@ def run_protocol(cell: Cell, records: PerformanceRecords, folder: Path, output: 
     """
     protocol = str(cell.protocol)
     once = protocol == "release"
-    settings = _settings(cell, records, protocol)
+    options = dict(cell.spec[protocol])
+    if protocol != "unseen_tasks":
+        options["train_datasets"] = cell.problem.train_datasets
+    make = PROTOCOLS["incremental_release" if once else protocol]
+    settings = list(make(records, seed=cell.problem.seed, **options))
     test = records.rows(records.splits == "test")
     position = {name: n for n, name in enumerate(_ids(test))}
     later = [str(setting.about["newest"]) for setting in settings] if once else []
@@ -72,36 +75,22 @@ def run_protocol(cell: Cell, records: PerformanceRecords, folder: Path, output: 
     return CellResult(folds=[dict(setting.about) for setting in settings], fit_seconds=seconds)
 
 
-def _settings(cell: Cell, records: PerformanceRecords, protocol: str) -> list[Setting]:
-    options = dict(cell.spec[protocol])
-    if protocol != "unseen_tasks":
-        options["train_datasets"] = cell.problem.train_datasets
-    name = "incremental_release" if protocol == "release" else protocol
-    return list(PROTOCOLS[name](records, seed=cell.problem.seed, **options))
-
-
 def _ids(records: PerformanceRecords) -> list[str]:
     return [str(name) for name in records.instructions["instruction_id"].to_list()]
 
 
 def _add(table: OutcomeTable, role: str, router: str, scores: StoredScores) -> None:
     score_NM = scores.of(table.test)
-    table.add(role, router, chosen(functional.choose(torch.from_numpy(score_NM)), table.test), score_NM)
+    choice_N = functional.choose(torch.from_numpy(score_NM))
+    table.add(role, router, Control.of(choice_N, *matrices(table.test)), score_NM)
 
 
 def _add_controls(table: OutcomeTable, setting: Setting) -> None:
-    test, known = setting.test, matrices(setting.test)
-    best = setting.about["best"][0] if "best" in setting.about else _best_known(setting)
-    single_N = torch.full((test.shape[0],), test.model_ids.index(best))
+    test, train, known = setting.test, setting.train, matrices(setting.test)
+    if "best" in setting.about:
+        best = test.model_ids.index(setting.about["best"][0])
+    else:
+        best = functional.best_single(*matrices(train, test.model_ids), numbered(train.datasets)[0])
     table.add(CONTROL, "random", Control(*functional.random_outcomes(*known)))
-    table.add(CONTROL, "best_single", chosen(single_N, test))
-    table.add(UPPER_BOUND, "oracle", chosen(functional.oracle(*known), test))
-
-
-def _best_known(setting: Setting) -> str:
-    """Return the candidate of the test zoo with the best macro mean on its known training outcomes."""
-    train = setting.train.filter(candidates=list(setting.test.model_ids))
-    outcome_NM, known_NM = matrices(train)
-    _, group_N = np.unique(train.datasets, return_inverse=True)
-    means = functional.group_means(outcome_NM, known_NM, torch.from_numpy(group_N), int(group_N.max()) + 1)
-    return train.model_ids[int(means.nanmean(0).nan_to_num(-1.0).argmax())]
+    table.add(CONTROL, "best_single", Control.of(torch.full((test.shape[0],), best), *known))
+    table.add(UPPER_BOUND, "oracle", Control.of(oracle(test), *known))

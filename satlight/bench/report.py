@@ -38,11 +38,11 @@ def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_te
         The leaderboards.
     """
     made = boards(config, cells, output)
-    plots: dict[str, list[Plot]] = {f"{b.data}/{b.setting}": board_plots(b) for b in made}
-    plots[""] = bench_plots(made)
+    plots = {f"{b.data}/{b.setting}": board_plots(b) for b in made} | {"": bench_plots(made)}
+    every_plot = [plot for group in plots.values() for plot in group]
     with atomic_path(output / "plots") as folder:
         folder.mkdir()
-        for plot in (plot for group in plots.values() for plot in group):
+        for plot in every_plot:
             plot.figure.savefig(folder / f"{plot.name}.png", dpi=_DPI)
     write_text(output / "results.csv", tables.to_csv(made))
     write_text(output / "results.json", tables.to_json(made))
@@ -51,7 +51,7 @@ def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_te
     if config.wandb is not None:
         from satlight.bench.wandb_runs import log_bench
 
-        log_bench(config, cells, made, [plot for group in plots.values() for plot in group], output)
+        log_bench(config, cells, made, every_plot, output)
     return made
 
 
@@ -71,16 +71,9 @@ def html_report(name: str, boards: list[Board], plots: dict[str, list[Plot]], co
         name=name,
         version=satlight.__version__,
         boards=boards,
-        plots={"": []} | {f"{b.data}/{b.setting}": [] for b in boards} | plots,
+        plots=plots,
         config_text=config_text,
-        legend=tables.LEGEND,
-        title=tables.title,
-        headings=tables.headings,
-        lines=tables.lines,
-        by_dataset=tables.by_dataset,
-        unseen_headings=tables.UNSEEN_HEADINGS,
-        unseen_lines=tables.unseen_lines,
-        unseen_legend=tables.UNSEEN_LEGEND,
+        tables=tables,
         headline=_headline,
         anchor=lambda board: f"{slug(board.data)}-{slug(board.setting)}",
         svg=svg,
@@ -96,8 +89,8 @@ def svg(plot: Plot) -> Markup:
     text = text[text.index("<svg") :]
     # Ids must differ between the plots of a page; matplotlib numbers axes and patches from 1 in each.
     text = re.sub(r'\b(id="|href="#|url\(#)', lambda found: f"{found[1]}{slug(plot.name)}-", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    for size in ("width", "height"):
+        text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
     width = plot.figure.get_size_inches()[0] * _PIXELS_PER_INCH
     style = f"min-width:{_READABLE * width:.0f}px;max-width:{1.15 * width:.0f}px"
     text = text.replace("<svg", f'<svg role="img" aria-label="{escape(plot.caption)}" style="{style}"', 1)

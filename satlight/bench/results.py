@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from satlight.bench.cells import Cell
 from satlight.files import write_text
 
 
@@ -53,10 +52,10 @@ class CellResult:
         return self.error is not None
 
     @classmethod
-    def read(cls, folder: Path) -> CellResult | None:
-        """Return the result in a cell's folder; None = there is none yet."""
+    def read(cls, output: Path, key: str) -> CellResult | None:
+        """Return the result of the cell ``key`` in the bench's folder ``output``; None = there is none yet."""
         try:
-            return cls(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
+            return cls(**json.loads((output / "cells" / key / "result.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
 
@@ -64,8 +63,3 @@ class CellResult:
         """Write ``result.json`` into ``folder``, completely or not at all, with the present time."""
         content = asdict(self) | {"finished": time.time()}
         write_text(folder / "result.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_result(output: Path, cell: Cell) -> CellResult | None:
-    """Return the result of a cell in the bench's folder ``output``; None = there is none yet."""
-    return CellResult.read(output / "cells" / cell.key)

@@ -24,7 +24,7 @@ from typing import Any
 
 from satlight.bench.cells import CONTROLS, EMBEDDING, Cell, write_cell
 from satlight.bench.methods import forget_run
-from satlight.bench.results import CellResult, read_result
+from satlight.bench.results import CellResult
 from satlight.bench.worker import ONE_THREAD
 from satlight.errors import SatlightError
 from satlight.files import atomic_path
@@ -34,15 +34,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[Cell, CellResult], None]
 """Called for every cell that this bench has computed."""
 
-BACKENDS = ("loky", "dask")
-"""Where cells run: local processes, or the workers of a Dask cluster."""
-
 _POLL_SECONDS = 0.5
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_cells(
@@ -67,7 +59,7 @@ def run_cells(
         workers: Number of cells to run at once on this machine; a cluster runs one per worker thread.
         timeout: Time limit of each method in seconds; controls and embeddings have none.
         retry_failed: Also compute cells that failed before.
-        backend: One of :data:`BACKENDS`.
+        backend: ``loky``, local processes, or ``dask``, the workers of a Dask cluster.
         scheduler: Address of the Dask scheduler.
         report: Called after each cell.
 
@@ -78,16 +70,14 @@ def run_cells(
     (output / "locks").mkdir(parents=True, exist_ok=True)
     by_key = {cell.key: cell for cell in cells}
     local = backend == "loky"
-    place = {
-        "directory": os.getcwd(),
-        "path": [*sys.path] if local else None,
-        "environment": dict(os.environ) if local else None,
-    }
+    place: dict[str, Any] = {"directory": os.getcwd(), "path": None, "environment": None}
+    if local:
+        place |= {"path": [*sys.path], "environment": dict(os.environ)}
     with _parallel(backend, scheduler, workers) as parallel:
         for level in _levels(by_key):
             tasks = []
             for cell in level:
-                result = read_result(output, cell)
+                result = CellResult.read(output, cell.key)
                 if result is not None and not (retry_failed and result.failed):
                     continue
                 limit = None if cell.kind in (CONTROLS, EMBEDDING) else timeout
@@ -127,8 +117,7 @@ def _levels(cells: dict[str, Cell]) -> list[list[Cell]]:
 
 def _broken_need(cell: Cell, cells: dict[str, Cell], output: Path) -> str | None:
     for key in cell.needs:
-        result = read_result(output, cells[key])
-        if result is not None and result.failed:
+        if (result := CellResult.read(output, key)) is not None and result.failed:
             return f"its {cells[key].kind} failed: {result.error}"
     return None
 
@@ -165,25 +154,15 @@ def _parallel(backend: str, scheduler: str | None, workers: int) -> Iterator[Cal
 
 @dataclass(frozen=True)
 class _Task:
-    """A cell to compute.
-
-    Args:
-        cell: The cell.
-        output: Folder of the bench.
-        timeout: Time limit in seconds; None = none.
-        replaced: When the result that is to be replaced was finished; None = there is none.
-        broken: Why the cell cannot be computed; None = it can.
-        place: Arguments of :func:`satlight.bench.worker.main`: directory, path and environment.
-        bench: Process id of a bench that its cells must not outlive; None = they may.
-    """
+    """A cell to compute."""
 
     cell: Cell
-    output: Path
-    timeout: float | None
-    replaced: float | None
-    broken: str | None
-    place: dict[str, Any]
-    bench: int | None
+    output: Path  # folder of the bench
+    timeout: float | None  # in seconds; None = none
+    replaced: float | None  # when the result that is to be replaced was finished; None = there is none
+    broken: str | None  # why the cell cannot be computed; None = it can
+    place: dict[str, Any]  # directory, path and environment for satlight.bench.worker.main
+    bench: int | None  # process id of a bench that its cells must not outlive; None = they may
 
     @property
     def is_orphaned(self) -> bool:
@@ -208,11 +187,11 @@ def compute(task: _Task) -> tuple[_Task, CellResult | None, bool]:
     try:
         # The lock of a process that dies is released by the operating system.
         with FileLock(output / "locks" / f"{cell.key}.lock", timeout=0):
-            result = read_result(output, cell)
+            result = CellResult.read(output, cell.key)
             if result is not None and result.finished != task.replaced:
                 return task, result, False
             _compute(task)
-            return task, read_result(output, cell), True
+            return task, CellResult.read(output, cell.key), True
     except Timeout:
         return task, None, False
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,16 +18,10 @@ from satlight.bench.board import COSTS, Board, UnseenTable
 from satlight.evaluation.leaderboard import Entry, Figure
 from satlight.evaluation.outcomes import METHOD
 
-LEGEND = (
-    "Accuracy in percent, macro mean over the group's datasets; mean over seeds ± half of its 95 % interval "
-    "over seeds (Student t). 95 %: bootstrap interval over instructions of that mean. Differences are paired "
-    "by instruction, with their 95 % bootstrap interval. Best control: the best of the controls that do not "
-    "use the test outcomes, selected on the test rows, which favors it. Gap: share of the distance from best "
-    "single to oracle. $/1000: cost of the choices for 1,000 instructions; zero router: accuracy of the "
-    "random mixture of single candidates at that cost; AIQ: mean height of the quality-cost hull. fit s: "
-    "time to fit, without embedding the instructions. ms: time to score the zoo for one instruction, in a "
-    "batch, with embedding. Times are CPU time on one thread, or wall-clock time with a GPU."
-)
+TEXTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
+"""Legends of the tables and captions of the plots."""
+
+LEGEND, UNSEEN_LEGEND = TEXTS["legend"], TEXTS["unseen_legend"]
 
 DASH = "–"
 
@@ -52,18 +48,17 @@ def lines(board: Board) -> list[Line]:
 
 
 def _cells(board: Board, entry: Entry) -> list[str]:
+    unknown = Figure(None, None, None, {})
     cells = [_name(entry)]
     for group in board.groups:
-        figure = entry.groups.get(group)
-        cells += [mean(figure), interval(figure.interval if figure else None)]
-    primary = entry.groups.get(board.primary)
-    cells.append(difference(primary.versus_best_single if primary else None))
-    cells.append(difference(primary.versus_best_control if primary else None))
-    cells.append(number(primary.gap_closed if primary else None, 100, 0))
-    cells.append(number(entry.means.get("ece", {}).get(board.primary), 1, 3))
-    for key in COSTS if board.priced else ():
-        cells.append(number(entry.means.get(key, {}).get(board.primary), 1, 3 if key == "cost" else 2))
-    return [*cells, number(entry.fit_seconds, 1, 1), number(entry.decision_ms, 1, 2)]
+        figure = entry.groups.get(group, unknown)
+        cells += [mean(figure), interval(figure.interval)]
+    primary = entry.groups.get(board.primary, unknown)
+    cells += [difference(primary.versus_best_single), difference(primary.versus_best_control)]
+    cells.append(number(primary.gap_closed, 100, 0))
+    for key in ("ece", *(COSTS if board.priced else ())):
+        cells.append(number(entry.means.get(key, {}).get(board.primary), 1, 3 if key in ("ece", "cost") else 2))
+    return [*cells, number(entry.fit_seconds, 1, 1), number(entry.decision_ms)]
 
 
 def _name(entry: Entry) -> str:
@@ -110,12 +105,6 @@ def title(board: Board) -> str:
 UNSEEN_HEADINGS = ["router", "unseen", "95 %", "trained on all", "lost", "vs best single"]
 """Headings of the tables of protocols with unseen candidates or tasks."""
 
-UNSEEN_LEGEND = (
-    "Trained fold by fold without the candidates that it then chooses between, or without the tasks that it "
-    "then routes. Trained on all: the same method trained on everything, on the same choices. Lost: unseen "
-    "minus trained on all, paired. Best single: the best candidate on the outcomes known in training."
-)
-
 
 def unseen_lines(table: UnseenTable) -> list[Line]:
     """Return the rows of such a table."""
@@ -142,33 +131,26 @@ def print_boards(boards: list[Board], console: Console | None = None) -> None:
         boards: Leaderboards.
         console: Where to print; None = standard output, as wide as the widest table, so that no figure is cut off.
     """
-    made = [(board, _main_table(board), [_unseen_table(table) for table in board.unseen]) for board in boards]
+    shown: list[Text | Table] = []
+    for board in boards:
+        shown += [Text(title(board), style="bold"), _main_table(board)]
+        for about in board.unseen:
+            shown += [Text(f"{board.data}, {about.title}", style="bold"), _table(UNSEEN_HEADINGS, unseen_lines(about))]
+        shown += [Text(f"failed: {sentence}", style="red") for sentence in board.failures]
+    shown.append(Text(LEGEND, style="dim"))
+    if any(board.unseen for board in boards):
+        shown.append(Text(UNSEEN_LEGEND, style="dim"))
     if console is None:
         wide = Console(width=1000)
-        widths = [wide.measure(table).maximum for _, main, others in made for table in (main, *others)]
-        console = Console(width=max([Console().width, *widths]))
-    for board, main, others in made:
-        console.print(Text(title(board), style="bold"))
-        console.print(main)
-        for about, table in zip(board.unseen, others, strict=True):
-            console.print(Text(f"{board.data}, {about.title}", style="bold"))
-            console.print(table)
-        for sentence in board.failures:
-            console.print(Text(f"failed: {sentence}", style="red"))
-    console.print(Text(LEGEND, style="dim"))
-    if any(board.unseen for board in boards):
-        console.print(Text(UNSEEN_LEGEND, style="dim"))
+        console = Console(width=max(Console().width, *(wide.measure(t).maximum for t in shown if isinstance(t, Table))))
+    for one in shown:
+        console.print(one)
 
 
 def _main_table(board: Board) -> Table:
     names = headings(board)
     kept = [i for i, name in enumerate(names) if i < _FIRST or name not in _ONLY_IN_FILES]
-    rows = [(role, [cells[i] for i in kept]) for role, cells in lines(board)]
-    return _table([names[i] for i in kept], rows)
-
-
-def _unseen_table(about: UnseenTable) -> Table:
-    return _table(UNSEEN_HEADINGS, unseen_lines(about))
+    return _table([names[i] for i in kept], [(role, [cells[i] for i in kept]) for role, cells in lines(board)])
 
 
 def _table(names: list[str], rows: list[Line]) -> Table:
@@ -220,25 +202,21 @@ def _escape(text: str) -> str:
 
 def flat(boards: list[Board]) -> list[dict[str, Any]]:
     """Return one flat row per leaderboard, dataset or group, and entry."""
-    rows = []
-    for board in boards:
-        for entry in board.entries:
-            for kind, figures in (("group", entry.groups), ("dataset", entry.datasets)):
-                for name, figure in figures.items():
-                    place = {"data": board.data, "setting": board.setting, "kind": kind, "name": name}
-                    means = entry.means if kind == "group" else {}
-                    rows.append(place | _flat_entry(entry, name, means) | _flat_figure(figure))
-    return rows
+    return [
+        {"data": board.data, "setting": board.setting, "kind": kind, "name": name} | _flat(entry, kind, name, figure)
+        for board in boards
+        for entry in board.entries
+        for kind, figures in (("group", entry.groups), ("dataset", entry.datasets))
+        for name, figure in figures.items()
+    ]
 
 
-def _flat_entry(entry: Entry, name: str, means: dict[str, dict[str, float]]) -> dict[str, Any]:
-    by_group = {key: means.get(key, {}).get(name) for key in ("ece", "brier", *COSTS)}
-    times = {"fit_seconds": entry.fit_seconds, "decision_ms": entry.decision_ms}
-    return {"router": entry.name, "role": entry.role, "seeds": len(entry.seeds), **by_group, **times}
-
-
-def _flat_figure(figure: Figure) -> dict[str, Any]:
-    row: dict[str, Any] = {"routed": figure.routed, "seed_half_width": figure.seed_half_width}
+def _flat(entry: Entry, kind: str, name: str, figure: Figure) -> dict[str, Any]:
+    row: dict[str, Any] = {"router": entry.name, "role": entry.role, "seeds": len(entry.seeds)}
+    for key in ("ece", "brier", *COSTS):
+        row[key] = entry.means.get(key, {}).get(name) if kind == "group" else None
+    row |= {"fit_seconds": entry.fit_seconds, "decision_ms": entry.decision_ms}
+    row |= {"routed": figure.routed, "seed_half_width": figure.seed_half_width}
     row["low"], row["high"] = figure.interval or (None, None)
     row["gap_closed"] = figure.gap_closed
     for key in ("versus_best_single", "versus_best_control"):
@@ -255,10 +233,9 @@ def to_csv(boards: list[Board]) -> str:
 
 def to_json(boards: list[Board]) -> str:
     """Return everything on the leaderboards as JSON, without the tables that they were computed from."""
-    content = []
-    for board in boards:
-        plain = asdict(replace(board, table=None, results={}))  # type: ignore[arg-type]
-        content.append({key: value for key, value in plain.items() if key not in ("table", "results")})
+    content = [asdict(board) for board in boards]
+    for board in content:
+        del board["table"], board["results"]
     # JSON has no NaN; null = cannot be measured.
-    plain_content = json.loads(json.dumps(content), parse_constant=lambda name: None)
-    return json.dumps(plain_content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    return json.dumps(finite, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

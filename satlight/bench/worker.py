@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from satlight.bench.cells import CONTROLS, EMBEDDING, Cell, read_cell
-from satlight.bench.clock import clock
+from satlight.bench.methods import clock, predict
 from satlight.bench.results import CellResult
 
 if TYPE_CHECKING:
@@ -118,8 +118,6 @@ def run_cell(cell: Cell, folder: Path, output: Path) -> CellResult:
     train, test = split_up(records, cell.problem.train_datasets)
     if cell.kind == CONTROLS:
         return measure(cell, train, test, folder)
-    from satlight.bench.methods import predict
-
     prediction = predict(cell, train, test, output)
     return judge(cell, prediction, train, test, folder, output / "cells" / cell.needs[0])
 

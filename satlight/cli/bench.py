@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from satlight.bench.board import Board
     from satlight.bench.cells import Cell
-    from satlight.bench.config import BenchConfig, MethodSpec
+    from satlight.bench.config import BenchConfig
     from satlight.bench.results import CellResult
 
 
@@ -64,51 +64,49 @@ def run_bench(args: argparse.Namespace) -> None:
             f"--backend {args.backend} with --scheduler {args.scheduler}; a cluster needs `--backend dask "
             "--scheduler ADDRESS`, this machine neither of them"
         )
-    pages = []
+    from satlight.bench.tables import LEGEND, markdown
+
+    parts = []
     for path, bench in zip(args.configs, benches, strict=True):
+        known = [method.name for method in bench.methods]
+        chosen = known if args.methods is None else args.methods
+        if unknown := [name for name in chosen if name not in known]:
+            raise SatlightError(f"--methods names {unknown}, but the bench {bench.name} has {', '.join(known)}")
         bench = replace(
             bench,
-            methods=_chosen(bench, args.methods),
+            methods=[method for method in bench.methods if method.name in chosen],
             output=str(args.output or bench.output),
             workers=args.workers or bench.workers,
         )
-        text = path.read_text(encoding="utf-8")
-        boards = _bench(bench, text, args)
-        pages.append((path, boards))
+        boards = _bench(bench, path.read_text(encoding="utf-8"), args)
+        parts.append(f"## {path.stem}\n\n{markdown(boards)}")
     if args.markdown is not None:
-        write_text(args.markdown, _page(pages))
+        paths = " ".join(path.as_posix() for path in args.configs)
+        about = f"Written by `satlight bench {paths} --markdown FILE`; do not edit. {LEGEND}"
+        write_text(args.markdown, "\n\n".join(["# Results", about, *parts]))
         print(f"Written to {args.markdown}")
 
 
-def _chosen(bench: BenchConfig, names: list[str] | None) -> list[MethodSpec]:
-    """Return the selected methods of a bench; None = all."""
-    from satlight.errors import SatlightError
-
-    known = [method.name for method in bench.methods]
-    if unknown := [name for name in names or [] if name not in known]:
-        raise SatlightError(f"--methods names {unknown}, but the bench {bench.name} has {', '.join(known)}")
-    return [method for method in bench.methods if names is None or method.name in names]
-
-
 def _bench(bench: BenchConfig, text: str, args: argparse.Namespace) -> list[Board]:
+    import joblib
     from rich.console import Console
 
     from satlight.bench.cells import plan
     from satlight.bench.report import write_report
-    from satlight.bench.results import read_result
-    from satlight.bench.runner import cores, run_cells
+    from satlight.bench.results import CellResult
+    from satlight.bench.runner import run_cells
     from satlight.bench.tables import print_boards
 
     console = Console()
     output = Path(bench.output)
     cells = plan(bench)
-    missing = sum(read_result(output, cell) is None for cell in cells)
+    missing = sum(CellResult.read(output, cell.key) is None for cell in cells)
     console.print(f"{bench.name}: {len(cells)} cells, {missing} to compute, in {output}", markup=False)
     if not args.report_only:
         run_cells(
             cells,
             output,
-            workers=bench.workers or cores(),
+            workers=bench.workers or joblib.cpu_count(),
             timeout=bench.timeout,
             retry_failed=args.retry_failed,
             backend=args.backend,
@@ -129,25 +127,10 @@ class _Progress:
 
     def __call__(self, cell: Cell, result: CellResult) -> None:
         self.done += 1
-        outcome = "done"
+        line = f"[{self.done}/{max(self.total, self.done)}] {cell.title}: "
         if result.error is not None:
-            outcome = f"failed: {result.error.splitlines()[0]}"
-        elif result.routed is not None:
-            outcome = f"{result.routed:.2f} ({next(iter(cell.problem.groups))})"
-        seconds = "" if result.seconds is None else f", {result.seconds:.0f} s"
-        place = f"[{self.done}/{max(self.total, self.done)}]"
-        line = f"{place} {cell.title}: {outcome}{seconds}"
+            line += f"failed: {result.error.splitlines()[0]}"
+        else:
+            line += "done" if result.routed is None else f"{result.routed:.2f} ({next(iter(cell.problem.groups))})"
+        line += "" if result.seconds is None else f", {result.seconds:.0f} s"
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _page(pages: list[tuple[Path, list[Board]]]) -> str:
-    """Return the leaderboards of several benches as one Markdown page."""
-    from satlight.bench.tables import LEGEND, markdown
-
-    paths = " ".join(path.as_posix() for path, _ in pages)
-    parts = [
-        "# Results",
-        f"Written by `satlight bench {paths} --markdown FILE`; do not edit. {LEGEND}",
-        *(f"## {path.stem}\n\n{markdown(boards)}" for path, boards in pages),
-    ]
-    return "\n\n".join(parts)

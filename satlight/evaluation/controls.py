@@ -12,7 +12,7 @@ Shape legend: N instructions and M candidates of the test records.
 | aptitude_knn | the same with only the core instructions of the aptitude test | train |
 | inferred_dataset | the best candidate on the dataset predicted from the text | train |
 | dataset_oracle | per dataset the best candidate | test |
-| oracle | per instruction the best candidate | test |
+| oracle | per instruction the best candidate, the cheapest one in a tie | test |
 | bayes_optimal | per instruction the highest true probability (simulated records only) | truth |
 
 The zero router depends on the cost of the evaluated router, so it is measured together with the router
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from satlight.evaluation.text_controls import text_choices
 from satlight.metrics import functional
+from satlight.metrics.cost import cheapest_choices
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
@@ -51,6 +52,11 @@ class Control:
     known: Tensor
     choices: Tensor | None = None
     shares: Tensor | None = None
+
+    @classmethod
+    def of(cls, choice_N: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Control:
+        """Return choices, columns of the outcomes with -1 = none, with their outcomes."""
+        return cls(*functional.outcomes_of(choice_N, outcome_NM, known_NM), choice_N)
 
     def at(self, rows: Tensor) -> Control:
         """Return the control on some rows (int64)."""
@@ -90,15 +96,13 @@ def measure_controls(
     choices = _train_choices(test, train) | text_choices(test, train, core, seed)
     groups_N = numbered(test.datasets)[0]
     choices["dataset_oracle"] = functional.group_best(outcome_NM, known_NM, groups_N, groups_N)
-    choices["oracle"] = functional.oracle(outcome_NM, known_NM)
+    choices["oracle"] = oracle(test)
     controls = {"random": Control(*functional.random_outcomes(outcome_NM, known_NM))}
-    for name, choice_N in choices.items():
-        controls[name] = Control(*functional.outcomes_of(choice_N, outcome_NM, known_NM), choice_N)
+    controls |= {name: Control.of(choice_N, outcome_NM, known_NM) for name, choice_N in choices.items()}
     if test.expected is not None:
         expected_NM = _tensor(test.expected)
-        choice_N = functional.choose(expected_NM)
         always_NM = torch.ones_like(expected_NM, dtype=torch.bool)
-        controls["bayes_optimal"] = Control(*functional.outcomes_of(choice_N, expected_NM, always_NM), choice_N)
+        controls["bayes_optimal"] = Control.of(functional.choose(expected_NM), expected_NM, always_NM)
     return controls
 
 
@@ -123,6 +127,22 @@ def matrices(
         present = np.array([model_id in column for model_id in model_ids])
         outcomes, known = outcomes[:, columns], known[:, columns] & present
     return _tensor(outcomes).float(), _tensor(known)
+
+
+def oracle(records: PerformanceRecords) -> Tensor:
+    """Return, per instruction, the candidate with the best outcome, and among equals the cheapest call.
+
+    Args:
+        records: N × M; an unknown cost counts as the highest.
+
+    Returns:
+        int64 (N,), columns; -1 where no outcome is known.
+    """
+    outcome_NM, known_NM = matrices(records)
+    best_N1 = torch.where(known_NM, outcome_NM, -1.0).amax(1, keepdim=True)
+    cost_NM = torch.zeros_like(outcome_NM) if records.costs is None else _tensor(records.costs)
+    highest = torch.finfo(cost_NM.dtype).max
+    return cheapest_choices(cost_NM.nan_to_num(highest, highest), known_NM & (outcome_NM == best_N1))
 
 
 def _train_choices(test: PerformanceRecords, train: PerformanceRecords | None) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import matrices
 from satlight.evaluation.protocols import Setting
-from satlight.metrics.cost import checked_costs, policy_point, single_points, trade_off_choices, trade_off_weights
+from satlight.metrics.cost import checked_costs, single_points, trade_off_curve, trade_off_weights
 from satlight.records import PerformanceRecords
 from satlight.records.names import listed
 
@@ -61,29 +61,22 @@ def cost_sweep(probability_NM: np.ndarray, setting: Setting) -> list[CostPoint]:
             f"The scores go from {probability_NM.min():.3g} to {probability_NM.max():.3g}, but the cost "
             "sweep needs probabilities in [0, 1]. Convert log-odds by 1 / (1 + exp(-score))."
         )
+    cells = *matrices(test), checked_costs(_costs(test), matrices(test)[1])
     price_M = _prices(train, test.model_ids)
     probability = torch.from_numpy(probability_NM)
-    outcome_NM, known_NM = matrices(test)
-    cost_NM = checked_costs(_costs(test), known_NM)
     parts = [torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in np.unique(test.datasets)]
-    points = []
-    for weight in trade_off_weights(price_M):
-        choice_N = trade_off_choices(probability, price_M, weight)
-        pairs = [policy_point(choice_N[rows], outcome_NM[rows], known_NM[rows], cost_NM[rows]) for rows in parts]
-        cost, quality = (float(torch.stack(values).nanmean()) for values in zip(*pairs, strict=True))
-        points.append(CostPoint(weight, cost, quality))
-    return points
+    curves = [trade_off_curve(probability[rows], price_M, *(cell[rows] for cell in cells)) for rows in parts]
+    cost_P, quality_P = (torch.stack(side).nanmean(0).tolist() for side in zip(*curves, strict=True))
+    return list(map(CostPoint, trade_off_weights(price_M), cost_P, quality_P))
 
 
 def _prices(train: PerformanceRecords, model_ids: list[str]) -> torch.Tensor:
     """Compute the mean cost on train, float64 (M,)."""
-    column = {model_id: place for place, model_id in enumerate(train.model_ids)}
-    outcome_NM, known_NM = matrices(train)
-    price_M = single_points(outcome_NM, known_NM, _costs(train))[0]
-    prices = price_M[[column[model_id] for model_id in model_ids]]
-    if unknown := [name for name, price in zip(model_ids, prices.tolist(), strict=True) if price != price]:
+    cost_NM, known_NM = matrices(train, model_ids, _costs(train).numpy())
+    price_M = single_points(torch.zeros_like(cost_NM), known_NM, cost_NM)[0]
+    if unknown := [name for name, price in zip(model_ids, price_M.tolist(), strict=True) if price != price]:
         raise SatlightError(f"No cost of {listed(unknown)} is known on train; remove them from the zoo.")
-    return prices
+    return price_M
 
 
 def _costs(records: PerformanceRecords) -> torch.Tensor:

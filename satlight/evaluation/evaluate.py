@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -103,8 +103,7 @@ def evaluate(
     parts = [torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in names]
     seeds = [zlib.crc32(f"{seed} {name}".encode()) for name in names]
     draws = _draws(columns, parts, seeds, resamples)
-    evaluation = _Evaluation(score_NM, test, columns, spending, calibration)
-    entries = [evaluation.measure(rows) for rows in parts]
+    entries = [_measure(rows, score_NM, test, columns, spending, calibration) for rows in parts]
     inputs = [] if spending is None else [spending.curve_inputs(score_NM, rows) for rows in parts]
     best = _column(columns["best_single"])
 
@@ -113,13 +112,10 @@ def evaluate(
         mean = CurveInputs.mean([inputs[p] for p in members]) if inputs else None
         return _finished(entry, draw, mean, best)
 
-    merged = {}
-    for name, members in groups.items():
-        places = [names.index(member) for member in members]
-        merged[name] = finished(_macro([entries[p] for p in places]), places)
+    places = {name: [names.index(member) for member in members] for name, members in groups.items()}
     return RoutingResults(
         datasets={name: finished(entries[p], [p]) for p, name in enumerate(names)},
-        groups=merged,
+        groups={name: finished(_macro([entries[p] for p in own]), own) for name, own in places.items()},
         candidates=test.model_ids,
         split=split,
         score_column=test.score_column,
@@ -150,7 +146,7 @@ def _columns(
     choice_N: Tensor, test: PerformanceRecords, controls: dict[str, Control], spending: Spending | None
 ) -> dict[str, Control]:
     """Return outcomes under the router and every control; with true probabilities, also expected outcomes."""
-    columns = {"routed": Control(*functional.outcomes_of(choice_N, *matrices(test)), choice_N), **controls}
+    columns = {"routed": Control.of(choice_N, *matrices(test)), **controls}
     if spending is not None:
         columns["zero_router"] = spending.zero_router(choice_N)
     if test.expected is not None:
@@ -159,7 +155,7 @@ def _columns(
         for name in ("routed", "best_single"):
             choices = columns[name].choices
             assert choices is not None
-            columns[f"{name}_expected"] = Control(*functional.outcomes_of(choices, expected_NM, known_NM), choices)
+            columns[f"{name}_expected"] = Control.of(choices, expected_NM, known_NM)
     return columns
 
 
@@ -172,64 +168,56 @@ def _column(control: Control) -> int:
 # -- one dataset -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """Inputs of the results of a dataset."""
-
-    score_NM: Tensor
-    test: PerformanceRecords
-    columns: dict[str, Control]
-    spending: Spending | None
-    calibration: Temperature | None
-
-    def measure(self, rows: Tensor) -> DatasetResult:
-        """Measure the rows of a dataset; :func:`_finished` adds the rest."""
-        columns = {name: control.at(rows) for name, control in self.columns.items()}
-        cost = {} if self.spending is None else self.spending.costs(self.columns, rows)
-        results = {
-            name: ControlResult(
-                100 * functional.masked_mean(control.outcomes.double(), control.known).item(), cost=cost.get(name)
-            )
-            for name, control in columns.items()
-        }
-        routed, single, oracle, random = (
-            _number(results[name].accuracy) for name in ("routed", "best_single", "oracle", "random")
-        )
-        collapse = None if self.spending is None else self.spending.collapse(self.columns["routed"], rows)
-        score_NM, calibrated = self.score_NM[rows], None
-        outcome_NM, known_NM = cells = matrices(self.test.rows(rows.numpy()))
-        if self.calibration is not None:
-            scaled_NM = self.calibration.apply(score_NM)
-            calibrated = forecast.expected_calibration_error(scaled_NM, *cells).item()
-        choice_N, ids = functional.choose(score_NM), self.test.model_ids
-        share_M = functional.selection_share(choice_N, len(ids))
-        single_M = 100 * functional.group_means(outcome_NM, known_NM, torch.zeros_like(rows), 1)[0]
-        return DatasetResult(
-            n=len(rows),
-            n_unknown=int((~columns["routed"].known).sum()),
-            routed=routed,
-            controls={name: result for name, result in results.items() if name != "routed"},
-            gain_random=selection.accuracy_ratio(routed, random) - 1,
-            gain_best_single=selection.accuracy_ratio(routed, single) - 1,
-            gap_oracle=1 - selection.accuracy_ratio(routed, oracle),
-            ece=forecast.expected_calibration_error(score_NM, *cells).item(),
-            ece_calibrated=calibrated,
-            brier=forecast.brier_score(score_NM, *cells).item(),
-            forecast_accuracy=forecast.forecast_accuracy(score_NM, *cells).item(),
-            auroc=forecast.forecast_auroc(score_NM, *cells).item(),
-            log_loss=forecast.forecast_log_loss(score_NM, *cells).item(),
-            rare_solver_recall=selection.rare_solver_recall(choice_N, *cells).item(),
-            share=dict(zip(ids, share_M.tolist(), strict=True)),
-            single=dict(zip(ids, single_M.tolist(), strict=True)),
-            best_single_candidate=self._candidate(columns["best_single"]),
-            dataset_best_candidate=self._candidate(columns["dataset_best"]),
-            cost_routed=cost.get("routed"),
-            rci=collapse,
-        )
-
-    def _candidate(self, control: Control) -> str | None:
-        column = _column(control)
-        return None if column == functional.NONE else self.test.model_ids[column]
+def _measure(
+    rows: Tensor,
+    score_NM: Tensor,
+    test: PerformanceRecords,
+    columns: dict[str, Control],
+    spending: Spending | None,
+    calibration: Temperature | None,
+) -> DatasetResult:
+    """Measure the rows of a dataset; :func:`_finished` adds the rest."""
+    cost = {} if spending is None else spending.costs(columns, rows)
+    columns = {name: control.at(rows) for name, control in columns.items()}
+    accuracy = {
+        name: 100 * functional.masked_mean(control.outcomes.double(), control.known).item()
+        for name, control in columns.items()
+    }
+    results = {name: ControlResult(value, cost=cost.get(name)) for name, value in accuracy.items() if name != "routed"}
+    routed, score_NM, ids = accuracy["routed"], score_NM[rows], test.model_ids
+    choice_N = functional.choose(score_NM)
+    outcome_NM, known_NM = cells = matrices(test.rows(rows.numpy()))
+    calibrated = None
+    if calibration is not None:
+        calibrated = forecast.expected_calibration_error(calibration.apply(score_NM), *cells).item()
+    share_M = functional.selection_share(choice_N, len(ids))
+    single_M = 100 * functional.group_means(outcome_NM, known_NM, torch.zeros_like(rows), 1)[0]
+    best, dataset_best = (
+        None if column == functional.NONE else ids[column]
+        for column in (_column(columns[name]) for name in ("best_single", "dataset_best"))
+    )
+    return DatasetResult(
+        n=len(rows),
+        n_unknown=int((~columns["routed"].known).sum()),
+        routed=routed,
+        controls=results,
+        gain_random=selection.accuracy_ratio(routed, accuracy["random"]) - 1,
+        gain_best_single=selection.accuracy_ratio(routed, accuracy["best_single"]) - 1,
+        gap_oracle=1 - selection.accuracy_ratio(routed, accuracy["oracle"]),
+        ece=forecast.expected_calibration_error(score_NM, *cells).item(),
+        ece_calibrated=calibrated,
+        brier=forecast.brier_score(score_NM, *cells).item(),
+        forecast_accuracy=forecast.forecast_accuracy(score_NM, *cells).item(),
+        auroc=forecast.forecast_auroc(score_NM, *cells).item(),
+        log_loss=forecast.forecast_log_loss(score_NM, *cells).item(),
+        rare_solver_recall=selection.rare_solver_recall(choice_N, *cells).item(),
+        share=dict(zip(ids, share_M.tolist(), strict=True)),
+        single=dict(zip(ids, single_M.tolist(), strict=True)),
+        best_single_candidate=best,
+        dataset_best_candidate=dataset_best,
+        cost_routed=cost.get("routed"),
+        rci=None if spending is None else selection.routing_collapse(choice_N, *spending.cells(rows)).item(),
+    )
 
 
 def _draws(
@@ -269,17 +257,14 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
     }
     reachable = None
     if "bayes_optimal" in accuracy:
-        expected = (accuracy[name] for name in ("routed_expected", "best_single_expected", "bayes_optimal"))
-        reachable = functional.gap_closed(*expected)
-    area = {} if inputs is None else areas(inputs, best)
+        ends = ("routed_expected", "best_single_expected", "bayes_optimal")
+        reachable = functional.gap_closed(*(accuracy[name] for name in ends))
+    area: dict[str, Any] = {} if inputs is None else areas(inputs, best)
     complete = replace(
         entry,
         interval=percentile_interval(draws["routed"]),
         controls=controls,
-        aiq=area.get("aiq"),
-        nauc=area.get("nauc"),
-        qnc=area.get("qnc"),
-        zero_router_aiq=area.get("zero_router_aiq"),
+        **area,
         gap_closed=functional.gap_closed(routed, single, accuracy["oracle"]),
         v_b=selection.accuracy_ratio(routed, single),
         selection_entropy=selection.entropy_of_shares(share_M).item(),

@@ -23,6 +23,7 @@ from satlight.metrics.functional import gap_closed
 from satlight.metrics.seeds import seed_interval
 
 Key = tuple[str, str]
+BySeed = dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]]
 
 _RESAMPLED = (METHOD, INFORMED, CONTROL, UPPER_BOUND)
 """Roles that get intervals."""
@@ -147,15 +148,13 @@ class Means:
     def figures(self, part: Key) -> dict[Key, Figure]:
         """Return the figures of all entries on a dataset or group, and their differences."""
         figures = {key: self._figure(key, part) for key in self.keys}
-        single, oracle = (CONTROL, "best_single"), _role_of("oracle", self.keys)
-        best = self.best_control(figures)
+        best, single = self.best_control(figures), (CONTROL, "best_single")
+        low, high = (figures[key].routed if key in figures else None for key in (single, (UPPER_BOUND, "oracle")))
         for key, figure in figures.items():
             figure.versus_best_single = self.difference(figures, part, key, single)
             figure.versus_best_control = self.difference(figures, part, key, best)
-            if single in figures and oracle in figures:
-                ends = [figure.routed, figures[single].routed, figures[oracle].routed]
-                if None not in ends:
-                    figure.gap_closed = _finite(gap_closed(*ends))  # type: ignore[arg-type]
+            if figure.routed is not None and low is not None and high is not None:
+                figure.gap_closed = _finite(gap_closed(figure.routed, low, high))
         return figures
 
     def best_control(self, figures: dict[Key, Figure]) -> Key | None:
@@ -170,13 +169,12 @@ class Means:
         mine, theirs = figures[key].routed, figures[other].routed
         if mine is None or theirs is None:
             return None
-        draw_ER, place = self.draws[part], self.keys.index
-        return [mine - theirs, *percentile_interval(draw_ER[place(key)] - draw_ER[place(other)])]
+        draw_R, other_R = (self.draws[part][self.keys.index(one)] for one in (key, other))
+        return [mine - theirs, *percentile_interval(draw_R - other_R)]
 
     def _figure(self, key: Key, part: Key) -> Figure:
-        per_seed = {
-            seed: None if value is None else _finite(100 * value) for seed, value in self.values(key, part).items()
-        }
+        values = self.values(key, part).items()
+        per_seed = {seed: None if value is None else _finite(100 * value) for seed, value in values}
         known = [value for value in per_seed.values() if value is not None]
         if len(known) < len(per_seed) or not known:
             return Figure(None, None, None, per_seed)
@@ -211,9 +209,12 @@ def entries(means: Means, groups: Iterable[str]) -> tuple[list[Entry], dict[str,
 
 def rank(entry: Entry, group: str) -> tuple[bool, float, str]:
     """Return the sorting key of an entry: best first, those without a figure last."""
-    figure = entry.groups.get(group)
+    return _rank(entry.groups.get(group), entry.name)
+
+
+def _rank(figure: Figure | None, name: str) -> tuple[bool, float, str]:
     routed = None if figure is None else figure.routed
-    return routed is None, -(routed or 0.0), entry.name
+    return routed is None, -(routed or 0.0), name
 
 
 def unseen_rows(table: pl.DataFrame, group: str, members: list[str], resamples: int) -> list[UnseenRow]:
@@ -225,19 +226,15 @@ def unseen_rows(table: pl.DataFrame, group: str, members: list[str], resamples: 
         members: Its datasets.
         resamples: R.
     """
-    rows_of_group = table.filter(pl.col("dataset").is_in(members))
-    seeds = {name: place for place, name in enumerate(members)}
-    means, part = Means(rows_of_group, {group: members}, resamples, seeds), ("group", group)
+    rows_of_group, part = table.filter(pl.col("dataset").is_in(members)), ("group", group)
+    means = Means(rows_of_group, {group: members}, resamples, seeds={name: n for n, name in enumerate(members)})
     figures = means.figures(part)
-    rows = []
-    for (role, name), figure in figures.items():
-        if role == METHOD:
-            informed = figures[INFORMED, name].routed
-            loss = means.difference(figures, part, (role, name), (INFORMED, name))
-            rows.append(UnseenRow(name, role, figure, informed, loss))
-        elif role != INFORMED:
-            rows.append(UnseenRow(name, role, figure))
-    return sorted(rows, key=lambda row: (row.figure.routed is None, -(row.figure.routed or 0), row.name))
+    rows = [UnseenRow(name, role, figure) for (role, name), figure in figures.items() if role != INFORMED]
+    for row in rows:
+        if row.role == METHOD:
+            row.informed = figures[INFORMED, row.name].routed
+            row.loss = means.difference(figures, part, (METHOD, row.name), (INFORMED, row.name))
+    return sorted(rows, key=lambda row: _rank(row.figure, row.name))
 
 
 def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[str, list[list[float]]]]:
@@ -248,8 +245,8 @@ def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[st
         members: Datasets of the macro mean.
     """
     rows = table.filter(pl.col("dataset").is_in(members))
-    by_dataset = rows.group_by(*KEY, "seed", "fold", "dataset").agg(_mean("outcome"))
-    by_fold = by_dataset.group_by(*KEY, "seed", "fold").agg(pl.col("outcome").mean() * 100)
+    by_dataset = rows.group_by(*KEY, "seed", "fold", "dataset", maintain_order=True).agg(_mean("outcome"))
+    by_fold = by_dataset.group_by(*KEY, "seed", "fold", maintain_order=True).agg(pl.col("outcome").mean() * 100)
     curves: dict[str, dict[str, list[list[float]]]] = {}
     for (role, router, _), curve in by_fold.sort("seed", "fold").group_by(*KEY, "seed", maintain_order=True):
         curves.setdefault(str(role), {}).setdefault(str(router), []).append(curve["outcome"].to_list())
@@ -257,7 +254,7 @@ def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[st
 
 
 def quality_cost_points(table: pl.DataFrame, members: list[str], role: str) -> dict[str, tuple[float, float]]:
-    """Return router → cost in US dollars per instruction and accuracy, macro means over datasets.
+    """Return router → cost in US dollars per 1,000 instructions and accuracy, macro means over datasets.
 
     Args:
         table: Rows of the ordinary protocol.
@@ -267,7 +264,7 @@ def quality_cost_points(table: pl.DataFrame, members: list[str], role: str) -> d
     rows = table.filter((pl.col("role") == role) & pl.col("dataset").is_in(members))
     by_dataset = rows.group_by("router", "dataset", maintain_order=True).agg(_mean("cost"), _mean("outcome"))
     means = by_dataset.group_by("router", maintain_order=True).agg(
-        pl.col("cost").mean(), pl.col("outcome").mean() * 100
+        pl.col("cost").mean() * PER, pl.col("outcome").mean() * 100
     )
     return {name: (cost, outcome) for name, cost, outcome in means.drop_nulls().iter_rows()}
 
@@ -292,9 +289,7 @@ def _mean(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Float64).mean()
 
 
-def _macro(
-    values: pl.DataFrame, parts: dict[Key, list[str]]
-) -> dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]]:
+def _macro(values: pl.DataFrame, parts: dict[Key, list[str]]) -> BySeed:
     """Return role, router, kind, name → seed → mean outcome and cost; None if a dataset has none."""
     listed = [(kind, name, member) for (kind, name), members in parts.items() for member in members]
     members = pl.DataFrame(listed, ["kind", "name", "dataset"], orient="row")
@@ -304,7 +299,7 @@ def _macro(
         .group_by(*KEY, "kind", "name", "seed")
         .agg(pl.when(pl.col(column).is_not_null().all()).then(pl.col(column).mean()) for column in ("outcome", "cost"))
     )
-    found: dict[tuple[str, str, str, str], dict[int, tuple[float | None, float | None]]] = {}
+    found: BySeed = {}
     for role, router, kind, name, seed, outcome, cost in macro.iter_rows():
         found.setdefault((role, router, kind, name), {})[seed] = (outcome, cost)
     return found
@@ -314,12 +309,7 @@ def _set_mean(entry: Entry, figure: str, group: str, by_seed: dict[int, float | 
     """Store the mean over seeds of one figure, unless a seed lacks it."""
     values = [value for value in by_seed.values() if value is not None]
     if values and len(values) == len(by_seed):
-        mean = float(np.mean([round(factor * value, 6) for value in values]))
-        entry.means.setdefault(figure, {})[group] = mean
-
-
-def _role_of(name: str, keys: list[Key]) -> Key:
-    return next((key for key in keys if key[1] == name and key[0] in (CONTROL, UPPER_BOUND)), ("", ""))
+        entry.means.setdefault(figure, {})[group] = float(np.mean([round(factor * value, 6) for value in values]))
 
 
 def _finite(value: float) -> float | None:

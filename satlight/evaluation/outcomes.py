@@ -53,8 +53,8 @@ INFORMED = "informed"
 ZERO_ROUTER = "zero router"
 """Role of the mixture of single candidates that costs as much as the method of the same name."""
 
-CANDIDATE, COST_ORACLE = "candidate", "cost oracle"
-"""Roles of a candidate that answers everything, and of the best outcome at the lowest cost."""
+CANDIDATE = "candidate"
+"""Role of a candidate that answers everything."""
 
 UPPER_BOUNDS = ("dataset_oracle", "oracle", "bayes_optimal")
 """Controls that use the test outcomes; they are never the best control."""
@@ -102,16 +102,14 @@ class OutcomeTable:
             control: Its choices and their outcomes.
             score_NM: Scores (N, M) that it chose by; None = it predicts none.
         """
-        choice_N = None if control.choices is None else control.choices.numpy()
-        candidate = score = cost = None
-        if choice_N is not None:
-            names = np.array([*self.test.model_ids, None], dtype=object)  # -1, no choice, is the last
-            candidate = names[choice_N]
+        candidate = score = None
+        if control.choices is not None:
+            choice_N = control.choices.numpy()
+            candidate = np.array([*self.test.model_ids, None], dtype=object)[choice_N]  # -1, no choice, is the last
             if score_NM is not None:
                 score = score_NM[np.arange(len(choice_N)), choice_N]
-        if self.spending is not None:
-            cost = _with_nulls(*self.spending.paid(control))
         columns = {
+            **self.constant,
             "role": role,
             "router": router,
             "row": self.rows,
@@ -120,15 +118,9 @@ class OutcomeTable:
             "candidate": candidate,
             "score": score,
             "outcome": _with_nulls(control.outcomes, control.known),
-            "cost": cost,
+            "cost": None if self.spending is None else _with_nulls(*self.spending.paid(control)),
         }
-        frame = pl.DataFrame({"row": self.rows}).with_columns(
-            pl.Series(name, values, dtype=SCHEMA[name])
-            if values is not None and not isinstance(values, str | int)
-            else pl.lit(values, dtype=SCHEMA[name]).alias(name)
-            for name, values in (self.constant | columns).items()
-        )
-        self.frames.append(frame.select(*SCHEMA))
+        self.frames.append(pl.DataFrame(columns, schema=SCHEMA))
 
     def frame(self) -> pl.DataFrame:
         """Return the table."""
@@ -148,9 +140,8 @@ def controls_of(table: pl.DataFrame, model_ids: Sequence[str]) -> dict[str, Cont
     """
     column = {name: place for place, name in enumerate(model_ids)}
     controls = {}
-    for (_, name), rows in table.filter(pl.col("role").is_in([CONTROL, UPPER_BOUND])).group_by(
-        KEY, maintain_order=True
-    ):
+    stored = table.filter(pl.col("role").is_in([CONTROL, UPPER_BOUND]))
+    for (_, name), rows in stored.group_by(KEY, maintain_order=True):
         choice = rows["candidate"].replace_strict(column, default=-1, return_dtype=pl.Int64)
         controls[str(name)] = Control(
             torch.tensor(rows["outcome"].fill_null(0.0).to_numpy()),

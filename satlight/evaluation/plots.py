@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib
@@ -27,26 +28,7 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 CONTROL_COLOR = "#9aa0a6"
 """Color of single candidates and controls."""
 
-_STYLE: Any = {
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": CONTROL_COLOR,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.constrained_layout.use": True,
-}
+_STYLE = Path(__file__).with_name("plots.mplstyle")
 
 
 class Estimate(NamedTuple):
@@ -68,12 +50,19 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def _finished(figure: Figure, columns: int = 4, **labels: str) -> Figure:
+    """Add the labels of the axes and the legend."""
+    figure.axes[0].set(**labels)
+    figure.legend(loc="outside lower center", ncols=columns)
+    return figure
+
+
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style above, independent of the caller's matplotlib settings."""
+    """Draw in the style of ``plots.mplstyle``, independent of the caller's matplotlib settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(_STYLE):
+        with matplotlib.rc_context(fname=_STYLE):
             return draw(*args, **kwargs)
 
     return wrapper
@@ -81,24 +70,19 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def _errors(estimates: Sequence[Estimate]) -> np.ndarray:
     """Return the distances (2, n) of the bounds from the values; NaN, which draws nothing, without bounds."""
-    lower = [estimate.value - estimate.low for estimate in estimates]
-    upper = [estimate.high - estimate.value for estimate in estimates]
-    return np.array([lower, upper]).clip(min=0)
+    value, low, high = np.array(estimates, dtype=float).T
+    return np.array([value - low, high - value]).clip(min=0)
 
 
 @_styled
 def dataset_bars(
-    accuracy: Mapping[str, Mapping[str, Estimate]],
-    marks: Mapping[str, Mapping[str, float]] | None = None,
-    *,
-    title: str = "",
+    accuracy: Mapping[str, Mapping[str, Estimate]], marks: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
     """Plot routed accuracy per dataset, with one bar and interval for each router.
 
     Args:
         accuracy: Router → dataset → accuracy in percent; datasets in the order of the first router.
         marks: Control → dataset → accuracy in percent, drawn as a line across the dataset's bars.
-        title: Above the plot.
 
     Returns:
         The figure.
@@ -126,33 +110,22 @@ def dataset_bars(
     for (name, levels), line in zip((marks or {}).items(), itertools.cycle(LINES), strict=False):
         heights = [levels.get(dataset, float("nan")) for dataset in datasets]
         axes.hlines(heights, place - 0.45, place + 0.45, colors=INK, linestyles=line, lw=1.3, label=name)
-    axes.set_xticks(
-        place, datasets, rotation=25 if len(datasets) > 4 else 0, ha="right" if len(datasets) > 4 else "center"
-    )
-    axes.set_ylabel("accuracy (%)")
+    rotation, ha = (25, "right") if len(datasets) > 4 else (0, "center")
+    axes.set_xticks(place, datasets, rotation=rotation, ha=ha)
     axes.grid(visible=False, axis="x")
-    _frame(axes, [e for values in accuracy.values() for e in values.values()], marks)
-    axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=4)
-    return figure
-
-
-def _frame(axes: Axes, estimates: Sequence[Estimate], marks: Mapping[str, Mapping[str, float]] | None) -> None:
-    """Cut off the empty part of the axis below all bars."""
-    values = [v for e in estimates for v in e if np.isfinite(v)]
-    values += [v for mark in (marks or {}).values() for v in mark.values() if np.isfinite(v)]
-    if values and min(values) > 20:
-        axes.set_ylim(bottom=np.floor((min(values) - 5) / 10) * 10)
+    drawn = [v for values in accuracy.values() for estimate in values.values() for v in estimate]
+    drawn += [v for levels in (marks or {}).values() for v in levels.values()]
+    if (lowest := min(filter(np.isfinite, drawn), default=0)) > 20:  # cut off the empty part below all bars
+        axes.set_ylim(bottom=np.floor((lowest - 5) / 10) * 10)
+    return _finished(figure, ylabel="accuracy (%)")
 
 
 @_styled
 def quality_cost(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     singles: Mapping[str, tuple[float, float]],
-    zero_router: tuple[Sequence[float], Sequence[float]] | None = None,
-    oracle: tuple[float, float] | None = None,
-    *,
-    title: str = "",
+    zero_router: tuple[Sequence[float], Sequence[float]],
+    oracle: tuple[float, float],
 ) -> Figure:
     """Plot quality against cost of each router as it trades one for the other.
 
@@ -162,13 +135,12 @@ def quality_cost(
         singles: Candidate → (cost, accuracy).
         zero_router: Corners of the hull of the single candidates, in order of cost.
         oracle: Cost and accuracy of the oracle.
-        title: Above the plot.
 
     Returns:
         The figure, with cost on a logarithmic axis. Candidate names that would overlap others are left out.
 
     Example:
-        >>> figure = quality_cost({"knn": ([2.0, 1.0], [80.0, 70.0])}, {"small": (1.0, 70.0)})
+        >>> figure = quality_cost({"knn": ([2, 1], [80, 70])}, {"small": (1, 70)}, ([1], [70]), (1, 90))
         >>> figure.axes[0].get_xscale()
         'log'
     """
@@ -180,19 +152,13 @@ def quality_cost(
         axes.plot(costs[0], qualities[0], marker, color=color, ms=7, label=name)
     costs_M, qualities_M = zip(*singles.values(), strict=True)
     axes.scatter(costs_M, qualities_M, 26, CONTROL_COLOR, label="single candidate", zorder=3)
-    if zero_router is not None:
-        axes.plot(*zero_router, color=INK, ls="--", lw=1.1, label="zero router (hull of singles)")
-    if oracle is not None:
-        axes.plot(*oracle, "*", color=INK, ms=11, label="oracle", ls="none")
+    axes.plot(*zero_router, color=INK, ls="--", lw=1.1, label="zero router (hull of singles)")
+    axes.plot(*oracle, "*", color=INK, ms=11, label="oracle", ls="none")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(_few_minor_labels)
-    _label_apart(figure, axes, singles, set(zip(*zero_router, strict=True)) if zero_router else set())
-    axes.set_xlabel("cost (US dollars per 1,000 instructions)")
-    axes.set_ylabel("accuracy (%)")
-    axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=4)
-    return figure
+    _label_apart(figure, axes, singles, set(zip(*zero_router, strict=True)))
+    return _finished(figure, xlabel="cost (US dollars per 1,000 instructions)", ylabel="accuracy (%)")
 
 
 def _few_minor_labels(value: float, place: float = 0.0) -> str:
@@ -218,72 +184,46 @@ def _label_apart(
 
 @_styled
 def curves_over(
-    places: Sequence[str] | Sequence[float],
-    curves: Mapping[str, Sequence[Estimate]],
-    *,
-    xlabel: str,
-    controls: Sequence[str] = (),
-    title: str = "",
+    places: Sequence[str], curves: Mapping[str, Sequence[Estimate]], *, xlabel: str, controls: Sequence[str] = ()
 ) -> Figure:
     """Plot accuracy over releases or zoo sizes, with a band for each interval.
 
     Args:
-        places: Positions of the points: names (evenly spaced) or numbers.
+        places: Names of the points, drawn evenly spaced.
         curves: Name → one accuracy in percent per place; NaN leaves a gap.
         xlabel: Label of the axis, with its unit.
         controls: Names among ``curves`` that are controls, drawn in gray.
-        title: Above the plot.
 
     Returns:
         The figure.
 
     Example:
-        >>> figure = curves_over([3, 5], {"knn": [Estimate(50), Estimate(60)]}, xlabel="candidates")
+        >>> figure = curves_over(["small", "large"], {"knn": [Estimate(50), Estimate(60)]}, xlabel="candidates")
         >>> figure.axes[0].lines[0].get_ydata().tolist()
         [50.0, 60.0]
     """
-    named = bool(places) and isinstance(places[0], str)
-    figure, axes = _figure(max(6.4, 0.24 * len(places)) if named else 6.4, 4.0)
-    x = np.arange(len(places)) if named else np.array(places, dtype=float)
+    figure, axes = _figure(max(6.4, 0.24 * len(places)), 4.0)
+    x = np.arange(len(places))
     colors, grays = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(LINES))
     for i, (name, estimates) in enumerate(curves.items()):
         control = name in controls
         color = CONTROL_COLOR if control else next(colors)
-        y = np.array([estimate.value for estimate in estimates], dtype=float)
-        axes.plot(
-            x,
-            y,
-            color=color,
-            label=name,
-            lw=1.4,
-            ls=next(grays) if control else "-",
-            marker=None if control else MARKERS[i % len(MARKERS)],
-            ms=4.5,
-        )
-        low, high = (np.array([e[k] for e in estimates], dtype=float) for k in (1, 2))
+        y, low, high = np.array(estimates, dtype=float).T
+        line, marker = (next(grays), None) if control else ("-", MARKERS[i % len(MARKERS)])
+        axes.plot(x, y, color=color, label=name, lw=1.4, ls=line, marker=marker, ms=4.5)
         if not control and np.isfinite(low).any():
             axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
-    if named:
-        turned = len(places) > 3
-        axes.set_xticks(
-            x, [str(place) for place in places], rotation=45 if turned else 0, ha="right" if turned else "center"
-        )
-    else:
-        axes.set_xticks(x)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel("accuracy (%)")
-    axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=4)
-    return figure
+    rotation, ha = (45, "right") if len(places) > 3 else (0, "center")
+    axes.set_xticks(x, places, rotation=rotation, ha=ha)
+    return _finished(figure, xlabel=xlabel, ylabel="accuracy (%)")
 
 
 @_styled
-def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title: str = "") -> Figure:
+def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> Figure:
     """Plot a reliability diagram: the share of right answers over the predicted Pr(correct).
 
     Args:
         bins: Router → bins of mean Pr(correct), share of right answers, and number of cells (marker size).
-        title: Above the plot.
 
     Returns:
         The figure; a calibrated router lies on the diagonal.
@@ -300,32 +240,20 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, title
         confidence, accuracy, count = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
         color = PALETTE[i % len(PALETTE)]
         axes.plot(confidence, accuracy, color=color, lw=1.2, ls=LINES[i // len(PALETTE) % len(LINES)])
-        axes.scatter(
-            confidence,
-            accuracy,
-            s=8 + 60 * count / most,
-            color=color,
-            marker=MARKERS[i % len(MARKERS)],
-            label=name,
-            alpha=0.85,
-        )
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Pr(correct), predicted", ylabel="share correct")
-    axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
+        size, marker = 8 + 60 * count / most, MARKERS[i % len(MARKERS)]
+        axes.scatter(confidence, accuracy, size, color=color, marker=marker, label=name, alpha=0.85)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    return _finished(figure, columns=3, xlabel="Pr(correct), predicted", ylabel="share correct")
 
 
 @_styled
-def choice_heatmap(
-    share_DM: np.ndarray, datasets: Sequence[str], candidates: Sequence[str], *, title: str = ""
-) -> Figure:
+def choice_heatmap(share_DM: np.ndarray, datasets: Sequence[str], candidates: Sequence[str]) -> Figure:
     """Plot the share of each dataset's instructions that is routed to each candidate.
 
     Args:
         share_DM: Shares in [0, 1], datasets × candidates.
         datasets: Names of the rows.
         candidates: Names of the columns.
-        title: Above the plot.
 
     Returns:
         The figure, with the share of each cell in percent unless it is 0.
@@ -347,7 +275,5 @@ def choice_heatmap(
     axes.set_yticks(np.arange(rows) + 0.5, list(datasets))
     axes.invert_yaxis()
     axes.grid(visible=False)
-    axes.set_title(title)
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.9)
-    bar.set_label("chosen (%)")
+    figure.colorbar(mesh, ax=axes, shrink=0.9).set_label("chosen (%)")
     return figure

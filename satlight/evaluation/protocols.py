@@ -20,10 +20,9 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
-import torch
 
 from satlight.errors import SatlightError
-from satlight.evaluation.controls import matrices
+from satlight.evaluation.controls import matrices, numbered
 from satlight.metrics.functional import group_means
 from satlight.records import PerformanceRecords
 from satlight.records.groups import check_groups
@@ -125,13 +124,8 @@ def unseen_candidates(
     for fold, columns in enumerate(np.array_split(order, folds), 1):
         unseen = [train.model_ids[column] for column in sorted(columns)]
         about = Facts(fold=fold, folds=folds, probes=probes, unseen=unseen)
-        yield Setting(
-            f"unseen {fold}/{folds}",
-            _known_on_probes(train, unseen, rows),
-            test if zoo == "all" else test.filter(candidates=unseen),
-            groups,
-            about,
-        )
+        judged = test if zoo == "all" else test.filter(candidates=unseen)
+        yield Setting(f"unseen {fold}/{folds}", _known_on_probes(train, unseen, rows), judged, groups, about)
 
 
 def unseen_tasks(
@@ -212,16 +206,21 @@ def incremental_release(
     train, test, groups = _sides(records, groups, train_datasets)
     _require(train.shape[1], "the number of candidates", 2, None, f"records '{records.name}'")
     _require(best, "best", 1, None, "the earlier candidates that stay")
-    released = _by_release(train)
+    if undated := [one.model_id for one in train.candidates if one.release_date is None]:
+        raise SatlightError(
+            f"Incremental release needs the release_date of every candidate; missing for {listed(undated)}. "
+            "Add it in models.json, or remove the candidates."
+        )
+    released = sorted((str(one.release_date), one.model_id) for one in train.candidates)
     rows = np.arange(train.shape[0])
     if founders is not None:
         _require(founders, "founders", 1, len(released) - 1, f"{len(released)} candidates")
         rows = probe_rows(train, probes, seed)
-        train = _known_on_probes(train, [model_id for model_id, _ in released[founders:]], rows)
+        train = _known_on_probes(train, [model_id for _, model_id in released[founders:]], rows)
     standing = _standing(train.rows(rows))
     for place in range(founders or 1, len(released)):
-        newest, date = released[place]
-        earlier = [model_id for model_id, _ in released[:place]]
+        date, newest = released[place]
+        earlier = [model_id for _, model_id in released[:place]]
         stay = sorted(earlier, key=standing.__getitem__)[:best]  # stable: ties in order of release
         about = Facts(newest=newest, released=date, best=stay, release=place + 1)
         zoo = test.filter(candidates=[*stay, newest])
@@ -270,12 +269,11 @@ def _sides(
     records: PerformanceRecords, groups: Groups | None, train_datasets: Sequence[str] | None
 ) -> tuple[PerformanceRecords, PerformanceRecords, Groups | None]:
     """Return the training records, the test records and the checked groups."""
-    learned = np.isin(records.splits, ["train", "validation"])
+    learned, names = np.isin(records.splits, ["train", "validation"]), set(records.datasets.tolist())
     if train_datasets is not None:
-        if unknown := sorted(set(train_datasets) - set(records.datasets.tolist())):
+        if unknown := sorted(set(train_datasets) - names):
             raise SatlightError(
-                f"train_datasets names {listed(unknown)}; '{records.name}' has "
-                f"{listed(sorted(set(records.datasets.tolist())))}."
+                f"train_datasets names {listed(unknown)}; '{records.name}' has {listed(sorted(names))}."
             )
         learned &= np.isin(records.datasets, list(train_datasets))
     tested = records.splits == "test"
@@ -312,22 +310,10 @@ def _known_on_probes(train: PerformanceRecords, unseen: list[str], rows: np.ndar
     )
 
 
-def _by_release(records: PerformanceRecords) -> list[tuple[str, str]]:
-    """Return (candidate, date) in order of release."""
-    if undated := [one.model_id for one in records.candidates if one.release_date is None]:
-        raise SatlightError(
-            f"Incremental release needs the release_date of every candidate; missing for {listed(undated)}. "
-            "Add it in models.json, or remove the candidates."
-        )
-    dates = [(one.model_id, str(one.release_date)) for one in records.candidates]
-    return sorted(dates, key=lambda pair: (pair[1], pair[0]))
-
-
 def _standing(records: PerformanceRecords) -> dict[str, tuple[int, float]]:
     """Return keys that sort candidates best first: datasets without outcomes, then the negative mean."""
-    _, group_N = np.unique(records.datasets, return_inverse=True)
-    outcome_NM, known_NM = matrices(records)
-    mean_GM = group_means(outcome_NM, known_NM, torch.from_numpy(group_N), int(group_N.max()) + 1)
+    (group_N,) = numbered(records.datasets)
+    mean_GM = group_means(*matrices(records), group_N, int(group_N.max()) + 1)
     lacking_M, mean_M = mean_GM.isnan().sum(0).tolist(), mean_GM.nanmean(0).tolist()
     pairs = zip(records.model_ids, lacking_M, mean_M, strict=True)
     return {name: (lacking, -mean if mean == mean else 0.0) for name, lacking, mean in pairs}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
-from satlight.files import write_text
+from satlight.files import read_json, write_text
 from satlight.types import Temperature
 
 Interval = tuple[float | None, float | None]
@@ -162,9 +162,8 @@ class RoutingResults:
 
     def to_dict(self) -> Json:
         """Return the content of ``results.json``."""
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        content["data"] = asdict(self.data)
-        content["calibration"] = None if self.calibration is None else asdict(self.calibration)
+        content = {field.name: getattr(self, field.name) for field in fields(self)} | {"data": asdict(self.data)}
+        content["calibration"] = self.calibration and asdict(self.calibration)
         for kind, name, entry in self._entries():
             content[kind] = content[kind] | {name: _to_flat(entry, self.calibration is not None)}
         return content
@@ -176,12 +175,11 @@ class RoutingResults:
         Raises:
             TypeError: A key is missing or unknown.
         """
-        calibration = content["calibration"]
         nested = {
             "datasets": {name: _from_flat(DatasetResult, one) for name, one in content["datasets"].items()},
             "groups": {name: _from_flat(GroupResult, one) for name, one in content["groups"].items()},
             "data": EvaluatedData(**content["data"]),
-            "calibration": None if calibration is None else Temperature(**calibration),
+            "calibration": content["calibration"] and Temperature(**content["calibration"]),
         }
         return cls(**content | nested)
 
@@ -237,10 +235,7 @@ class RoutingResults:
         """
         path = Path(path)
         path = path / "results.json" if path.is_dir() else path
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SatlightError(f"Cannot read results from {path}: {error}; `lightning test` writes them") from error
+        content = read_json(path, "write it with `lightning test`")
         wanted = {field.name for field in fields(cls)}
         if not isinstance(content, dict) or set(content) != wanted:
             got = sorted(content) if isinstance(content, dict) else type(content).__name__
@@ -256,8 +251,8 @@ class RoutingResults:
             ) from error
 
     def _entries(self) -> Iterator[tuple[str, str, GroupResult]]:
-        yield from (("datasets", name, dataset) for name, dataset in self.datasets.items())
-        yield from (("groups", name, group) for name, group in self.groups.items())
+        for kind in ("datasets", "groups"):
+            yield from ((kind, name, entry) for name, entry in getattr(self, kind).items())
 
 
 def map_numbers(function: Callable[..., float | None], first: T, *others: T) -> T:
@@ -313,6 +308,5 @@ def _from_flat(kind: type[G], flat: Json) -> G:
     for name in flat:
         if name not in own and not name.startswith(("versus_", "cost_")):
             versus = flat.get(f"versus_{name}")
-            cost = flat.get(f"cost_{name}")
-            controls[name] = ControlResult(flat[name], None if versus is None else tuple(versus), cost)
+            controls[name] = ControlResult(flat[name], versus and tuple(versus), flat.get(f"cost_{name}"))
     return kind(**values | {"controls": controls, "interval": tuple(flat["interval"])})

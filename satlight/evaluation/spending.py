@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from satlight.evaluation.controls import Control, matrices, numbered
-from satlight.metrics import cost, curves, functional, selection
+from satlight.metrics import cost, curves, functional
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
@@ -121,11 +121,6 @@ class Spending:
             for name, (paid_N, known_N) in paid.items()
         }
 
-    def collapse(self, routed: Control, rows: Tensor) -> float:
-        """Compute the router's collapse index on some rows."""
-        assert routed.choices is not None
-        return selection.routing_collapse(routed.choices[rows], *self._cells(rows)).item()
-
     def curve_inputs(self, score_NM: Tensor, rows: Tensor) -> CurveInputs:
         """Measure the policies of the quality-cost curves on some rows.
 
@@ -133,38 +128,37 @@ class Spending:
             score_NM: Log-odds (N, M) of the router.
             rows: int64, rows of one dataset.
         """
-        cells = _, known_NM, cost_NM = self._cells(rows)
-        cheapest = cost.policy_point(cost.cheapest_choices(cost_NM, known_NM), *cells)
-        low, high = cost.cost_bounds(cost_NM, known_NM)
-        curve = (torch.full((1,), torch.nan), torch.full((1,), torch.nan))
+        cells = _, known_NM, cost_NM = self.cells(rows)
+        curve = torch.full((2, 1), torch.nan)
         if self.price_M.isfinite().all():
-            curve = cost.trade_off_curve(score_NM[rows].double().sigmoid(), self.price_M, *cells)
-        bounds = torch.tensor([low, high], dtype=torch.double)
-        return CurveInputs(*cost.single_points(*cells), *cheapest, *curve, bounds)
+            curve = torch.stack(cost.trade_off_curve(score_NM[rows].double().sigmoid(), self.price_M, *cells))
+        return CurveInputs(
+            torch.stack(cost.single_points(*cells)),
+            torch.stack(cost.policy_point(cost.cheapest_choices(cost_NM, known_NM), *cells)),
+            curve,
+            torch.tensor(cost.cost_bounds(cost_NM, known_NM), dtype=torch.double),
+        )
 
-    def _cells(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def cells(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return outcomes, known mask and costs of some rows."""
         return self.outcome_NM[rows], self.known_NM[rows], self.cost_NM[rows]
 
 
 class CurveInputs(NamedTuple):
     """Per-dataset inputs to the quality-cost curves; average them before computing areas.
 
+    Each holds mean costs in US dollars per instruction, then mean outcomes.
+
     Args:
-        single_cost: Mean cost (M,) of each candidate on its own, US dollars per instruction.
-        single_quality: Mean outcome (M,) of each candidate on its own.
-        cheapest_cost: Mean cost of the cheapest call per instruction.
-        cheapest_quality: Mean outcome of the cheapest call per instruction.
-        curve_cost: Mean costs (P,) of the router's policies; NaN without prices on train.
-        curve_quality: Mean outcomes (P,) of the router's policies; NaN without prices on train.
-        bounds: Lower and upper bound (2,) of the cost of any router.
+        single: (2, M), each candidate on its own.
+        cheapest: (2,), the cheapest call per instruction.
+        curve: (2, P), the router's policies; NaN without prices on train.
+        bounds: (2,), lower and upper bound of the cost of any router.
     """
 
-    single_cost: Tensor
-    single_quality: Tensor
-    cheapest_cost: Tensor
-    cheapest_quality: Tensor
-    curve_cost: Tensor
-    curve_quality: Tensor
+    single: Tensor
+    cheapest: Tensor
+    curve: Tensor
     bounds: Tensor
 
     @classmethod
@@ -184,19 +178,19 @@ def areas(inputs: CurveInputs, best_single: int) -> dict[str, float]:
         ``aiq``, ``nauc``, ``qnc`` and ``zero_router_aiq`` as in
         :class:`satlight.evaluation.results.GroupResult`; NaN where the candidates have no prices on train.
     """
-    single = (inputs.single_cost, inputs.single_quality)
-    priced_M = single[0][~single[0].isnan()]
+    cost_M, quality_M = inputs.single
+    priced_M = cost_M[~cost_M.isnan()]
     low, high = (priced_M.min().item(), priced_M.max().item()) if len(priced_M) else (0.0, 0.0)
     result = dict.fromkeys(("aiq", "nauc", "qnc"), float("nan"))
-    result["zero_router_aiq"] = 100 * curves.aiq(*single, low, high).item()
-    if inputs.curve_cost.isnan().all() or not len(priced_M):
+    result["zero_router_aiq"] = 100 * curves.aiq(cost_M, quality_M, low, high).item()
+    if inputs.curve.isnan().all() or not len(priced_M):
         return result
-    cheapest = int(single[0].nan_to_num(float("inf")).argmin())
-    curve = cost.with_point((inputs.curve_cost, inputs.curve_quality), (single[0][cheapest], single[1][cheapest]))
-    every_call = cost.with_point(curve, (inputs.cheapest_cost, inputs.cheapest_quality))
+    cheapest = cost_M.nan_to_num(float("inf")).argmin()
+    curve = torch.cat([inputs.curve, inputs.single[:, cheapest, None]], 1)
+    every_call = torch.cat([curve, inputs.cheapest[:, None]], 1)
+    ends = quality_M[best_single].item(), cost_M[best_single].item()
     if best_single != functional.NONE:
-        target_cost, target_quality = (side[best_single].item() for side in single)
-        result["qnc"] = curves.qnc(*curve, target_quality, target_cost).item()
-    result["aiq"] = 100 * curves.aiq(*curve, low, high).item()
-    result["nauc"] = 100 * curves.nauc(*every_call, *inputs.bounds.tolist()).item()
+        result["qnc"] = curves.qnc(curve[0], curve[1], *ends).item()
+    result["aiq"] = 100 * curves.aiq(curve[0], curve[1], low, high).item()
+    result["nauc"] = 100 * curves.nauc(every_call[0], every_call[1], *inputs.bounds.tolist()).item()
     return result

@@ -76,19 +76,16 @@ def _table(results: RoutingResults, columns: tuple[_Column, ...]) -> Table:
     table.add_column("dataset", max_width=20, no_wrap=True, overflow="ellipsis", vertical="bottom")
     for heading in ("n", "routed", "95 %", *(column.heading for column in columns)):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
-    for name, dataset in results.datasets.items():
-        table.add_row(*_cells(name, dataset, columns))
-    table.add_section()
-    for name, group in results.groups.items():
-        table.add_row(*_cells(f"mean {name}", group, columns), style="bold")
+    kinds: tuple[tuple[str, str | None, Mapping[str, GroupResult]], ...]
+    kinds = ("", None, results.datasets), ("mean ", "bold", results.groups)
+    for prefix, style, entries in kinds:
+        table.add_section()
+        for name, entry in entries.items():
+            low, high = entry.interval
+            cells = [f"{prefix}{name}", f"{entry.n}", _number(entry.routed), f"{_number(low)}–{_number(high)}"]
+            cells += [column.cell(entry) for column in columns]
+            table.add_row(*map(Text, cells), style=style)  # Text, because a name such as "[mmlu]" is not markup
     return table
-
-
-def _cells(name: str, entry: GroupResult, columns: tuple[_Column, ...]) -> list[Text]:
-    low, high = entry.interval
-    cells = [name, f"{entry.n}", _number(entry.routed), f"{_number(low)}–{_number(high)}"]
-    cells += [column.cell(entry) for column in columns]
-    return [Text(cell) for cell in cells]  # Text, because a name such as "[mmlu]" is not markup
 
 
 def _number(value: float | None, factor: float = 1, decimals: int = 1) -> str:

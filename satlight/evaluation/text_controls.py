@@ -97,7 +97,7 @@ def _aptitude_choices(
             f"None of the {len(core)} core instructions is among the {usable.shape[0]} train and validation "
             f"rows of '{usable.name}'; pass the aptitude test of these records, or core=None"
         )
-    voters = _measured(_marked(usable.rows(is_core)), test.model_ids)
+    voters = _measured(_marked(usable, ~is_core).rows(is_core), test.model_ids)
     if voters is None:
         return torch.full((test.shape[0],), NONE)
     held_out = usable.splits == "validation"
@@ -112,9 +112,8 @@ def _tuned(name: str, records: PerformanceRecords, seed: int) -> Baseline:
     from satlight.baselines import build
 
     held_out = records.splits == "validation"
-    fixed: dict[str, object] = {}
-    if not (records.known[held_out].any() and records.known[~held_out].any()):
-        fixed = {key: values[0] for key, values in build(name).GRID.items()}
+    tunable = records.known[held_out].any() and records.known[~held_out].any()
+    fixed = {} if tunable else {key: values[0] for key, values in build(name).GRID.items()}
     return build(name, seed=seed, fixed=fixed)
 
 
@@ -133,7 +132,6 @@ def _measured(records: PerformanceRecords, model_ids: list[str]) -> PerformanceR
     return records.filter(candidates=measured) if measured else None
 
 
-def _marked(records: PerformanceRecords, held_out: np.ndarray | None = None) -> PerformanceRecords:
+def _marked(records: PerformanceRecords, held_out: np.ndarray) -> PerformanceRecords:
     """Mark the held-out rows as validation and all other rows as train."""
-    held_out = np.zeros(records.shape[0], dtype=bool) if held_out is None else held_out
     return records.with_splits(np.where(held_out, "validation", "train"))

@@ -7,9 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import satlight
-
-PACKAGES = ("torch", "transformers", "lightning", "scikit-learn", "numpy")
+PACKAGES = ("satlight", "torch", "transformers", "lightning", "scikit-learn", "numpy")
 
 
 def provenance() -> dict[str, Any]:
@@ -19,13 +17,13 @@ def provenance() -> dict[str, Any]:
         >>> sorted(provenance())
         ['commit', 'versions']
     """
-    versions = {"satlight": satlight.__version__}
+    versions = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {"versions": versions, "commit": _commit(Path(satlight.__file__).parents[1])}
+    return {"versions": versions, "commit": _commit(Path(__file__).parents[2])}
 
 
 def _commit(folder: Path) -> str | None:

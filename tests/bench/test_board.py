@@ -13,7 +13,7 @@ from rich.console import Console
 from satlight.bench import tables
 from satlight.evaluation import measure_controls
 from satlight.evaluation.leaderboard import quality_cost_points
-from satlight.evaluation.outcomes import CANDIDATE, COST_ORACLE, SCHEMA, UPPER_BOUNDS
+from satlight.evaluation.outcomes import CANDIDATE, SCHEMA, UPPER_BOUND, UPPER_BOUNDS
 from satlight.records import open_records, split_records
 
 
@@ -131,10 +131,10 @@ def test_costs_stand_in_the_table_where_they_are_known(compute, bench_file):
     curve = board.results["Toy"][0].curve
     assert (1000 * curve[0][0], curve[1][0]) == (pytest.approx(2.5), 100.0)
     assert 1000 * curve[0][-1] == pytest.approx(1.0)  # price alone: always the cheapest
-    points = quality_cost_points(board.table, ["alpha", "beta"], COST_ORACLE)
-    assert points[COST_ORACLE] == (pytest.approx(0.0025), 100.0)
+    points = quality_cost_points(board.table, ["alpha", "beta"], UPPER_BOUND)
+    assert points["oracle"] == (pytest.approx(2.5), 100.0)
     points = quality_cost_points(board.table, ["alpha", "beta"], CANDIDATE)
-    assert points["org/model-3"] == (pytest.approx(0.004), 25.0)
+    assert points["org/model-3"] == (pytest.approx(4.0), 25.0)
 
 
 def test_a_release_curve_follows_the_releases(compute, bench_file):

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from satlight.bench.figures import Plot, bench_plots, board_plots
-from satlight.bench.report import html_report, svg
+from satlight.bench.report import html_report, svg, write_report
 from satlight.cli import main
 from satlight.evaluation.plots import INK
 
@@ -151,7 +151,6 @@ def test_weights_and_biases_has_every_cell_and_a_summary(compute, bench_file, tm
 
     from satlight.bench.cells import plan
     from satlight.bench.config import load_config
-    from satlight.bench.wandb_runs import log_bench
 
     class Run:
         def __init__(self, **settings):
@@ -166,11 +165,10 @@ def test_weights_and_biases_has_every_cell_and_a_summary(compute, bench_file, tm
     runs = []
     monkeypatch.setattr(wandb, "init", lambda **settings: Run(**settings))
     path = bench_file(["toys.Toy", "toys.Crash"], wandb="demo")
-    boards = compute(path)
+    plots = board_plots(compute(path)[0])
     config = load_config(path)
-    plots = board_plots(boards[0])
     for _ in range(2):  # the second time there is only the summary to renew
-        log_bench(config, plan(config), boards, plots, Path(config.output))
+        write_report(config, plan(config), Path(config.output), "")
     assert [run.settings.get("group") for run in runs] == ["toy / all", "toy / all", None, None]
     cell, summary = runs[0], runs[2]
     assert (cell.settings["project"], cell.settings["job_type"]) == ("demo", "Toy")

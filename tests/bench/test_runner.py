@@ -12,7 +12,7 @@ import pytest
 
 from satlight.bench.cells import plan
 from satlight.bench.config import load_config
-from satlight.bench.results import read_result
+from satlight.bench.results import CellResult
 from satlight.bench.runner import run_cells
 from satlight.errors import SatlightError
 
@@ -33,7 +33,7 @@ def run(path, **options):
         report=lambda cell, result: seen.append(cell.title),
         **options,
     )
-    return {(cell.method, cell.problem.seed): read_result(output, cell) for cell in cells}, seen
+    return {(cell.method, cell.problem.seed): CellResult.read(output, cell.key) for cell in cells}, seen
 
 
 def routed(result):

@@ -101,11 +101,6 @@ def test_bands_are_drawn_for_routers_alone():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2024-01 a", "2024-02 b"]
 
 
-def test_zoo_sizes_stand_at_their_numbers():
-    figure = plots.curves_over([3, 7], {"knn": [ONE, ONE]}, xlabel="candidates")
-    assert figure.axes[0].lines[0].get_xdata().tolist() == [3.0, 7.0]
-
-
 def test_markers_of_the_diagram_tell_the_number_of_cells():
     (axes,) = diagram().axes
     small, large = axes.collections[0].get_sizes()

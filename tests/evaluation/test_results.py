@@ -99,8 +99,8 @@ def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "Cannot read results from .*results.json"),
-        ("{", "Cannot read results from .*results.json"),
+        (None, "results.json cannot be read .*; write it with `lightning test`"),
+        ("{", "results.json: not valid JSON .*; write it with `lightning test`"),
         ('{"groups": {}}', r"is not a results.json: got \['groups'\], expected the keys \['calibration'"),
         ("[]", "is not a results.json: got list"),
     ],
