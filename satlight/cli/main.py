@@ -80,7 +80,7 @@ def main(args: list[str] | None = None) -> None:
             import_torchmetrics_alone()
             from satlight.cli.training import run
 
-            run(argv)
+            run(argv, process_ends=args is None)
         else:
             parsed = build_parser().parse_args(argv)
             if args is None and parsed.verb in SCORING_VERBS:  # not in a process that may also train

@@ -322,8 +322,12 @@ def _ignore_noise() -> None:
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
 
 
-def run(argv: list[str]) -> None:
+def run(argv: list[str], process_ends: bool = False) -> None:
     """Run a training verb with command-line arguments.
+
+    Args:
+        argv: The verb and its arguments.
+        process_ends: End the W&B run, which a Python program could still log to.
 
     Raises:
         SystemExit: With code 130 after Ctrl-C, 143 after SIGTERM.
@@ -346,5 +350,6 @@ def run(argv: list[str]) -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one
             signal.signal(signal.SIGINT, handler)
-        finish(code)
+        if process_ends:
+            finish(code)
     sys.stdout.flush()
