@@ -93,7 +93,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_text(path, advice))
     except (yaml.YAMLError, RecursionError) as error:
-        raise SatlightError(f"{path} is not valid YAML: {error}; {advice}") from error
+        raise SatlightError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {advice}") from error
     if not isinstance(content, dict):
         raise SatlightError(f"{path} holds {type(content).__name__}, not a mapping; {advice}")
     return content

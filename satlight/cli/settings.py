@@ -54,17 +54,18 @@ def complete(argv: list[str]) -> list[str]:
         SatlightError: There is no such run, checkpoint or config.
     """
     verb, argv = argv[0], list(argv[1:])
-    if (
-        any(word.partition("=")[0].endswith(("-h", "help", "--print_config")) for word in argv)
-        and not _scan(argv)["configured"]
-    ):
+    if any(word.partition("=")[0].endswith(("-h", "help", "--print_config")) for word in argv):
         return [verb, *argv]
     folder = Path(argv.pop(0)).expanduser() if argv and not argv[0].startswith("-") else None
     given = _scan(argv)
     path = given["ckpt_path"] or (None if verb == "fit" else "best")
     if folder is not None:
         path = _in_folder(folder, verb, path)
-        given["name"] = given["name"] or runs.name_of(folder / runs.CONFIG)
+        given["name"] = given["name"] if given["named"] else runs.name_of(folder / runs.CONFIG)
+    configured = given.pop("configured") or any(word.startswith("--model") for word in argv)
+    if not configured and (verb == "fit" or (folder is None and given["ckpt_path"] is None and not given["named"])):
+        more = "" if verb == "fit" else f", or name a run: lightning {verb} runs/full/1, or --name NAME"
+        raise SatlightError(f"`{verb}` needs a config: lightning {verb} -c configs/full.yaml{more}")
     if path in ("best", "last"):
         path = str(runs.checkpoint(Path(given["runs"]).expanduser(), given["name"], path))
     base = []
@@ -78,9 +79,6 @@ def complete(argv: list[str]) -> list[str]:
         if run is not None and verb != "fit":
             base = ["--config", json.dumps(_of_run(run))]
         argv += ["--ckpt_path", path]
-    if not base and not given["configured"] and not any(word.startswith("--model") for word in argv):
-        more = "" if verb == "fit" else ", or a run with --name NAME or as `lightning test runs/full/1`"
-        raise SatlightError(f"`{verb}` needs a config: lightning {verb} -c configs/full.yaml{more}")
     return [verb, *base, *argv, "--name", given["name"]]
 
 
@@ -98,8 +96,9 @@ def _scan(argv: list[str]) -> dict[str, Any]:
         found |= {key: content[key] for key in found if content.get(key) is not None}
     found |= {key: getattr(known, key) for key in found if getattr(known, key) is not None}
     found = {key: None if value in (None, "null") else str(value) for key, value in found.items()}
+    named = found["name"] is not None
     found["name"] = os.path.expanduser(found["name"] or runs.name_of(files[0] if files else None))
-    return found | {"configured": bool(known.config)}
+    return found | {"named": named, "configured": bool(known.config)}
 
 
 def _in_folder(folder: Path, verb: str, path: str | None) -> str:

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError
 
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.callbacks.checkpoint_io import SafeCheckpointIO
@@ -272,7 +273,7 @@ class SatlightCLI(LightningCLI):
             folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
             log.info("router folder: %s", folder)
         except SatlightError as error:
-            if isinstance(error.__cause__, OSError):
+            if isinstance(error.__cause__, OSError | SafetensorError):
                 raise
             log.warning("no router folder: %s", error)  # a module of the user's own; the training stands
 
