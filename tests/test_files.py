@@ -98,6 +98,7 @@ def test_the_newest_run_with_a_checkpoint_is_found(tmp_path):
         folder = tmp_path / "demo" / str(number) / "checkpoints"
         folder.mkdir(parents=True)
         (folder / "best.ckpt").touch()
+        (folder.parent / "config.yaml").touch()
     assert runs.checkpoint(tmp_path, "demo", "best").parts[-3] == "10"
     (tmp_path / "demo" / "10" / "checkpoints" / "best.ckpt").unlink()  # killed before the first validation
     found = runs.checkpoint(tmp_path, "demo", "best")
@@ -107,8 +108,9 @@ def test_the_newest_run_with_a_checkpoint_is_found(tmp_path):
         runs.checkpoint(tmp_path, "demo", "last")
 
 
-def test_a_checkpoint_elsewhere_belongs_to_its_folder(tmp_path):
-    assert runs.folder_of(tmp_path / "mine.ckpt") == tmp_path.resolve()
+def test_a_checkpoint_elsewhere_belongs_to_no_run(tmp_path):
+    assert runs.folder_of(tmp_path / "mine.ckpt") is None
+    assert runs.folder_of(tmp_path / "checkpoints" / "mine.ckpt") is None
 
 
 def test_a_block_moves_as_one(make_block):

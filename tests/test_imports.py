@@ -75,7 +75,7 @@ ALLOWED = {
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
     "baselines": ["baselines", "routers", "storage", "records", "metrics", "capability"],
     "evaluation": ["evaluation", "baselines", "records", "metrics"],
-    "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics", "storage.card"],
+    "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics", "storage.card", "storage.checkpoints"],
     "routing": [
         "routing",
         "routers",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from netrc import NetrcParseError, netrc
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,10 +16,39 @@ from lightning.pytorch.loggers import WandbLogger
 
 from satlight.callbacks.report import RoutingReport
 
+log = logging.getLogger(__name__)
 
-def wandb_loggers(trainer: L.Trainer) -> list[WandbLogger]:
-    """Return the trainer's W&B loggers."""
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+def wandb_loggers(loggers: L.Trainer | list[Any]) -> list[WandbLogger]:
+    """Return the W&B loggers of a trainer or list."""
+    found = loggers.loggers if isinstance(loggers, L.Trainer) else loggers
+    return [logger for logger in found if isinstance(logger, WandbLogger)]
+
+
+def keep_in(logger: WandbLogger, folder: Path) -> None:
+    """Let a logger write into ``folder``, unless the config names another folder.
+
+    Also drops an option that Lightning always passes, and of which W&B warns that it has no effect.
+    """
+    if logger._save_dir in (None, "."):
+        logger._save_dir = logger._wandb_init["dir"] = str(folder)
+    os.environ.setdefault("WANDB_QUIET", "true")  # results are in the run folder and in W&B
+    if logger._wandb_init.get("anonymous") is None:
+        logger._wandb_init.pop("anonymous", None)
+
+
+def finish(exit_code: int = 0) -> None:
+    """End the W&B run of this process, if there is one.
+
+    Without this, W&B's background process prints a summary, in color even into files.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is None or wandb.run is None:
+        return
+    folder = Path(wandb.run.dir).parent
+    if wandb.run.offline and exit_code == 0:
+        log.info("W&B run, not uploaded: wandb sync %s", folder)
+    wandb.finish(exit_code=exit_code)
 
 
 def offline_without_key() -> None:

@@ -7,7 +7,10 @@ are small argparse commands. Nothing heavy is imported before the verb is known.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
+from functools import partial
+from typing import Any
 
 from satlight.cli.startup import import_torchmetrics_alone, score_only, show_log
 from satlight.errors import SatlightError
@@ -31,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Route each instruction to the LLM that will answer it best.",
         epilog="`satlight fit -h` and the like show the options of a training verb.",
     )
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    whole_names: Any = partial(argparse.ArgumentParser, allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=whole_names)
     for verb, text in TRAINING_VERBS.items():
         subparsers.add_parser(verb, help=text, add_help=False)
     for verb_module in (route, export, weights, data, bench, arena):
@@ -39,11 +43,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _own_error(error: BaseException | None) -> SatlightError | None:
-    """Find the SatlightError in a chain of exceptions; jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, SatlightError):
-        error = error.__cause__ or error.__context__
-    return error
+def _sentence(error: BaseException) -> str | None:
+    """Return what to tell the user, or None for a fault of the program.
+
+    Looks through chains of exceptions: jsonargparse wraps what a constructor raises.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, SatlightError):
+        link = link.__cause__ or link.__context__
+    if link is not None:
+        return str(link)
+    if isinstance(error, UnicodeError):
+        return f"some input is not valid Unicode text ({error}); save files as UTF-8"
+    if isinstance(error, OSError):
+        names = " and ".join(str(name) for name in (error.filename, error.filename2) if name)
+        remedy = "make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path and its rights"
+        return f"{f'{names}: ' if names else ''}{error.strerror or error}; {remedy}"
+    return None
 
 
 def main(args: list[str] | None = None) -> None:
@@ -53,7 +69,7 @@ def main(args: list[str] | None = None) -> None:
         args: Command-line arguments; None = those of this process.
 
     Raises:
-        SystemExit: With code 1 after a user error, 2 after an argument that cannot be parsed.
+        SystemExit: With code 1 after a user error, 2 after an argument that cannot be parsed, 130 after Ctrl-C.
 
     Returns None, since the console script passes the result to ``sys.exit``.
     """
@@ -64,19 +80,23 @@ def main(args: list[str] | None = None) -> None:
             import_torchmetrics_alone()
             from satlight.cli.training import run
 
-            run(argv)
+            run(argv, process_ends=args is None)
         else:
             parsed = build_parser().parse_args(argv)
             if args is None and parsed.verb in SCORING_VERBS:  # not in a process that may also train
                 score_only()
             parsed.run(parsed)
-    except ValueError as error:
-        if (own := _own_error(error)) is None:
-            raise
-        print(f"error: {own}", file=sys.stderr)
-        raise SystemExit(1) from error
     except BrokenPipeError:  # `satlight ... | head`
         sys.stderr.close()
+    except KeyboardInterrupt:
+        more = "; continue with `--ckpt_path last`" if argv[:1] == ["fit"] else ""
+        print(f"interrupted{more}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if (sentence := _sentence(error)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 if __name__ == "__main__":

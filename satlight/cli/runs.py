@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from satlight.errors import SatlightError
+from satlight.files import read_text, recover, unwritable
+
+CONFIG, TRAINED_ON = "config.yaml", "trained_on.parquet"
 
 
 def existing(root: Path | str, name: str) -> list[Path]:
@@ -17,6 +25,9 @@ def existing(root: Path | str, name: str) -> list[Path]:
 def create(root: Path | str, name: str) -> Path:
     """Create the next run folder; concurrent processes get different folders.
 
+    Raises:
+        SatlightError: The folder of runs cannot be written.
+
     Example:
         >>> import tempfile
         >>> root = tempfile.mkdtemp()
@@ -24,14 +35,29 @@ def create(root: Path | str, name: str) -> Path:
         ['1', '2']
     """
     number = max((int(path.name) for path in existing(root, name)), default=0) + 1
-    while True:
-        folder = Path(root) / name / str(number)
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+    parent = Path(root) / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = parent / str(number)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise unwritable(parent, error) from error
+
+
+def remove_empty(folder: Path, root: Path | str) -> None:
+    """Remove ``folder`` and the folders above it, up to ``root``, as far as they are empty."""
+    with suppress(OSError):
+        while folder != folder.parent:
+            folder.rmdir()
+            if folder == Path(root):
+                return
+            folder = folder.parent
 
 
 def checkpoint(root: Path | str, name: str, which: str) -> Path:
@@ -50,7 +76,49 @@ def checkpoint(root: Path | str, name: str, which: str) -> Path:
     )
 
 
-def folder_of(checkpoint_path: Path | str) -> Path:
-    """Return the run folder that a checkpoint file belongs to."""
+def folder_of(checkpoint_path: Path | str) -> Path | None:
+    """Return the run folder that a checkpoint file belongs to; None if it lies elsewhere."""
     path = Path(checkpoint_path).resolve()
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    run = path.parent.parent
+    return run if path.parent.name == "checkpoints" and (run / CONFIG).is_file() else None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML file of options.
+
+    Raises:
+        SatlightError: It cannot be read or is not a mapping.
+    """
+    advice = "give a YAML file of options"
+    try:
+        content = yaml.safe_load(read_text(path, advice))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SatlightError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {advice}") from error
+    if not isinstance(content, dict):
+        raise SatlightError(f"{path} holds {type(content).__name__}, not a mapping; {advice}")
+    return content
+
+
+def name_of(config: Path | None) -> str:
+    """Return the default name of a run from its first config file.
+
+    Example:
+        >>> name_of(Path("configs/full.yaml")), name_of(Path("experiments/routerdc/config.yaml"))
+        ('full', 'routerdc')
+        >>> name_of(Path("runs/full/3/config.yaml"))
+        'full'
+    """
+    if config is None:
+        return "unnamed"
+    if config.stem != "config":
+        return config.stem
+    folder = config.expanduser().absolute().parent
+    return folder.parent.name if folder.name.isdigit() else folder.name
+
+
+def clean(run: Path) -> None:
+    """Remove what killed processes left in a run folder."""
+    for folder in (run, run / "checkpoints"):
+        for path in folder.glob(".*"):
+            if found := re.fullmatch(r"\.(.+)\.\w{8}(\.lock)?", path.name):
+                recover(folder / found[1])

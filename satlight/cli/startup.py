@@ -17,18 +17,23 @@ class _Stderr(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage()
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop Lightning's advertisements for other products, and its announcement of what Ctrl-C does."""
+    message = record.getMessage()
+    return "litlogger" not in message and "Detected KeyboardInterrupt" not in message
 
 
 def show_log() -> None:
-    """Send satlight's log messages to stderr and drop Lightning's advertisements for other products."""
+    """Send satlight's log messages to stderr; write characters that the terminal lacks as ``?``."""
+    for stream in (sys.stdout, sys.stderr):
+        if "utf" not in (getattr(stream, "encoding", None) or "utf").lower() and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     log = logging.getLogger("satlight")
     if not log.handlers:
         log.addHandler(_Stderr())
         log.propagate = False
     log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
 
 
 def score_only() -> None:

@@ -2,137 +2,280 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
+import re
+import shutil
 import signal
 import sys
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from jsonargparse import Namespace
+from lightning.fabric.plugins.io import CheckpointIO
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError
 
 from satlight.callbacks.calibration import TemperatureScaling
+from satlight.callbacks.checkpoint_io import SafeCheckpointIO
 from satlight.callbacks.report import RoutingReport
-from satlight.callbacks.wandb_tables import WandbTables, offline_without_key, wandb_loggers
-from satlight.cli import runs
+from satlight.callbacks.wandb_tables import WandbTables, finish, keep_in, offline_without_key, wandb_loggers
+from satlight.cli import runs, settings
+from satlight.data import RoutingDataModule
+from satlight.data.trained_on import TrainedOn
 from satlight.errors import SatlightError
+from satlight.files import write_text
 from satlight.routing.export import export_router
+from satlight.storage.checkpoints import read_checkpoint
 
 log = logging.getLogger(__name__)
 
+RANK_FOLDER = "SATLIGHT_RUN_DIR"
+"""Environment variable in which the main process tells the other ranks the run folder."""
 
-class SaveConfig(SaveConfigCallback):
-    """Write config.yaml (fit) or VERB_config.yaml into the run folder and the nested config to W&B."""
 
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        for logger in wandb_loggers(trainer):
-            nested = yaml.safe_load(self.parser.dump(self.config))
-            logger.experiment.config.update({"cli": nested}, allow_val_change=True)
+class RunRecord(Callback):
+    """Write config.yaml (fit) or VERB_config.yaml once the verb works on accepted data and weights.
+
+    A refused checkpoint therefore leaves the record of a run as it was. Also writes what ``fit`` trains on,
+    and sends the nested config to W&B.
+
+    Args:
+        cli: The command line that runs the verb.
+    """
+
+    def __init__(self, cli: SatlightCLI) -> None:
+        self.cli = cli
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, runs.CONFIG)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.is_global_zero and isinstance(data, RoutingDataModule):
+            data.trained_on().save(Path(trainer.default_root_dir) / runs.TRAINED_ON)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._write(trainer, "validate_config.yaml")
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, "test_config.yaml")
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, "predict_config.yaml")
+
+    def _write(self, trainer: L.Trainer, name: str) -> None:
+        self.cli.started = True
+        if trainer.is_global_zero:
+            config = self.cli.record
+            write_text(Path(trainer.default_root_dir) / name, config)
+            for logger in wandb_loggers(trainer):
+                logger.experiment.config.update({"cli": yaml.safe_load(config)}, allow_val_change=True)
 
 
 class SatlightCLI(LightningCLI):
     """Run ``fit``, ``validate``, ``test`` and ``predict`` for any satlight module and data module.
 
     Beyond LightningCLI: ``--name`` and ``--runs`` choose the run folder; ``--ckpt_path last`` continues the
-    newest run of that name; ``test``, ``validate`` and ``predict`` take the newest run's best checkpoint
-    when none is named; a CSVLogger and two ModelCheckpoints (best by ``val_routed_accuracy``, and last) are
-    added unless configured otherwise.
+    newest run of that name; ``test``, ``validate`` and ``predict`` use the settings and the best checkpoint of
+    the newest run of that name; a CSVLogger and two ModelCheckpoints (best by ``val_routed_accuracy``, and
+    last) are added unless configured otherwise.
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         self.run_dir: Path | None = None
-        super().__init__(
-            args=args,
-            run=run,
-            seed_everything_default=0,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [TemperatureScaling(), RoutingReport(), WandbTables()]},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # config.yaml is the record; see docs/decisions.md
-            parser_kwargs={"parser_mode": "omegaconf"},
-        )
+        self.started, self.record = False, ""
+        self._created = self._has_run = False
+        self._renamed: tuple[Path, Path] | None = None
+        argv = sys.argv[1:] if args is None else list(args)
+        try:
+            super().__init__(
+                args=settings.complete(argv) if run and argv and argv[0] in self.subcommands() else argv,
+                run=run,
+                parser_class=settings.Parser,
+                seed_everything_default=0,
+                save_config_callback=None,  # RunRecord writes it
+                trainer_defaults={"callbacks": [TemperatureScaling(), RoutingReport(), WandbTables()]},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,  # config.yaml is the record; see docs/decisions.md
+                parser_kwargs={"parser_mode": "omegaconf"},
+            )
+        except BaseException:
+            self._discard()
+            raise
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        return super().init_parser(allow_abbrev=False, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default=None, help="Name of the run (default: of the first config)")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs")
+        parser.add_argument(
+            "--other-data", action="store_true", help="Use the router on data other than the run's: RUN/other/DATA"
+        )
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise SatlightError(f"--seed_everything {seed}: a seed lies in [0, {2**32 - 1}]")
+        super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         if self.subcommand is None:  # SatlightCLI(run=False): objects for Python, no run
             return
         config = self.config[self.subcommand]
+        if config.get("weights_only") is False:
+            raise SatlightError(
+                "weights_only is false, but checkpoints are always read without running code from them; remove it"
+            )
+        settings.expand(config)
+        self.record = self._dump(config)
         if config.trainer.fast_dev_run:
             return
-        name = config.name or _config_name(config)
         path = config.get("ckpt_path")
-        if path is None and self.subcommand != "fit":
-            path = "best"
-        if path in ("best", "last"):
-            path = str(runs.checkpoint(config.runs, name, path))
+        run = runs.folder_of(path) if path else None
         if path is not None:
-            if not Path(path).is_file():
-                raise SatlightError(
-                    f"--ckpt_path {path}: no such file; `best` and `last` stand for those of the newest run"
-                )
-            if not zipfile.is_zipfile(path):
-                raise SatlightError(f"--ckpt_path {path} is not a checkpoint, or is truncated; choose another")
-            config.ckpt_path = path
-            self.run_dir = runs.folder_of(path)
-            _compare_with_training(self.run_dir, config)
-        elif "SATLIGHT_RUN_DIR" in os.environ:  # set by the main process for the other ranks
-            self.run_dir = Path(os.environ["SATLIGHT_RUN_DIR"])
+            read_checkpoint(path)
+        if run is not None and (self.subcommand != "fit" or run in _resolved(runs.existing(config.runs, config.name))):
+            self.run_dir, self._has_run = run, True
+            self._compare(run, config)
+        elif RANK_FOLDER in os.environ:  # set by the main process for the other ranks
+            self.run_dir = Path(os.environ[RANK_FOLDER])
         else:
-            self.run_dir = runs.create(config.runs, name)
-            os.environ["SATLIGHT_RUN_DIR"] = str(self.run_dir)
+            self.run_dir, self._created = runs.create(config.runs, config.name), True
+            os.environ[RANK_FOLDER] = str(self.run_dir)
         log.info("run folder: %s", self.run_dir)
-        self.save_config_kwargs["config_filename"] = (
-            "config.yaml" if self.subcommand == "fit" else f"{self.subcommand}_config.yaml"
-        )
-        config.trainer.default_root_dir = str(self.run_dir)
-        for logger in _as_list(config.trainer.logger):
-            if str(getattr(logger, "class_path", "")).endswith("WandbLogger"):
-                offline_without_key()
-                if logger.init_args.save_dir == ".":
-                    logger.init_args.save_dir = str(self.run_dir)
+
+    def _dump(self, config: Namespace) -> str:
+        """Return the configuration as YAML, without the checkpoint that ``fit`` continues from."""
+        config = config.clone()
+        if self.subcommand == "fit":
+            config.ckpt_path = None
+        return self._parser(self.subcommand).dump(config, skip_unset=False)
+
+    def _compare(self, run: Path, config: Namespace) -> None:
+        """Refuse data settings other than the run's; warn of another module or reading of candidates."""
+        model, data = settings.compare(run, config)
+        for line in model:
+            log.warning("%s (%s)", line, run)
+        if data and not config.other_data:
+            raise settings.refuse(run, data, str(self.subcommand))
+
+    @property
+    def _out_dir(self) -> Path:
+        """Return the folder of results: the run's, or one of its own for other data."""
+        assert self.run_dir is not None
+        config = self.config[self.subcommand]
+        if not config.other_data or not self._has_run or self.subcommand == "fit":
+            return self.run_dir
+        source = str(config.data.get("init_args", {}).get("records", "data"))
+        return self.run_dir / "other" / (Path(source).stem or "data")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        given = self._get(self.config_init, "trainer")
+        plugins = _as_list(given.plugins)
+        if any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            raise SatlightError("trainer.plugins names a CheckpointIO; satlight reads and writes checkpoints itself")
+        kwargs["plugins"] = [*plugins, SafeCheckpointIO()]
+        if isinstance(self.datamodule, RoutingDataModule):
+            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
         if self.run_dir is None:
             return super().instantiate_trainer(**kwargs)
-        given = self._get(self.config_init, "trainer")
-        loggers = _as_list(given.logger)
+        if isinstance(self.datamodule, RoutingDataModule):
+            self.datamodule.setup(str(self.subcommand))  # before any file is written
+        loggers, callbacks = _as_list(given.logger), _as_list(given.callbacks)
+        kwargs["default_root_dir"] = str(self._out_dir)
+        for logger in wandb_loggers(loggers):
+            offline_without_key()
+            keep_in(logger, self._out_dir)
         if self.subcommand != "fit":
             # A new CSVLogger would delete the curves of fit; results go to default_root_dir.
             kwargs["logger"] = loggers or False
         elif given.logger is not False and not any(isinstance(x, CSVLogger) for x in loggers):
-            _keep_metrics(self.run_dir)
+            self._keep_metrics()
             # First in the list, so that it determines the log folder.
             kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
-        callbacks = _as_list(given.callbacks)
+        if self.subcommand == "fit":
+            runs.clean(self.run_dir)
         if given.enable_checkpointing is not False:
             callbacks += _checkpoints(self.run_dir / "checkpoints", callbacks)
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        _ignore_own_folder(self.run_dir)
+        return super().instantiate_trainer(callbacks=[*callbacks, RunRecord(self)], **kwargs)
+
+    def _keep_metrics(self) -> None:
+        """Rename the curves of an interrupted fit: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
+        assert self.run_dir is not None
+        if (metrics := self.run_dir / "metrics.csv").is_file():
+            number = len(list(self.run_dir.glob("metrics.*.csv"))) + 1
+            self._renamed = metrics, metrics.rename(self.run_dir / f"metrics.{number}.csv")
+
+    def _discard(self) -> None:
+        """Leave no trace of a verb that failed before it did anything."""
+        if self.started or self.run_dir is None:
+            return
+        if self._created:
+            finish(exit_code=1)  # W&B writes into the folder
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+            runs.remove_empty(self.run_dir.parent, self.config[self.subcommand].runs)
+        elif self._renamed is not None and not self._renamed[0].exists():
+            self._renamed[1].rename(self._renamed[0])
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+
+    def before_fit(self) -> None:
+        """Refuse a training that never validates: it would end without a best checkpoint."""
+        trainer = self.trainer
+        every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+        if self.run_dir is None or not trainer.checkpoint_callbacks:
+            return
+        if trainer.limit_val_batches == 0 or (every and epochs and 0 < epochs < every):
+            raise SatlightError(
+                f"No validation would run (trainer.check_val_every_n_epoch is {every}, trainer.max_epochs {epochs}, "
+                f"trainer.limit_val_batches {trainer.limit_val_batches}), so there would be no best checkpoint and "
+                "no router. Validate at least once."
+            )
+
+    def before_test(self) -> None:
+        """Tell the data module which rows must not be judged."""
+        if self.run_dir is None or not isinstance(self.datamodule, RoutingDataModule):
+            return
+        if (path := self.run_dir / runs.TRAINED_ON).is_file():
+            self.datamodule.not_judged = TrainedOn.load(path)
+        else:
+            log.warning("%s does not exist, so test rows that were trained on cannot be recognized", path)
 
     def after_fit(self) -> None:
-        """Export the best checkpoint, so that every run ends with a usable router."""
+        """Export the best checkpoint, so that every run ends with a usable router.
+
+        Raises:
+            SatlightError: There is no best checkpoint, or the router cannot be written.
+        """
         if self.run_dir is None or not self.trainer.is_global_zero:
             return
-        for callback in self.trainer.checkpoint_callbacks:
-            best = getattr(callback, "best_model_path", "")
-            if best and getattr(callback, "monitor", None):
-                try:
-                    folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
-                    log.info("router folder: %s", folder)
-                except SatlightError as error:  # a module of the user's own; the training stands
-                    log.warning("no router folder: %s", error)
-                return
+        callbacks: list[Any] = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "monitor", None)]
+        if not callbacks:
+            log.warning("no router folder: trainer.enable_checkpointing is false, so there is no checkpoint")
+            return
+        best = next((path for c in callbacks if (path := c.best_model_path) and Path(path).is_file()), None)
+        if best is None:
+            raise SatlightError(
+                f"fit ended without a best checkpoint in {self.run_dir}, so there is no router: {callbacks[0].monitor} "
+                "was never computed. Let the validation run (trainer.check_val_every_n_epoch, "
+                "trainer.val_check_interval, trainer.max_steps) and train again."
+            )
+        try:
+            folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
+            log.info("router folder: %s", folder)
+        except SatlightError as error:
+            if isinstance(error.__cause__, OSError | SafetensorError):
+                raise
+            log.warning("no router folder: %s", error)  # a module of the user's own; the training stands
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: the command line takes precedence (LightningCLI would merge the checkpoint last)."""
@@ -150,36 +293,8 @@ def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
     return added
 
 
-def _keep_metrics(run_dir: Path) -> None:
-    """Rename the curves of an interrupted fit: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
-    if (metrics := run_dir / "metrics.csv").is_file():
-        metrics.rename(run_dir / f"metrics.{len(list(run_dir.glob('metrics.*.csv'))) + 1}.csv")
-
-
-def _compare_with_training(run_dir: Path, config: Any) -> None:
-    """Warn where the module or its reading of candidates differs from the one that was trained.
-
-    A checkpoint fits any module of the same shape; with other settings it would silently route badly.
-    """
-    if not (run_dir / "config.yaml").is_file():
-        return
-    trained = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    for key, skip in (("model", ("objective", "optimizer")), ("data", ())):
-        now, then = _flat(config[key].as_dict()), _flat(trained.get(key) or {})
-        for name in sorted(now.keys() & then.keys()):
-            counts = key == "model" or name.startswith("init_args.aptitude.")
-            if counts and not set(skip) & set(name.split(".")) and now[name] != then[name]:
-                log.warning(
-                    "%s.%s is %r, but %r in %s, which trained this checkpoint",
-                    *(key, name, now[name], then[name], run_dir / "config.yaml"),
-                )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dictionaries to dotted keys; tuples become lists."""
-    if not isinstance(tree, dict):
-        return {prefix[:-1]: list(tree) if isinstance(tree, tuple) else tree}
-    return {name: value for key in tree for name, value in _flat(tree[key], f"{prefix}{key}.").items()}
+def _resolved(paths: list[Path]) -> list[Path]:
+    return [path.resolve() for path in paths]
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -188,38 +303,54 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _config_name(config: Any) -> str:
-    """``configs/full.yaml`` → ``full``; ``experiments/routerdc/config.yaml`` → ``routerdc``."""
-    for path in config.get("config") or []:
-        path = Path(str(path))
-        return path.resolve().parent.name if path.stem == "config" else path.stem
-    return "unnamed"
+def _ignore_own_folder(run_dir: Path) -> None:
+    """Silence warnings about files in the run folder, which satlight keeps."""
+    folder = re.escape(str(run_dir.resolve()))
+    warnings.filterwarnings("ignore", message=f"Checkpoint directory {folder}/checkpoints exists and is not empty")
+    for path in (folder, re.escape(str(run_dir))):
+        warnings.filterwarnings("ignore", message=f"Experiment logs directory {path}/* exists and is not empty")
 
 
-def run(argv: list[str]) -> None:
-    """Run a training verb with command-line arguments."""
+def _ignore_noise() -> None:
+    """Silence warnings that ask nothing of the user: about Lightning's own use of its libraries."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
     warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    warnings.filterwarnings("ignore", message=".*`tensorboardX` has been removed.*")
-    warnings.filterwarnings("ignore", message=".*Previous log files in this directory will be deleted.*")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    # Blocks are built from memory within a step; workers would only copy the records.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Modules that the config freezes are in eval mode on purpose.
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
-    # A relative and an absolute path of the same folder count as different.
-    warnings.filterwarnings("ignore", message=".*The dirpath has changed from.*")
-    # The data module resumes within an epoch; Lightning looks for this ability in the DataLoader.
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+
+
+def run(argv: list[str], process_ends: bool = False) -> None:
+    """Run a training verb with command-line arguments.
+
+    Args:
+        argv: The verb and its arguments.
+        process_ends: End the W&B run, which a Python program could still log to.
+
+    Raises:
+        SystemExit: With code 130 after Ctrl-C, 143 after SIGTERM.
+    """
     if "LOCAL_RANK" not in os.environ:
-        os.environ.pop("SATLIGHT_RUN_DIR", None)  # left by an earlier run in this process
+        os.environ.pop(RANK_FOLDER, None)  # left by an earlier run in this process
+    handler, code = signal.getsignal(signal.SIGINT), 1
     try:
-        SatlightCLI(args=argv)
+        with warnings.catch_warnings():
+            _ignore_noise()
+            SatlightCLI(args=argv)
+        code = 0
     except SIGTERMException as error:  # to Lightning a success
         log.error("ended by SIGTERM before completion; continue with `fit --ckpt_path last`")
         raise SystemExit(128 + signal.SIGTERM) from error
-    except BaseException:
-        with contextlib.suppress(KeyError, OSError):  # no folder was created, or it is not empty
-            Path(os.environ["SATLIGHT_RUN_DIR"]).rmdir()
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes it code 1
+            raise KeyboardInterrupt from error
         raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:  # Lightning ignores Ctrl-C after the first one
+            signal.signal(signal.SIGINT, handler)
+        if process_ends:
+            finish(code)
     sys.stdout.flush()

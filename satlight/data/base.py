@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,12 +14,15 @@ from torch.utils.data import DataLoader
 from satlight.data.blocks import BlockSampler, BlockSpace, RandomBlocks, disagreement_weights, rank_weights
 from satlight.data.stream import BlockDataset, BlockStream, View, codes, lengths
 from satlight.data.targets import TargetSpec, shrink
+from satlight.data.trained_on import TrainedOn
 from satlight.errors import SatlightError
 from satlight.records.sources import SimulatedSpec
 from satlight.types import Capability, Stage
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -111,6 +115,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         max_per_dataset: int | None = None,
     ) -> None:
         super().__init__()
+        if seed < 0:
+            raise SatlightError(f"data.seed is {seed}; it must be 0 or more")
         self.source, self.score_column = records, score_column
         self.candidates, self.datasets, self.zoo_preset = candidates, datasets, zoo_preset
         self.train_datasets, self.test_groups = train_datasets, test_groups
@@ -128,10 +134,12 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         """The current stage of training; set by a callback."""
         self.instruction_vectors: np.ndarray | None = None
         """Embeddings of :attr:`training_texts` (R, D), for samplers that need them; set by a callback."""
+        self.not_judged: TrainedOn | None = None
+        """What the router was trained on; such rows leave the test split. None = test rows as they are."""
         self._stream: BlockStream | None = None
         self._resume: dict[str, int] | None = None
         self._records: PerformanceRecords | None = None
-        self._without_test = False
+        self._without_test, self._told = False, 0
 
     # -- what a subclass defines ---------------------------------------------------------------------------
 
@@ -264,6 +272,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         rows = np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
         if split == "validation" and self.train_datasets is not None:
             rows &= np.isin(self.records.datasets, self.train_datasets)
+        if split == "test" and self.not_judged is not None:
+            rows = self._without_trained(rows, self.not_judged)
         if not rows.any():
             raise SatlightError(
                 f"The {split} split of {self.records.name} is empty; its splits are "
@@ -275,10 +285,33 @@ class RoutingDataModule(L.LightningDataModule, ABC):
 
     def control_records(self) -> PerformanceRecords:
         """Return what controls and baselines may learn from: train and validation rows, for the zoo."""
+        return self._fitted_rows().filter(candidates=self.zoo_candidates)
+
+    def trained_on(self) -> TrainedOn:
+        """Return what ``fit`` reads: the texts and groups of core, training and validation rows."""
+        return TrainedOn.of(self._fitted_rows(), self.group_column)
+
+    def _fitted_rows(self) -> PerformanceRecords:
         keep = np.isin(self.records.splits, ["train", "validation"])
         if self.train_datasets is not None:
             keep &= np.isin(self.records.datasets, self.train_datasets)
-        return self.records.rows(keep).filter(candidates=self.zoo_candidates)
+        return self.records.rows(keep)
+
+    def _without_trained(self, rows: np.ndarray, trained: TrainedOn) -> np.ndarray:
+        """Return ``rows`` without those that the router was trained on."""
+        left = rows & ~trained.holds(self.records)
+        if rows.any() and not left.any():
+            raise SatlightError(
+                f"The router was trained on the text or group of each of the {rows.sum()} test rows of "
+                f"{self.records.name}, so none can be judged; test it on other rows"
+            )
+        if (dropped := int(rows.sum() - left.sum())) != self._told:
+            log.warning(
+                "%d of %d test rows of %s are left out: the router was trained on their text or group",
+                *(dropped, rows.sum(), self.records.name),
+            )
+            self._told = dropped
+        return left
 
     # -- loaders -------------------------------------------------------------------------------------------
 

@@ -125,6 +125,11 @@ class BlockRouter(LightningModule, Configured):
                 self.log(f"train_{name}", value, batch_size=size)
         return parts["loss"]
 
+    def on_validation_epoch_start(self) -> None:
+        # The reset after a validation without training leaves tensors that no later `fit` may change.
+        self.val_routed_accuracy.reset()
+        self.val_ece.reset()
+
     def validation_step(self, block: Block, batch_idx: int) -> Tensor:
         assert block.target_BC is not None
         assert block.known_BC is not None
@@ -221,6 +226,10 @@ class BlockRouter(LightningModule, Configured):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._base_seed = checkpoint.get("satlight_seed")
         own, loaded = self.state_dict(), checkpoint["state_dict"]
+        for name in loaded.keys() - own.keys():  # the layout of earlier checkpoints
+            head, found, tail = name.partition("backbone.")
+            if found and (renamed := f"{head}text.{found}{tail}") in own:
+                loaded[renamed] = loaded.pop(name)
         for name in self.frozen_names():
             loaded.setdefault(name, own[name])
         for name, tensor in loaded.items():

@@ -27,13 +27,12 @@ def export_router(
     Raises:
         SatlightError: A checkpoint of another module.
     """
-    import torch
-
     from satlight.callbacks.calibration import temperature_of
     from satlight.capability.text import CapabilityText
     from satlight.routing.router import CapabilityRouter
+    from satlight.storage.checkpoints import read_checkpoint
 
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content = read_checkpoint(checkpoint)
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
     data.setup("fit")
