@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import math
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import Timeout
 
@@ -94,25 +95,32 @@ def decoded(content: bytes, where: str, advice: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def parse_json(text: str, where: str, advice: str) -> Any:
-    """Parse JSON from outside: no NaN, no lone surrogates, at most :data:`MAX_DEPTH` levels.
+def parse_json(text: str, where: str, advice: str, *, nonfinite_as_null: bool = False) -> Any:
+    """Parse JSON from outside: no NaN, no infinity, no lone surrogates, at most :data:`MAX_DEPTH` levels.
 
     Args:
         text: One JSON value.
         where: File and line, for the message.
         advice: What to do, for the message.
+        nonfinite_as_null: Read NaN and infinities, which are not JSON, as null.
 
     Raises:
         SatlightError: Not JSON of this kind.
     """
 
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not a JSON number")
+    def constant(name: str) -> None:
+        if not nonfinite_as_null:
+            raise ValueError(f"{name} is not a JSON number")
+
+    def number(digits: str) -> float:
+        if math.isinf(value := float(digits)):
+            raise ValueError(f"{digits} is too large for a number")
+        return value
 
     try:
         if _depth(text) > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-        value = json.loads(text, parse_constant=constant)
+        value = json.loads(text, parse_constant=constant, parse_float=number)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -137,7 +145,28 @@ def read_json(path: Path | str, advice: str) -> Any:
     return parse_json(read_text(path, advice), str(path), advice)
 
 
-def read_jsonl(path: Path | str, advice: str) -> Iterator[tuple[int, Any]]:
+def parse_yaml(text: str, where: str, advice: str) -> Any:
+    """Parse YAML from outside, with plain values only.
+
+    Args:
+        text: One YAML document.
+        where: File, for the message.
+        advice: What to do, for the message.
+
+    Raises:
+        SatlightError: Not YAML of this kind.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()  # a lone surrogate cannot be encoded
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise SatlightError(f"{where}: not valid YAML ({error}); {advice}") from error
+    return value
+
+
+def read_jsonl(path: Path | str, advice: str, *, nonfinite_as_null: bool = False) -> Iterator[tuple[int, Any]]:
     """Yield the line number (from 1) and value of every line of a JSONL file; blank lines are skipped.
 
     Raises:
@@ -146,7 +175,7 @@ def read_jsonl(path: Path | str, advice: str) -> Iterator[tuple[int, Any]]:
     # Not splitlines(): JSON may hold U+2028 and other separators within a line.
     for number, line in enumerate(read_text(path, advice).split("\n"), 1):
         if line.strip():
-            yield number, parse_json(line, f"{path}, line {number}", advice)
+            yield number, parse_json(line, f"{path}, line {number}", advice, nonfinite_as_null=nonfinite_as_null)
 
 
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)

@@ -98,8 +98,8 @@ class Candidate:
         params_b: Parameters in billions (total for mixtures of experts).
         release_date: ``"YYYY-MM"``.
         open_weights: Whether the weights are public.
-        price_in: US dollars per million prompt tokens; None = unknown, never 0.
-        price_out: US dollars per million generated tokens; None = unknown, never 0.
+        price_in: US dollars per million prompt tokens; None = unknown, 0 = free.
+        price_out: US dollars per million generated tokens; None = unknown, 0 = free.
         notes: Expert knowledge added to its capability representation, e.g. ``("It supports Chinese.",)``.
 
     Example:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from satlight.errors import SatlightError
+from satlight.files import parse_json, parse_yaml, read_text
 
 KNOWN_KEYWORDS = {
     "arc_challenge": "science exam, hard questions, reasoning, physics, biology",
@@ -84,15 +85,10 @@ def load_keywords(path: Path | str) -> dict[str, str]:
     Raises:
         SatlightError: No such file, not a mapping, or a value that is neither text nor a list of texts.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SatlightError(
-            f"Cannot read the keyword table {path} ({error}). Give a JSON or YAML file that maps "
-            "task names to keywords."
-        ) from error
-    content = _parse(path, text)
+    path = Path(path).expanduser()
+    advice = "give a JSON or YAML file that maps task names to keywords"
+    text = read_text(path, advice)
+    content = (parse_json if path.suffix == ".json" else parse_yaml)(text, str(path), advice)
     if not isinstance(content, dict):
         raise SatlightError(
             f"The keyword table {path} holds a {type(content).__name__}; it must map task names to keywords, "
@@ -108,16 +104,3 @@ def load_keywords(path: Path | str) -> dict[str, str]:
             )
         table[str(task)] = ", ".join(" ".join(part.split()) for part in parts)
     return table
-
-
-def _parse(path: Path, text: str) -> object:
-    import json
-
-    import yaml
-
-    try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise SatlightError(
-            f"The keyword table {path} is not valid {'JSON' if path.suffix == '.json' else 'YAML'}: {error}."
-        ) from error

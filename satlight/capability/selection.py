@@ -146,7 +146,7 @@ def _report(counts: dict[str, int], num_eligible: int, name: str, min_shots: int
             f"Every task of the records '{name}' is a task with too few core items: {shown}. A core task "
             f"needs {needed} different train instructions with outcomes, of which at least "
             f"min_shots={min_shots} and at most the share max_share={max_share} become core items. Lower "
-            "min_shots, raise max_share, or add train instructions."
+            "data.aptitude.min_shots, or add train instructions."
         )
     if counts:
         log.info(

@@ -64,12 +64,13 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
     """Return the candidates and their scores (N, M)."""
     import numpy as np
 
-    candidates = list(dict.fromkeys(args.candidates.split(","))) if args.candidates else None
+    from satlight.records.names import split_names
+
     if args.scores is not None:
         from satlight.routing.scores import StoredScores
 
         scores = StoredScores.read(args.scores)
-        model_ids = list(scores.model_ids) if candidates is None else candidates
+        model_ids = split_names(args.candidates or "", scores.model_ids) or list(scores.model_ids)
         return model_ids, scores.at([prompt.key for prompt in prompts], model_ids)
     if args.batch_size < 1:
         raise SatlightError(f"--batch-size is {args.batch_size}; it must be 1 or more")
@@ -79,7 +80,7 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
     from satlight.routers import Router
 
     router = Router.from_pretrained(args.router)
-    model_ids = router.model_ids if candidates is None else candidates
+    model_ids = split_names(args.candidates or "", router.model_ids) or router.model_ids
     starts = range(0, len(prompts), args.batch_size)
     batches = [[prompt.text for prompt in prompts[start : start + args.batch_size]] for start in starts]
     progress = track(batches, "scoring", console=Console(stderr=True), transient=True)
@@ -90,10 +91,10 @@ def _arena_names(path: Path | None, model_ids: list[str]) -> list[str]:
     """Return the candidates' names in RouterArena."""
     if path is None:
         return model_ids
+    from satlight.files import read_json
     from satlight.records.names import listed
-    from satlight.records.tables import read_json
 
-    names = read_json(path)
+    names = read_json(path, "give a JSON object that maps candidates to names")
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
         raise SatlightError(f'{path} must map candidates to names, such as {{"org/one-7b": "one-7b"}}.')
     if unknown := [name for name in names if name not in model_ids]:

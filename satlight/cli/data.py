@@ -32,16 +32,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = subparsers.add_parser("data", help="import, describe, validate or refine performance records")
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="import|describe|validate|rotate|refine")
 
-    verb = verbs.add_parser("import", help="turn published or logged results into a records folder")
-    verb.add_argument("path", type=Path, help="file or folder to read")
-    verb.add_argument("--from", dest="format", required=True, choices=sorted(SOURCES), help="format of PATH")
-    verb.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to create")
-    verb.add_argument("--name", help="name of the records in tables (default: the source's)")
-    verb.add_argument("--models", type=Path, metavar="JSON", help="details of the candidates (models.json format)")
-    verb.add_argument("--metric", action="append", help="lm-eval: metric that becomes the score, repeatable")
-    verb.add_argument("--text-field", action="append", help="lm-eval: field of the instruction, repeatable")
-    verb.add_argument("--force", action="store_true", help="replace a records folder at DIR")
-    verb.set_defaults(run=run_import)
+    _add_import(verbs)
 
     verb = verbs.add_parser("describe", help="print counts, best single candidate and oracle per dataset")
     _add_choice(verb)
@@ -74,6 +65,33 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0, help="seed of validation draw and cap (default: 0)")
     verb.set_defaults(run=run_refine)
     return parser
+
+
+def _add_import(verbs: Any) -> None:
+    verb = verbs.add_parser("import", help="turn published or logged results into a records folder")
+    verb.add_argument("path", type=Path, help="file or folder to read")
+    verb.add_argument("--from", dest="format", required=True, choices=sorted(SOURCES), help="format of PATH")
+    verb.add_argument("--to", required=True, type=Path, metavar="DIR", help="records folder to create")
+    verb.add_argument("--name", help="name of the records in tables (default: the source's)")
+    verb.add_argument("--models", type=Path, metavar="JSON", help="details of the candidates (models.json format)")
+    verb.add_argument("--metric", action="append", help="lm-eval: metric that becomes the score, repeatable")
+    verb.add_argument(
+        "--text-field",
+        action="append",
+        metavar="[TASK:]FIELD",
+        help="lm-eval: field of the instruction (of one task), repeatable",
+    )
+    verb.add_argument("--score-column", action="append", metavar="NAME", help="csv: further score column, repeatable")
+    verb.add_argument(
+        "--columns", nargs="+", metavar="NAME=COLUMN", help="csv: names in the file, e.g. dataset=team,cost_usd=cost"
+    )
+    verb.add_argument(
+        "--repeats",
+        choices=("mean", "first", "error"),
+        help="csv: several rows of one instruction and candidate (default: mean)",
+    )
+    verb.add_argument("--force", action="store_true", help="replace a records folder at DIR")
+    verb.set_defaults(run=run_import)
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
@@ -110,12 +128,7 @@ def run_import(args: argparse.Namespace) -> None:
     from satlight.records.folder import save_tables
     from satlight.records.sources import source
 
-    options: dict[str, Any] = {"models": args.models}
-    for key, flag, value in (("metrics", "--metric", args.metric), ("text_fields", "--text-field", args.text_field)):
-        if value and args.format != "lm-eval":
-            raise SatlightError(f"{flag} belongs to --from lm-eval; {args.format} has no such option. Remove it.")
-        if value:
-            options[key] = value
+    options = _import_options(args)
     _require_free(args)
     tables = source(args.format).tables(args.path, **options)
     tables.name = args.name or tables.name
@@ -129,6 +142,38 @@ def run_import(args: argparse.Namespace) -> None:
     if others:
         console.print(f"Other score columns (--data.score_column): {', '.join(others)}", markup=False)
     console.print(f"Written to {args.to}", markup=False)
+
+
+def _import_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of the source.
+
+    Raises:
+        SatlightError: An option that the source lacks.
+    """
+    options: dict[str, Any] = {"models": args.models}
+    for key, flag, value, owner in (
+        ("metrics", "--metric", args.metric, "lm-eval"),
+        ("text_fields", "--text-field", args.text_field, "lm-eval"),
+        ("score_columns", "--score-column", args.score_column, "csv"),
+        ("columns", "--columns", _column_names(args.columns or []), "csv"),
+        ("repeats", "--repeats", args.repeats, "csv"),
+    ):
+        if value and args.format != owner:
+            raise SatlightError(f"{flag} belongs to --from {owner}; {args.format} has no such option. Remove it.")
+        if value:
+            options[key] = value
+    return options
+
+
+def _column_names(pairs: list[str]) -> dict[str, str]:
+    """Return standard name → name in the file from ``NAME=COLUMN,NAME=COLUMN``."""
+    columns: dict[str, str] = {}
+    for pair in (one for text in pairs for one in (text.split(",") if text.count("=") > 1 else [text])):
+        name, equals, column = (part.strip() for part in pair.partition("="))
+        if not name or not equals or not column or name in columns:
+            raise SatlightError(f"--columns {pair}: write NAME=COLUMN with each NAME once, e.g. dataset=team.")
+        columns[name] = column
+    return columns
 
 
 def run_describe(args: argparse.Namespace) -> None:
@@ -175,7 +220,7 @@ def run_validate(args: argparse.Namespace) -> None:
             "row, and will be ignored."
         )
     if not counts["test"]:
-        console.print("There are no test rows; set data.test_fraction to draw some.")
+        console.print("There are no test rows; mark some in the column 'split', or remove it, and they are drawn.")
 
 
 def run_rotate(args: argparse.Namespace) -> None:
@@ -261,8 +306,8 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     lines = records.describe()
     empty = [name for name in ("validation", "test", "dropped") if not any(line[name] for line in lines)]
     lines = [{key: value for key, value in line.items() if key not in empty} for line in lines]
-    for line in lines:  # widest column last, without institute, to fit 80 characters
-        line["best_single"] = (line.pop("best_single") or "–").rpartition("/")[2]
+    for line in lines:  # widest column last
+        line["best_single"] = line.pop("best_single") or "–"
     label = " (simulated)" if records.simulated and records.name != "simulated" else ""
     size = f"{records.shape[0]} instructions × {records.shape[1]} candidates"
     title = f"{records.name}{label}: {size} (shares and means in %)"

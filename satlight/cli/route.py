@@ -48,10 +48,11 @@ def run_route(args: argparse.Namespace) -> None:
     if args.file is not None and args.instruction is not None:
         raise SatlightError("Give an instruction or --file, not both")
     with without_garbage_collection():
+        from satlight.records.names import split_names
         from satlight.routers import Router
 
         router = Router.from_pretrained(args.router, allow=args.allow)
-    candidates = args.candidates.split(",") if args.candidates else None
+    candidates = split_names(args.candidates, router.model_ids) if args.candidates else None
     style = args.format or ("table" if sys.stdout.isatty() else "json")
     for batch in _batches(_requests(args), args.batch_size):
         texts = [request["instruction"] for request in batch]

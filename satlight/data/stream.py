@@ -151,7 +151,7 @@ class BlockStream(Sampler):
             if vectors is not None and len(vectors) != len(self.in_domain_R):
                 raise SatlightError(
                     f"instruction_vectors of the data module has {len(vectors)} rows, but there are "
-                    f"{len(self.in_domain_R)} training instructions; embed data.training_texts"
+                    f"{len(self.in_domain_R)} training instructions; embed its training_texts"
                 )
             self._all = replace(self._all, vector_RD=vectors)
             self._drawn_from = False, self._all

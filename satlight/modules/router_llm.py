@@ -239,7 +239,7 @@ class RouterLLM(BlockRouter):
             raise SatlightError(
                 f"A capability representation of {longest} tokens and an instruction of up to "
                 f"{self.max_instruction_tokens} do not fit in the router LLM's {self._room} positions. Use a "
-                "capability encoder, fewer core tasks (data.num_tasks), or a smaller max_instruction_tokens."
+                "capability encoder, fewer core tasks (data.aptitude.num_tasks), or a smaller max_instruction_tokens."
             )
         return self._embed(sequences)
 

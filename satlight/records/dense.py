@@ -6,6 +6,7 @@ No Python object is created per record; 200 million records are processed in bat
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from satlight.errors import SatlightError
 from satlight.files import atomic_path, cache_dir
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
-from satlight.records.tables import RecordTables, require_columns
+from satlight.records.tables import RecordTables, as_text, readable, require_columns
+
+log = logging.getLogger(__name__)
 
 LARGE_CELLS = 4_000_000
 """Minimum number of cells for which matrices are memory-mapped files in the cache."""
@@ -90,8 +93,11 @@ def _fill(tables: RecordTables, score_column: str, allocate: Allocate) -> dict[s
     matrices = {"outcomes": allocate("outcomes", np.float32), "known": allocate("known", np.bool_)}
     extra: dict[str, str] = {}  # matrix → column
     schema = tables.records.collect_schema()
-    if "cost_usd" in schema and tables.records.select(pl.col("cost_usd").count()).collect().item():
-        extra["costs"] = "cost_usd"
+    if "cost_usd" in schema:
+        with readable(tables.file):
+            priced = tables.records.select(pl.col("cost_usd").count()).collect().item()
+        if priced:
+            extra["costs"] = "cost_usd"
     if tables.simulated and "expected" in schema:
         extra["expected"] = "expected"
     for matrix in extra:
@@ -107,9 +113,11 @@ def _fill(tables: RecordTables, score_column: str, allocate: Allocate) -> dict[s
         matrices["outcomes"].reshape(-1)[at] = scores.filter(given).to_numpy()
         matrices["known"].reshape(-1)[at] = True
         for matrix, column in extra.items():
-            values = batch[column].cast(pl.Float32)
+            values = _floats(tables, batch, column)
             if matrix == "costs":
-                _require(tables, batch, column, start, values < 0, "A cost in US dollars is at least 0.")
+                wrong = ((values < 0) | values.is_nan() | values.is_infinite()).fill_null(False)
+                problem = "A cost in US dollars is a finite number of at least 0, null = unknown."
+                _require(tables, batch, column, start, wrong, problem)
             matrices[matrix].reshape(-1)[cells.to_numpy()] = values.fill_null(float("nan")).to_numpy()
         total += len(at)
     if int(np.count_nonzero(matrices["known"])) != total:
@@ -119,11 +127,14 @@ def _fill(tables: RecordTables, score_column: str, allocate: Allocate) -> dict[s
 
 def _cells(tables: RecordTables, batch: pl.DataFrame, start: int) -> pl.Series:
     """Return the flat matrix index (row · M + column) of each record of a batch."""
-    row = _codes(batch["instruction_id"], tables.instructions["instruction_id"])
+    ids, models = (as_text(batch[name], tables.file) for name in ("instruction_id", "model_id"))
+    row = _codes(ids, tables.instructions["instruction_id"])
     problem = "No instruction has this id; add the instruction or remove the record."
     _require(tables, batch, "instruction_id", start, row.is_null(), problem)
     names = pl.Series([candidate.model_id for candidate in tables.candidates], dtype=pl.String)
-    column = _codes(batch["model_id"], names)
+    column = _codes(models, names)
+    if column.null_count():
+        column = _codes(models.str.strip_chars(), names)
     problem = f"No candidate has this id; add it or remove the record. Known: {listed(names.to_list())}."
     _require(tables, batch, "model_id", start, column.is_null(), problem)
     return row * len(names) + column
@@ -132,12 +143,12 @@ def _cells(tables: RecordTables, batch: pl.DataFrame, start: int) -> pl.Series:
 def _codes(values: pl.Series, names: pl.Series) -> pl.Series:
     """Return the index of each value in ``names``, null if missing."""
     table = pl.DataFrame({"name": names, "code": pl.arange(0, len(names), eager=True)})
-    asked = pl.DataFrame({"name": values.cast(pl.String)})
+    asked = pl.DataFrame({"name": values})
     return asked.join(table, on="name", how="left", maintain_order="left")["code"]
 
 
 def _scores(tables: RecordTables, batch: pl.DataFrame, column: str, start: int) -> pl.Series:
-    scores = batch[column].cast(pl.Float32)
+    scores = _floats(tables, batch, column)
     if column == "score":  # other score columns may be null
         problem = "Every record needs a score; remove the row if the pair was not measured."
         _require(tables, batch, column, start, scores.is_null(), problem)
@@ -147,6 +158,13 @@ def _scores(tables: RecordTables, batch: pl.DataFrame, column: str, start: int) 
     problem = "A score lies in [0, 1]; rescale the column (percentages: divide by 100)."
     _require(tables, batch, column, start, outside, problem)
     return scores
+
+
+def _floats(tables: RecordTables, batch: pl.DataFrame, column: str) -> pl.Series:
+    kind = batch[column].dtype
+    if not kind.is_numeric() and kind not in (pl.Boolean, pl.Null):
+        raise SatlightError(f"{tables.file}, column '{column}': is {kind}; it must be a number.")
+    return batch[column].cast(pl.Float32)
 
 
 def _require(
@@ -180,9 +198,11 @@ def _mapped(tables: RecordTables, score_column: str, cells: int) -> dict[str, np
     state = hashlib.sha256(tables.identity.encode()).hexdigest()[:16]
     folder = cache_dir() / "matrices" / f"{place}-{state}"
     try:
-        return _load(folder)
+        return _load(folder, _shape(tables))
     except FileNotFoundError:
         pass
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("The cached score matrix %s is damaged (%s) and is built again.", folder, error)
     try:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
@@ -198,7 +218,7 @@ def _mapped(tables: RecordTables, score_column: str, cells: int) -> dict[str, np
     for older in folder.parent.glob(f"{place}-*"):  # earlier states of the same file
         if older != folder:
             shutil.rmtree(older, ignore_errors=True)
-    return _load(folder)
+    return _load(folder, _shape(tables))
 
 
 def _map(folder: Path, name: str, kind: type, shape: tuple[int, int]) -> np.ndarray:
@@ -211,9 +231,20 @@ def _map(folder: Path, name: str, kind: type, shape: tuple[int, int]) -> np.ndar
     return matrix
 
 
-def _load(folder: Path) -> dict[str, np.ndarray]:
-    return {
+def _load(folder: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Map the matrices of a cache folder.
+
+    Raises:
+        FileNotFoundError: There are none.
+        ValueError: They are damaged.
+    """
+    matrices = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r")
         for name in MATRICES
         if name in ("outcomes", "known") or (folder / f"{name}.npy").exists()
     }
+    for name, matrix in matrices.items():
+        kind = np.bool_ if name == "known" else np.float32
+        if matrix.shape != shape or matrix.dtype != kind:
+            raise ValueError(f"{name}.npy holds {matrix.dtype} {matrix.shape}, not {np.dtype(kind)} {shape}")
+    return matrices

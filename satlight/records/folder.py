@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,23 @@ import numpy as np
 import polars as pl
 
 from satlight.errors import SatlightError
-from satlight.files import atomic_path
+from satlight.files import atomic_path, read_json
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import (
-    KEY_COLUMNS,
     RecordTables,
     check_candidates,
     check_instructions,
-    read_json,
+    readable,
     require_columns,
     with_absolute_images,
 )
 from satlight.types import Candidate
 
 INSTRUCTIONS, MODELS, RECORDS, ABOUT = "instructions.parquet", "models.json", "records.parquet", "about.json"
+IMAGES = "images"
+ADVICE = "write it as docs/data_format.md describes"
 
 
 def open_folder(path: Path | str, score_column: str = "score") -> PerformanceRecords:
@@ -68,24 +69,39 @@ def read_tables(path: Path | str) -> RecordTables:
             f"The records folder {folder} lacks {listed(missing)}. Convert files of another format "
             "with `satlight data import --from FORMAT PATH --to DIR`; see docs/data_format.md."
         )
-    with _readable(folder / INSTRUCTIONS):
-        instructions = pl.read_parquet(folder / INSTRUCTIONS)
-    instructions = check_instructions(instructions, str(folder / INSTRUCTIONS))
-    records = pl.scan_parquet(folder / RECORDS)
-    with _readable(folder / RECORDS):
+    file = str(folder / INSTRUCTIONS)
+    with readable(file, " as parquet"):
+        instructions = pl.read_parquet(file)
+    instructions = with_absolute_images(check_instructions(instructions, file), folder, file)
+    with readable(folder / RECORDS, " as parquet"):
+        records = pl.scan_parquet(folder / RECORDS)
         records.collect_schema()
     require_columns(records, ("instruction_id", "model_id", "score"), str(folder / RECORDS))
-    about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
+    about = _about(folder / ABOUT)
     return RecordTables(
-        instructions=with_absolute_images(instructions, folder),
-        candidates=check_candidates(read_json(folder / MODELS), str(folder / MODELS)),
+        instructions=instructions,
+        candidates=check_candidates(read_json(folder / MODELS, ADVICE), str(folder / MODELS)),
         records=records,
         name=about.get("name") or folder.resolve().name,
         file=str(folder / RECORDS),
-        simulated=bool(about.get("simulated")),
-        notes=tuple(about.get("notes", ())),
+        simulated=about.get("simulated") or False,
+        notes=tuple(about.get("notes") or ()),
         identity=_identity(folder),
     )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Read and check the optional ``about.json``."""
+    about = read_json(path, ADVICE) if path.is_file() else {}
+    if not isinstance(about, dict):
+        raise SatlightError(f"{path} holds a {type(about).__name__}; it must be an object. {ADVICE.capitalize()}.")
+    for key, kind, what in (("name", str, "text"), ("simulated", bool, "true or false"), ("notes", list, "a list")):
+        value = about.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise SatlightError(f"{path}: got {key} {value!r}; {what} is required.")
+    if not all(isinstance(note, str) for note in about.get("notes") or ()):
+        raise SatlightError(f"{path}: got notes {about['notes']!r}; a list of sentences is required.")
+    return about
 
 
 def save_records(records: PerformanceRecords, path: Path | str) -> None:
@@ -107,7 +123,7 @@ def save_records(records: PerformanceRecords, path: Path | str) -> None:
 
 
 def save_tables(tables: RecordTables, path: Path | str) -> None:
-    """Write tables as a folder with all score columns; an interrupted write leaves no folder.
+    """Write tables as a folder with all columns of the records; an interrupted write leaves no folder.
 
     Args:
         tables: Content of a source; check it first with :func:`~satlight.records.dense.build_records`.
@@ -118,7 +134,7 @@ def save_tables(tables: RecordTables, path: Path | str) -> None:
     """
     about = {"name": tables.name, "simulated": tables.simulated, "notes": list(tables.notes)}
     columns = ["instruction_id", "model_id", *tables.score_columns()]
-    columns += [name for name in KEY_COLUMNS[2:] if name in tables.records.collect_schema()]
+    columns += [name for name in tables.records.collect_schema() if name not in columns]
     frames = (batch for _, batch in tables.batches(columns))
     _write(path, tables.instructions, tables.candidates, frames, about)
 
@@ -136,7 +152,7 @@ def _write(
     try:
         with atomic_path(target) as folder:
             folder.mkdir()
-            instructions.write_parquet(folder / INSTRUCTIONS)
+            _with_copied_images(instructions, folder).write_parquet(folder / INSTRUCTIONS)
             (folder / MODELS).write_text(json.dumps(models, indent=1, ensure_ascii=False) + "\n", "utf-8")
             (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
             write_frames(frames, folder / RECORDS)
@@ -147,6 +163,23 @@ def _write(
         ) from error
 
 
+def _with_copied_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Copy the images into ``folder`` and make their paths relative to it."""
+    if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
+        return instructions
+    unique = instructions["image"].drop_nulls().unique(maintain_order=True)
+    (folder / IMAGES).mkdir()
+    new = []
+    for number, path in enumerate(map(Path, unique)):
+        if not path.is_file():
+            raise SatlightError(
+                f"The image {path} of the instructions does not exist; copy it there, or correct the path."
+            )
+        new.append(f"{IMAGES}/{number:06d}-{path.name}")
+        shutil.copyfile(path, folder / new[-1])
+    return instructions.with_columns(pl.col("image").replace_strict(unique, new, default=None, return_dtype=pl.String))
+
+
 def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
     """Write frames of one schema to a Parquet file one by one, to limit memory."""
     import pyarrow.parquet
@@ -154,9 +187,13 @@ def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:
     writer = None
     try:
         for frame in frames:
-            scores = [name for name in frame.columns if name not in ("instruction_id", "model_id")]
-            if "cost_usd" not in scores:
+            if "cost_usd" not in frame.columns:
                 frame = frame.with_columns(pl.lit(None, pl.Float32).alias("cost_usd"))
+            scores = [
+                name
+                for name, kind in frame.schema.items()
+                if name not in ("instruction_id", "model_id") and (kind.is_numeric() or kind in (pl.Boolean, pl.Null))
+            ]
             table = frame.with_columns(pl.col(scores).cast(pl.Float32)).to_arrow()
             writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
@@ -188,7 +225,7 @@ def _refuse_foreign(target: Path) -> None:
     """Raise a SatlightError if replacing the folder would delete other files."""
     if not target.exists():
         return
-    ours = {INSTRUCTIONS, MODELS, RECORDS, ABOUT}
+    ours = {INSTRUCTIONS, MODELS, RECORDS, ABOUT, IMAGES}
     foreign = [target.name] if not target.is_dir() else sorted(p.name for p in target.iterdir() if p.name not in ours)
     if foreign:
         raise SatlightError(
@@ -200,12 +237,3 @@ def _refuse_foreign(target: Path) -> None:
 def _identity(folder: Path) -> str:
     stats = [(folder / name).stat() for name in (INSTRUCTIONS, MODELS, RECORDS)]
     return repr([(stat.st_size, stat.st_mtime_ns) for stat in stats])
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise SatlightError(f"{path} cannot be read as parquet: {reason}. Download or write it again.") from error

@@ -244,14 +244,16 @@ class PerformanceRecords:
         """Summarize each dataset and, if there are several, all of them.
 
         Returns:
-            Dictionaries with ``dataset``, ``instructions``, one count per split, ``filled`` (fraction of
-            known cells), ``random`` (mean over candidates), ``best_single`` (highest mean on these rows),
-            ``best_single_mean`` and ``oracle`` (mean over instructions of the best known outcome).
+            Dictionaries with ``dataset`` (``all`` for the last, ``(all)`` where a dataset has that name),
+            ``instructions``, one count per split, ``filled`` (fraction of known cells), ``random`` (mean over
+            candidates), ``best_single`` (highest mean on these rows), ``best_single_mean`` and ``oracle`` (mean
+            over instructions of the best known outcome).
         """
         names = list(dict.fromkeys(self.datasets.tolist()))
         lines = [self._describe(name, np.flatnonzero(self.datasets == name)) for name in names]
         if len(names) > 1:
-            lines.append(self._describe("all", np.arange(self.shape[0])))
+            every = "(all)" if "all" in names else "all"
+            lines.append(self._describe(every, np.arange(self.shape[0])))
         return lines
 
     def _describe(self, dataset: str, rows: np.ndarray) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def select_names(wanted: str | Sequence[str], available: Sequence[str], kind: st
     """
     chosen: set[str] = set()
     exact = set(available)
-    for name in [wanted] if isinstance(wanted, str) else list(wanted):
+    for given in [wanted] if isinstance(wanted, str) else list(wanted):
+        name = given if given in exact else given.strip()
         matches = [name] if name in exact else [other for other in available if fnmatchcase(other, name)]
         if not matches:
             near = get_close_matches(name, available, n=1)
@@ -43,6 +44,30 @@ def select_names(wanted: str | Sequence[str], available: Sequence[str], kind: st
     if not chosen:
         raise SatlightError(f"Got an empty list of {kind}s. Available: {listed(available)}.")
     return [name for name in available if name in chosen]
+
+
+def split_names(text: str, available: Sequence[str]) -> list[str]:
+    """Split names that are separated by commas; an available name may contain commas itself.
+
+    Args:
+        text: Names separated by commas, as ``--candidates`` takes them.
+        available: Known names; the longest that fits is taken first.
+
+    Returns:
+        The names, each once and without white space around it; unknown ones are included.
+
+    Example:
+        >>> split_names("llama, 8b, phi,new", ["llama, 8b", "phi"])
+        ['llama, 8b', 'phi', 'new']
+    """
+    parts = text.split(",")
+    names: list[str] = []
+    while parts:
+        lengths = range(len(parts), 0, -1)
+        length = next((one for one in lengths if ",".join(parts[:one]).strip() in available), 1)
+        names.append(",".join(parts[:length]).strip())
+        parts = parts[length:]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def listed(names: Sequence[str], limit: int = 30) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 from satlight.errors import SatlightError
 from satlight.records.folder import INSTRUCTIONS, MODELS, read_tables
 from satlight.records.names import listed
-from satlight.records.tables import require_columns, require_first
+from satlight.records.tables import as_text, readable, require_columns, require_first
 
 OUTPUTS = "outputs.parquet"
 COLUMNS = ("instruction_id", "model_id", "output")
@@ -54,13 +54,11 @@ class CandidateOutputs:
                 f"The records folder {folder} has no {OUTPUTS}, which re-ranking needs. It contains one row "
                 f"per answer with the columns {listed(COLUMNS)}; see docs/data_format.md."
             )
-        try:
+        with readable(path, " as parquet"):
             frame = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise SatlightError(f"{path} cannot be read as parquet: {reason}. Download or write it again.") from error
         require_columns(frame, COLUMNS, str(path))
-        frame = frame.select(pl.col(name).cast(pl.String) for name in COLUMNS)
+        frame = frame.select(as_text(frame[name], str(path)) for name in COLUMNS)
+        frame = frame.with_columns(pl.col("model_id").str.strip_chars())
         models = [candidate.model_id for candidate in tables.candidates]
         ids = tables.instructions["instruction_id"]
         for column, wrong, problem in (

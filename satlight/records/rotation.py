@@ -139,7 +139,7 @@ def rotate_records(
             f"No instruction of '{records.name}' can be rotated: {int(hard_N.sum())} are training "
             f"instructions that some candidate, but at most {hard_share:.0%} of them get right"
             + "".join(f", {count} of them {reason}" for reason, count in skipped.items())
-            + ". Raise the share, or see docs/refinement.md for what can be rotated."
+            + ". Raise --circle-share, or see docs/refinement.md for what can be rotated."
         )
     notes = [f"{len(set(source))} hard instructions have {len(rows)} rotations, which have no outcomes yet."]
     notes += [f"{count} hard instructions are not rotated: they {what}." for what, count in skipped.items()]

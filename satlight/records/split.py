@@ -137,7 +137,8 @@ def _group_values(records: PerformanceRecords, column: str) -> list[str | None]:
             f"The instructions of '{records.name}' have no column '{column}' to group by. "
             f"Available: {listed(records.instructions.columns)}."
         )
-    return [None if value is None else str(value) for value in records.instructions[column].to_list()]
+    values = records.instructions[column].to_list()
+    return [None if value is None or value != value else str(value) for value in values]  # NaN: no group
 
 
 def _group_codes(records: PerformanceRecords, column: str | None) -> np.ndarray | None:
@@ -169,13 +170,13 @@ def _with_test(records: PerformanceRecords, group_column: str | None, fraction: 
     split[drawn & (split != "dropped")] = "test"
     if not (split == "test").any():
         raise SatlightError(
-            f"No test rows were drawn from the {len(split)} instructions of '{records.name}'. Raise "
-            f"test_fraction (now {fraction or DEFAULT_TEST_FRACTION}) or mark them in the column 'split'."
+            f"No test rows were drawn from the {len(split)} instructions of '{records.name}' "
+            f"(share {fraction or DEFAULT_TEST_FRACTION}). Add instructions, or mark test rows in the column 'split'."
         )
     if not (split == "train").any():
         raise SatlightError(
-            f"All {len(split)} instructions of '{records.name}' were drawn as test rows. Lower "
-            "test_fraction or mark the rows in the column 'split'."
+            f"All {len(split)} instructions of '{records.name}' were drawn as test rows. Add "
+            "instructions, or mark the rows in the column 'split'."
         )
     return split
 

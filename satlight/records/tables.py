@@ -6,8 +6,12 @@ tables to a matrix. Row numbers in messages count from 0, without a header line.
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +19,11 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.files import read_json
 from satlight.records.names import listed
 from satlight.types import SPLITS, Candidate
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 1 << 22
 """Number of records to read at once."""
@@ -32,8 +39,8 @@ class RecordTables:
     Args:
         instructions: N rows, as :func:`check_instructions` returns them.
         candidates: M candidates.
-        records: One row per outcome: ``instruction_id``, ``model_id``, ``score``, optionally ``cost_usd``
-            and further score columns. Lazy, because it may exceed memory.
+        records: One row per outcome: ``instruction_id``, ``model_id``, ``score``, optionally ``cost_usd``,
+            further score columns, and text columns that are only kept. Lazy, because it may exceed memory.
         name: Short name for tables and logs.
         file: Source of the records, for messages.
         simulated: True if the outcomes were drawn from a model.
@@ -51,7 +58,7 @@ class RecordTables:
     identity: str | None = None
 
     def score_columns(self) -> list[str]:
-        """Return the numeric columns of the records that can be used as the score."""
+        """Return the columns of the records that can be used as the score: those whose type is numeric."""
         schema = self.records.collect_schema()
         return [
             name
@@ -61,13 +68,30 @@ class RecordTables:
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pl.DataFrame]]:
         """Yield the records in batches: (index of the first row, rows of ``columns``)."""
-        try:
+        with readable(self.file):
             rows = self.records.select(pl.len()).collect().item()
-            for start in range(0, rows, BATCH_ROWS):
-                yield start, self.records.select(columns).slice(start, BATCH_ROWS).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise SatlightError(f"{self.file} cannot be read: {reason}. Download or write it again.") from error
+        for start in range(0, rows, BATCH_ROWS):
+            with readable(self.file):
+                batch = self.records.select(columns).slice(start, BATCH_ROWS).collect()
+            yield start, batch
+
+
+@contextmanager
+def readable(file: Path | str, kind: str = "", remedy: str = "Download or write it again.") -> Iterator[None]:
+    """Turn what polars raises on a damaged file into a SatlightError.
+
+    Args:
+        file: The file that is read.
+        kind: Format to name in the message, e.g. ``" as parquet"``.
+        remedy: What to do, for the message.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        if isinstance(error, SatlightError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SatlightError(f"{file} cannot be read{kind}: {reason}. {remedy}") from error
 
 
 def require_columns(frame: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], file: str) -> None:
@@ -128,10 +152,9 @@ def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | 
         frame = frame.with_columns(pl.lit(None, pl.String).alias("split"))
     first = ["instruction_id", "dataset", "task", "split", "instruction"]
     for column in first:
-        kind = frame[column].dtype
-        if kind not in (pl.String, pl.Null, pl.Categorical, pl.Enum) and not kind.is_integer():
-            raise SatlightError(f"{file}, column '{column}': is {kind}; it must be text.")
-    frame = frame.with_columns(pl.col(first).cast(pl.String))
+        frame = frame.with_columns(as_text(frame[column], file))
+    if "rotation_of" in frame.columns:
+        frame = frame.with_columns(as_text(frame["rotation_of"], file))
 
     def require(offends: pl.Series, column: str, problem: str) -> None:
         require_first(offends, frame, column, file, problem, row_numbers)
@@ -148,14 +171,49 @@ def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | 
     return frame.select(*first, pl.exclude(first)).with_columns(pl.col("task").fill_null(pl.col("dataset")))
 
 
-def with_absolute_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Make image paths absolute, so that they stay valid after filtering and saving."""
+def as_text(column: pl.Series, file: str) -> pl.Series:
+    """Return a column of ids or names as text; integers, which pandas turns into floats next to nulls, are allowed.
+
+    Raises:
+        SatlightError: Another type.
+
+    Example:
+        >>> as_text(pl.Series("rotation_of", [7.0, None]), "instructions.parquet").to_list()
+        ['7', None]
+    """
+    kind = column.dtype
+    if kind.is_float() and column.name in ("instruction_id", "rotation_of", "model_id"):
+        given = column.drop_nulls()
+        if ((given == given.round()) & (given.abs() < 2**53)).all():
+            column, kind = column.cast(pl.Int64), pl.Int64()
+    if kind not in (pl.String, pl.Null, pl.Categorical, pl.Enum) and not kind.is_integer():
+        raise SatlightError(f"{file}, column '{column.name}': is {kind}; it must be text.")
+    return column.cast(pl.String)
+
+
+def with_absolute_images(instructions: pl.DataFrame, folder: Path, file: str) -> pl.DataFrame:
+    """Make image paths absolute, so that they stay valid after filtering; refuse paths that leave the folder.
+
+    Args:
+        instructions: N rows, with or without a column ``image``.
+        folder: Folder that the paths are relative to.
+        file: Source, for messages.
+
+    Raises:
+        SatlightError: A path that is not text, or that leads out of the folder.
+    """
     if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
         return instructions
-    base = str(folder.resolve())
-    relative = pl.col("image").str.starts_with("/").not_()
-    joined = pl.concat_str([pl.lit(base + "/"), pl.col("image")])
-    return instructions.with_columns(pl.when(relative).then(joined).otherwise(pl.col("image")).alias("image"))
+    if instructions["image"].dtype != pl.String:
+        raise SatlightError(f"{file}, column 'image': is {instructions['image'].dtype}; it must be a path, as text.")
+    base = os.path.realpath(folder)
+    unique = instructions["image"].drop_nulls().unique(maintain_order=True)
+    full = pl.Series([os.path.normpath(os.path.join(base, path)) for path in unique], dtype=pl.String)
+    outside = unique.filter(~full.str.starts_with(base.rstrip(os.sep) + os.sep))
+    leaves = instructions["image"].is_in(outside.implode()).fill_null(False)
+    problem = f"An image must lie in {base}; copy it there and write its path relative to that folder."
+    require_first(leaves, instructions, "image", file, problem)
+    return instructions.with_columns(pl.col("image").replace_strict(unique, full, default=None))
 
 
 def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
@@ -163,11 +221,11 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
 
     Args:
         entries: A list of objects with ``model_id`` and optionally the other fields of
-            :class:`~satlight.types.Candidate`; further keys are ignored.
+            :class:`~satlight.types.Candidate`; further keys are ignored. White space around a name is removed.
         file: Source, for messages.
 
     Raises:
-        SatlightError: Not such a list, a missing or repeated ``model_id``, or an invalid size, price or date.
+        SatlightError: Not such a list, a missing or repeated ``model_id``, or a field of another type or range.
 
     Example:
         >>> check_candidates([{"model_id": "tiny-7b", "params_b": 7}], "models.json")[0].params_b
@@ -180,12 +238,12 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
     for number, entry in enumerate(entries):
         where = f"{file}, entry {number} (counting from 0)"
         model_id = entry.get("model_id")
-        if not isinstance(model_id, str) or not model_id.strip():
-            raise SatlightError(f"{where}: got model_id {model_id!r}; text is required.")
+        if not isinstance(model_id, str) or not (model_id := model_id.strip()):
+            raise SatlightError(f"{where}: got model_id {entry.get('model_id')!r}; text is required.")
         if model_id in seen:
             raise SatlightError(f"{where}: model_id '{model_id}' appears twice; ids must be unique.")
         seen.add(model_id)
-        candidates.append(_candidate(entry, where))
+        candidates.append(_candidate({**entry, "model_id": model_id}, where))
     return tuple(candidates)
 
 
@@ -195,36 +253,70 @@ def _candidate(entry: dict[str, Any], where: str) -> Candidate:
         value = values.get(key)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise SatlightError(f"{where}: got {key} {value!r}; it must be above 0, null = unknown.")
-        values[key] = float(value)
+        least = "above 0" if key == "params_b" else "0 (free) or more"
+        number = float("nan") if isinstance(value, bool) or not isinstance(value, int | float) else _float(value)
+        if not math.isfinite(number) or number < 0 or (key == "params_b" and number == 0):
+            raise SatlightError(f"{where}: got {key} {value!r}; it must be a number {least}, null = unknown.")
+        values[key] = number
     date = values.get("release_date")
-    if date is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", str(date)):
+    if date is not None and not (isinstance(date, str) and re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", date)):
         raise SatlightError(f"{where}: got release_date {date!r}; write YYYY-MM, null = unknown.")
+    if not isinstance(values.get("institute", ""), str):
+        raise SatlightError(f"{where}: got institute {values['institute']!r}; text, or null = unknown.")
     if not isinstance(values.get("open_weights", True), bool):
         raise SatlightError(f"{where}: got open_weights {values['open_weights']!r}; true, false or null.")
     notes = values.get("notes", ())
-    if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+    if not isinstance(notes, list | tuple) or not all(isinstance(note, str) for note in notes):
         raise SatlightError(f"{where}: got notes {notes!r}; a list of sentences is required.")
     values["notes"] = tuple(notes)
     return Candidate(**values)
 
 
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
+
+
 def named_candidates(model_ids: Sequence[str], models: Path | str | None) -> tuple[Candidate, ...]:
-    """Return candidates with these names, with details from the file ``models``."""
+    """Return candidates with these names, with details from the file ``models``.
+
+    Names in ``models`` that match no candidate are logged as a warning, since their prices would be lost.
+    """
     details: dict[str, Candidate] = {}
     if models is not None:
-        details = {one.model_id: one for one in check_candidates(read_json(Path(models)), str(models))}
+        entries = read_json(models, "give a list of candidates in the format of models.json")
+        details = {one.model_id: one for one in check_candidates(entries, str(models))}
+        if unused := [name for name in details if name not in model_ids]:
+            without = [name for name in model_ids if name not in details]
+            log.warning(
+                "%s names %s, which match no candidate. Candidates without details: %s",
+                models,
+                listed(unused),
+                listed(without) or "none",
+            )
     return tuple(details.get(model_id, Candidate(model_id)) for model_id in model_ids)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise a SatlightError if it is missing or invalid."""
-    import json
+def last_user_turn(value: Any) -> str | None:
+    """Return the text of the last user message of a conversation, or None if ``value`` is no conversation.
 
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SatlightError(f"{path} does not exist. Check the path.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SatlightError(f"{path} is not valid JSON: {error}. Repair it or download it again.") from None
+    Args:
+        value: A list of messages with ``role`` and ``content``; a content is text or a list of parts, of which
+            the text parts are joined.
+
+    Example:
+        >>> last_user_turn([{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}])
+        '1+1?'
+    """
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(message, dict) and "role" in message and "content" in message for message in value):
+        return None
+    turns = [message["content"] for message in value if message["role"] in ("user", "human")]
+    content = turns[-1] if turns else value[-1]["content"]
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "\n".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else None

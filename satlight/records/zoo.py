@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from satlight.errors import SatlightError
+from satlight.files import parse_yaml, read_text
 from satlight.records.names import listed
 from satlight.types import Candidate
 
@@ -204,17 +205,11 @@ def load_setting(path_or_name: str | Path) -> ZooSetting:
     Raises:
         SatlightError: No such file or name, or invalid content.
     """
-    import yaml
-
-    path = Path(path_or_name)
+    path = Path(path_or_name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
         path = _preset(str(path_or_name))
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SatlightError(f"The zoo setting {path} cannot be read: {error}. Check the path.") from error
-    except yaml.YAMLError as error:
-        raise SatlightError(f"The zoo setting {path} is not valid YAML: {error}") from error
+    advice = "check the path, or compare with configs/zoo"
+    content = parse_yaml(read_text(path, advice), str(path), advice)
     return ZooSetting.from_dict(content, str(path))
 
 
@@ -243,8 +238,11 @@ def _members(value: Any, where: str) -> tuple[Member, ...]:
 
 
 def _check(key: str, value: Any, where: str) -> None:
-    if key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        raise SatlightError(f"{where}: got {key} {value!r}; a number above 0 is required.")
+    if key in _NUMBERS:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        free = value == 0 and key in ("max_price_in", "max_price_out")
+        if not number or not (free or 0 < value < float("inf")):
+            raise SatlightError(f"{where}: got {key} {value!r}; a number above 0 is required.")
     if key in _MONTHS and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-\d{2})?", str(value)):
         raise SatlightError(f"{where}: got {key} {value!r}; write YYYY-MM.")
     if key == "open_weights" and not isinstance(value, bool):

@@ -99,7 +99,9 @@ def test_small_tasks_are_skipped_and_counted(caplog):
 
 def test_only_small_tasks_is_an_error_that_says_what_to_do():
     records = make_records(["x"] * 4 + ["y"] * 9, [[1, 0]] * 13)
-    with pytest.raises(SatlightError, match=r"too few core items: 'x' has 4, 'y' has 9.*needs 10.*Lower min_shots"):
+    with pytest.raises(
+        SatlightError, match=r"too few core items: 'x' has 4, 'y' has 9.*needs 10.*Lower data.aptitude.min_shots"
+    ):
         AptitudeTest.design(records)
 
 

@@ -215,8 +215,25 @@ def test_wrong_keyword_tables_are_named(name, text, message, tmp_path):
         load_keywords(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("k.json", b'{"t": "caf\xe9"}', "byte 0xe9 is not UTF-8"),
+        ("k.json", b"[" * 3000, "nested more than 100 levels"),
+        ("k.yaml", b'"\\ud800": x', "not valid YAML"),
+        ("k.yaml", b"- [" * 3000, "not valid YAML"),
+        ("k.yaml", b"a: 2024-99-99", "not valid YAML"),
+        ("k.yaml", b"a: \x00", "a NUL byte"),
+    ],
+)
+def test_damaged_keyword_tables(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SatlightError, match=message):
+        load_keywords(tmp_path / name)
+
+
 def test_missing_keyword_table(tmp_path):
-    with pytest.raises(SatlightError, match=r"Cannot read the keyword table .*none.yaml"):
+    with pytest.raises(SatlightError, match=r"none.yaml cannot be read"):
         load_keywords(tmp_path / "none.yaml")
 
 

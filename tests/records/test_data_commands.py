@@ -27,7 +27,7 @@ def log(tmp_path):
 
 
 def test_import(log, tmp_path, capsys):
-    data("import", log, "--from", "csv", "--to", tmp_path / "out", "--name", "mine")
+    data("import", log, "--from", "csv", "--to", tmp_path / "out", "--name", "mine", "--score-column", "strict")
     printed = capsys.readouterr().out
     assert "mine: 2 instructions × 2 candidates" in printed
     assert "Other score columns (--data.score_column): strict" in printed
@@ -47,7 +47,7 @@ def test_import_does_not_replace_unasked(log, tmp_path):
 def test_import_of_mistakes_writes_nothing(tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("instruction,candidate,score\nq,m,7\n")
-    with pytest.raises(SatlightError, match=r"'score': got 7\.0"):
+    with pytest.raises(SatlightError, match=r"'score': got '7'"):
         data("import", bad, "--from", "csv", "--to", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -55,6 +55,36 @@ def test_import_of_mistakes_writes_nothing(tmp_path):
 def test_options_of_another_format_are_refused(log, tmp_path):
     with pytest.raises(SatlightError, match="--metric belongs to --from lm-eval; csv has no such option"):
         data("import", log, "--from", "csv", "--to", tmp_path / "out", "--metric", "acc")
+
+
+def test_csv_options_arrive(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    path.write_text("prompt,team,model,ok,strict\nq,a,m,1,0\nq,a,m,0,1\n")
+    names = "instruction=prompt,dataset=team,candidate=model,score=ok"
+    data("import", path, "--from", "csv", "--to", tmp_path / "out", "--columns", names, "--score-column", "strict")
+    printed = capsys.readouterr().out
+    assert "1 rows repeat an instruction and candidate" in printed
+    records = open_records(tmp_path / "out")
+    assert (records.outcomes.tolist(), records.datasets.tolist()) == ([[0.5]], ["a"])
+    options = ("--columns", *names.split(","), "--repeats", "first", "--to", tmp_path / "first")
+    data("import", path, "--from", "csv", *options)
+    assert open_records(tmp_path / "first").outcomes.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("columns", ["dataset", "=team", "dataset=", "dataset=a,dataset=b"])
+def test_mistakes_in_columns(log, tmp_path, columns):
+    with pytest.raises(SatlightError, match="write NAME=COLUMN with each NAME once"):
+        data("import", log, "--from", "csv", "--to", tmp_path / "out", "--columns", columns)
+
+
+def test_describe_shows_full_names(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    names = ("a-rather-long-institute/candidate-7b-instruct", "another-long-institute/candidate-7b-instruct")
+    path.write_text("instruction,candidate,score\n" + "".join(f"q,{name},{n}\n" for n, name in enumerate(names)))
+    data("describe", path)
+    printed = "".join(capsys.readouterr().out.split())
+    assert "another-long-institute" in printed
+    assert "a-rather-long-institute" in printed
 
 
 def test_lm_eval_options_arrive(tmp_path, capsys):

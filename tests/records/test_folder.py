@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import dense, folder, save_records, tables
+from satlight.records import dense, folder, save_records, split_records, tables
 from satlight.records.folder import open_folder
 
 
@@ -25,6 +25,8 @@ RECORD_MISTAKES = [
     (("score", 2, None), r"row 2 .*'score': got None\. Every record needs a score"),
     (("score", 2, float("inf")), r"row 2 .*'score': got inf"),
     (("cost_usd", 0, -1.0), r"row 0 .*'cost_usd': got -1\.0\. A cost"),
+    (("cost_usd", 1, float("inf")), r"row 1 .*'cost_usd': got inf\. A cost .* is a finite number"),
+    (("cost_usd", 1, float("nan")), r"row 1 .*'cost_usd': got nan"),
     (("model_id", 1, "gpt-9"), r"row 1 .*'model_id': got 'gpt-9'\. No candidate.*Known: 'tiny-1b', 'org/large-70b'"),
     (("model_id", 1, None), r"row 1 .*'model_id': got None"),
     (("instruction_id", 4, "z"), r"row 4 .*'instruction_id': got 'z'\. No instruction has this id"),
@@ -69,7 +71,12 @@ MODEL_MISTAKES = [
     ([{"model_id": "tiny-1b"}, {"name": "x"}], "entry 1 .*got model_id None"),
     ([{"model_id": "tiny-1b"}, {"model_id": "tiny-1b"}], "entry 1 .*'tiny-1b' appears twice"),
     ([{"model_id": "x", "params_b": "7B"}], "entry 0 .*got params_b '7B'"),
-    ([{"model_id": "x", "price_in": 0}], "got price_in 0; it must be above 0, null = unknown"),
+    ([{"model_id": "x", "price_in": -1}], r"got price_in -1; it must be a number 0 \(free\) or more, null = unknown"),
+    ([{"model_id": "x", "price_in": 10**400}], "got price_in 1000"),
+    ([{"model_id": "x", "params_b": 0}], "got params_b 0; it must be a number above 0"),
+    ([{"model_id": "x", "institute": 7}], "got institute 7; text"),
+    ([{"model_id": "x", "notes": 7}], "got notes 7; a list of sentences"),
+    ([{"model_id": "x"}, {"model_id": " x\t"}], "entry 1 .*'x' appears twice"),
     ([{"model_id": "x", "release_date": "May 2024"}], "got release_date 'May 2024'; write YYYY-MM"),
     ([{"model_id": "x", "open_weights": "yes"}], "got open_weights 'yes'"),
     ([{"model_id": "x", "notes": "It supports Chinese."}], "got notes .*a list of sentences"),
@@ -110,7 +117,7 @@ def test_missing_folder_file_and_column(write_folder, tmp_path):
 def test_broken_files(write_folder, file):
     path = write_folder()
     (path / file).write_bytes(b"{ no such thing")
-    with pytest.raises(SatlightError, match=f"{file} (cannot be read as parquet|is not valid JSON)"):
+    with pytest.raises(SatlightError, match=f"{file}(:| cannot be read as parquet| not valid JSON)"):
         open_folder(path)
 
 
@@ -129,10 +136,95 @@ def test_number_ids_are_text(write_folder):
     assert records.known.sum() == 5
 
 
+def test_rotations_of_number_ids_are_text(write_folder):
+    rotation_of = pl.Series([None, None, 1.0])  # pandas turns integers next to nulls into floats
+    path = write_folder(
+        instructions={"instruction_id": [1, 2, 3], "rotation_of": rotation_of},
+        records={"instruction_id": [1, 1, 2, 3, 3]},
+    )
+    assert open_folder(path).instructions["rotation_of"].to_list() == [None, None, "1"]
+
+
+def test_numeric_groups(write_folder):
+    path = write_folder(instructions={"split": None, "level": [1.0, float("nan"), float("nan")]})
+    assert len(split_records(open_folder(path), group_column="level", test_fraction=0.5, validation_fraction=0)) == 3
+
+
+def test_free_models_cost_0(write_folder):
+    models = [{"model_id": "tiny-1b", "price_in": 0, "price_out": 0.0}, {"model_id": "org/large-70b"}]
+    assert open_folder(write_folder(models=models)).candidates[0].price_in == 0
+
+
+def test_white_space_around_names_of_candidates(write_folder):
+    names = ["tiny-1b ", "org/large-70b", "tiny-1b", " org/large-70b", "tiny-1b"]
+    records = open_folder(
+        write_folder(models=[{"model_id": "tiny-1b"}, {"model_id": "org/large-70b\n"}], records={"model_id": names})
+    )
+    assert records.model_ids == ["tiny-1b", "org/large-70b"]
+    assert records.known.sum() == 5
+    assert records.filter(candidates="tiny-1b ").model_ids == ["tiny-1b"]
+
+
+def test_a_dataset_called_all(write_folder):
+    lines = open_folder(write_folder(instructions={"dataset": ["all", "math", "math"]})).describe()
+    assert [(line["dataset"], line["instructions"]) for line in lines] == [("all", 1), ("math", 2), ("(all)", 3)]
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ([], "must be an object"),
+        ({"name": 7}, "got name 7"),
+        ({"simulated": "no"}, "got simulated"),
+        ({"notes": "x"}, "got notes"),
+        ({"notes": [1]}, "list of sentences"),
+    ],
+)
+def test_mistakes_in_about(write_folder, about, message):
+    path = write_folder()
+    (path / "about.json").write_text(json.dumps(about))
+    with pytest.raises(SatlightError, match=rf"about\.json.*{message}"):
+        open_folder(path)
+
+
+def test_columns_of_other_types(write_folder):
+    with pytest.raises(SatlightError, match=r"column 'image': is Int64; it must be a path"):
+        open_folder(write_folder("one", instructions={"image": [1, 2, 3]}))
+    with pytest.raises(SatlightError, match=r"column 'instruction_id': is List.*must be text"):
+        open_folder(write_folder("two", records={"instruction_id": [["a"]] * 5}))
+    with pytest.raises(SatlightError, match=r"column 'cost_usd': is String; it must be a number"):
+        open_folder(write_folder("three", records={"cost_usd": ["1"] * 5}))
+
+
 def test_image_paths_become_absolute(write_folder):
-    path = write_folder(instructions={"image": ["images/a.png", None, "/b.png"]})
+    path = write_folder()
+    frame = pl.read_parquet(path / "instructions.parquet")
+    frame = frame.with_columns(image=pl.Series(["images/a.png", None, f"{path}/b.png"]))
+    frame.write_parquet(path / "instructions.parquet")
     images = open_folder(path).instructions["image"].to_list()
-    assert images == [f"{path}/images/a.png", None, "/b.png"]
+    assert images == [f"{path}/images/a.png", None, f"{path}/b.png"]
+
+
+@pytest.mark.parametrize("image", ["../secret.png", "/etc/passwd", "images/../../x.png", ".", "../demo2/a.png"])
+def test_images_outside_of_the_folder_are_refused(write_folder, image):
+    path = write_folder(instructions={"image": [None, image, "a.png"]})
+    with pytest.raises(SatlightError, match=r"row 1 .*'image': got .*An image must lie in .*demo; copy it there"):
+        open_folder(path)
+
+
+def test_images_are_copied_with_the_records(write_folder, tmp_path):
+    path = write_folder(instructions={"image": ["a.png", "sub/a.png", "a.png"]})
+    (path / "sub").mkdir()
+    (path / "a.png").write_bytes(b"one")
+    (path / "sub" / "a.png").write_bytes(b"other")
+    save_records(open_folder(path), tmp_path / "saved")
+    images = open_folder(tmp_path / "saved").instructions["image"].to_list()
+    assert [Path(image).read_bytes() for image in images] == [b"one", b"other", b"one"]
+    assert all(image.startswith(f"{tmp_path}/saved/images/") for image in images)
+    (path / "a.png").unlink()
+    with pytest.raises(SatlightError, match=r"image .*a\.png .* does not exist"):
+        save_records(open_folder(path), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_save_and_open_again(write_folder, tmp_path):
@@ -248,6 +340,21 @@ def test_mistakes_leave_nothing_in_the_cache(write_folder, spoiled, tmp_path, ch
     with pytest.raises(SatlightError):
         open_folder(write_folder(records=spoiled(*change)))
     assert list((tmp_path / "cache" / "matrices").iterdir()) == []
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("damage", [b"", b"junk", None])
+def test_a_damaged_cache_is_built_again(write_folder, tmp_path, caplog, damage):
+    path = write_folder()
+    first = np.array(open_folder(path).outcomes)
+    (file,) = (tmp_path / "cache" / "matrices").glob("*/outcomes.npy")
+    if damage is None:  # another shape
+        np.save(file, np.zeros((1, 2), dtype=np.float32))
+    else:
+        file.write_bytes(damage)
+    np.testing.assert_array_equal(open_folder(path).outcomes, first)
+    assert "is damaged" in caplog.text
+    assert "built again" in caplog.text
 
 
 @pytest.mark.usefixtures("large")

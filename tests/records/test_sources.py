@@ -71,10 +71,14 @@ CSV_MISTAKES = [
     ("instruction,candidate\nq,m\n", r"lacks the column 'score'\. It has 'instruction', 'model_id'"),
     ("text,score\nq,1\n", r"lacks the column 'instruction', 'candidate'"),
     ("instruction,candidate,score\nq,m,1\nq2,m,good\n", r"row 1 .*'score': got 'good'\. A number"),
-    ("instruction,candidate,score\nq,m,NaN\n", r"row 0 .*'score': got nan"),
+    ("instruction,candidate,score\nq,m,NaN\n", r"row 0 .*'score': got 'NaN'"),
     ("instruction,candidate,score\nq,m,\n", r"row 0 .*'score': got None"),
-    ("instruction,candidate,score\nq,m,2\n", r"row 0 .*'score': got 2\.0\. A score lies in \[0, 1\]"),
-    ("instruction,candidate,score\nq,m,1\nq,m,0\n", r"row 1 .*An earlier row has the same pair"),
+    ("instruction,candidate,score\nq,m,2\n", r"row 0 .*'score': got '2'\. A score lies in \[0, 1\]"),
+    ("instruction,candidate,score,cost_usd\nq,m,1,inf\n", r"row 0 .*'cost_usd': got 'inf'\. A number"),
+    ("instruction,candidate,score,cost_usd\nq,m,1,-1\n", r"row 0 .*'cost_usd': got -1\.0\. A cost|got '-1'"),
+    ("instruction,candidate,score, score\nq,m,1,0\n", r"two columns of the name 'score'"),
+    ("instruction,candidate,score,split\nq,m,1,train\nq,n,1,test\n", r"row 1 .*'split': got 'test'\. An earlier row"),
+    ("instruction,candidate,score,image\nq,m,1,../x.png\n", r"row 0 .*'image': got '\.\./x\.png'"),
     ("instruction,candidate,score\nq,m,1\nq,,0\n", r"row 1 .*'model_id': got None.*name of its candidate"),
     ("instruction,candidate,score\nq,m,1\nq,n,1\n,m,0\n", r"row 2 .*'instruction': got None"),
     ("instruction,candidate,score\n", "has no rows"),
@@ -95,7 +99,7 @@ def test_mistakes_in_a_csv(write, text, message):
 
 
 def test_mistakes_in_a_jsonl(write, tmp_path):
-    with pytest.raises(SatlightError, match=r"log\.jsonl cannot be read"):
+    with pytest.raises(SatlightError, match=r"log\.jsonl, line 1: not valid JSON"):
         csv.read(write("log.jsonl", "{broken"))
     with pytest.raises(SatlightError, match=r"none\.csv does not exist"):
         csv.read(tmp_path / "none.csv")
@@ -138,8 +142,24 @@ def test_mistakes_in_routerdc(write, tmp_path):
         routerdc.read(write("x_test.json", [{"question": "q"}]))
     with pytest.raises(SatlightError, match="must be a non-empty list"):
         routerdc.read(write("y_test.json", {}))
-    with pytest.raises(SatlightError, match="a score that is not a number"):
+    with pytest.raises(SatlightError, match=r"entry 0 .*got the score 'high' of 'm'; a number from 0 to 1"):
         routerdc.read(write("z_test.json", [{"question": "q", "scores": {"m": "high"}}]))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": None, "scores": {"m": 1}}, "got question None; text"),
+        ({"question": "q", "scores": [1]}, r"got scores \[1\]; an object"),
+        ({"question": "q", "scores": {"m": None}}, "got the score None of 'm'.* Leave the candidate out"),
+        ({"question": "q", "scores": {"m": True}}, "got the score True of 'm'"),
+        ({"question": "q", "scores": {"m": 1}, "cluster_id": "4"}, "got cluster_id '4'; an integer"),
+        ({"question": "q", "scores": {"m": 1, "m ": 0}}, "An earlier row has the same pair"),
+    ],
+)
+def test_fields_of_routerdc_of_other_types(write, row, message):
+    with pytest.raises(SatlightError, match=message):
+        routerdc.read(write("x_test.json", [row]))
 
 
 def test_routerdc_import_equals_the_converted_records(real_data, tmp_path):
@@ -221,6 +241,25 @@ def test_white_space_is_no_difference_between_files(zip_up):
     assert mmlu_pro.read(folder).shape == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("question_id", 1.5),
+        ("question_id", None),
+        ("question_id", 10**30),
+        ("question", 7),
+        ("options", None),
+        ("options", [["x"]]),
+        ("answer", None),
+        ("src", ["x"]),
+        ("category", 7),
+    ],
+)
+def test_fields_of_mmlu_pro_of_other_types(zip_up, field, value):
+    with pytest.raises(SatlightError, match=rf"entry 0 .*got {field} "):
+        mmlu_pro.read(zip_up("x", [{**answer(1, "A"), field: value}]))
+
+
 def test_mistakes_in_mmlu_pro(zip_up, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SatlightError, match=r"holds no \.zip or \.json file"):
@@ -231,7 +270,7 @@ def test_mistakes_in_mmlu_pro(zip_up, tmp_path):
         mmlu_pro.read(zip_up("x", [{"question_id": 1, "question": "q"}]))
     with pytest.raises(SatlightError, match="question_id 1 appears twice"):
         mmlu_pro.read(zip_up("x", [answer(1, "A"), answer(1, "B")]))
-    with pytest.raises(SatlightError, match=r"x_5shots\.zip cannot be read"):
+    with pytest.raises(SatlightError, match=r"x_5shots\.zip: not valid JSON"):
         mmlu_pro.read(zip_up("x", "{broken"))
     with pytest.raises(SatlightError, match=r"must hold exactly one \.json file"):
         mmlu_pro.read(zip_up("x", [], member="readme.txt"))

@@ -9,15 +9,16 @@ Benchmark", NeurIPS.
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.files import decoded, parse_json, read_json
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
@@ -94,7 +95,7 @@ def candidate_name(stem: str) -> str:
         >>> candidate_name("model_outputs_Yi-34B_5shots")
         'Yi-34B'
     """
-    return re.sub(r"_\d+-?shots?$", "", stem.removeprefix("model_outputs_"))
+    return re.sub(r"_\d+-?shots?$", "", stem.removeprefix("model_outputs_")).strip()
 
 
 def _entries(file: Path) -> tuple[dict[int, dict[str, Any]], int]:
@@ -108,30 +109,50 @@ def _entries(file: Path) -> tuple[dict[int, dict[str, Any]], int]:
         if not isinstance(row, dict):
             stray += 1  # some published files contain keys of a summary among their rows
             continue
-        if missing := sorted(NEEDED - row.keys()):
-            raise SatlightError(f"{file}, entry {position} (counting from 0): lacks {listed(missing)}.")
+        where = f"{file}, entry {position} (counting from 0)"
+        _check_entry(row, where)
         number = int(row["question_id"])
         if number in entries:
-            raise SatlightError(
-                f"{file}, entry {position} (counting from 0): question_id {number} appears twice; keep one answer."
-            )
+            raise SatlightError(f"{where}: question_id {number} appears twice; keep one answer.")
         entries[number] = {key: value for key, value in row.items() if key != "model_outputs"}
     return entries, stray
 
 
+def _check_entry(row: dict[str, Any], where: str) -> None:
+    """Raise a SatlightError if a field is missing or has another type."""
+    if missing := sorted(NEEDED - row.keys()):
+        raise SatlightError(f"{where}: lacks {listed(missing)}.")
+    number, options = row["question_id"], row["options"]
+    if not re.fullmatch(r"\d{1,18}", str(number)) or isinstance(number, float):
+        raise SatlightError(f"{where}: got question_id {number!r}; a whole number is required.")
+    if not isinstance(options, list) or not all(isinstance(one, str | int | float) for one in options):
+        raise SatlightError(f"{where}: got options {options!r}; a list of texts is required.")
+    for key in ("question", "answer"):
+        if not isinstance(row[key], str):
+            raise SatlightError(f"{where}: got {key} {row[key]!r}; text is required.")
+    for key in ("src", "category"):
+        if not isinstance(row.get(key) or "", str):
+            raise SatlightError(f"{where}: got {key} {row[key]!r}; text or null is required.")
+
+
 def _json(file: Path) -> Any:
+    advice = "download it again"
+    if file.suffix == ".json":
+        return read_json(file, advice)
     try:
-        if file.suffix == ".json":
-            return json.loads(file.read_bytes())
         with zipfile.ZipFile(file) as archive:
             members = [name for name in archive.namelist() if _is_answers(name)]
             if len(members) != 1:
                 raise SatlightError(f"{file} must hold exactly one .json file; it holds {archive.namelist()}.")
-            return json.loads(archive.read(members[0]))
+            content = archive.read(members[0])
     except FileNotFoundError:
         raise SatlightError(f"{file} does not exist. Check the path.") from None
-    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SatlightError(f"{file} cannot be read: {error}. Download it again.") from None
+    except SatlightError:
+        raise
+    # zipfile raises RuntimeError for encrypted and NotImplementedError for unknown kinds of archives.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise SatlightError(f"{file} cannot be read: {error}; {advice}.") from error
+    return parse_json(decoded(content, str(file), advice), str(file), advice)
 
 
 def _is_answers(name: str) -> bool:
@@ -157,11 +178,11 @@ def _instructions(numbers: list[int], questions: dict[int, dict[str, Any]]) -> p
         {
             "question_id": pl.Series(numbers, dtype=pl.Int64),
             "dataset": ["mmlu_pro"] * len(rows),
-            "task": pl.Series([row.get("src") or row.get("category") for row in rows], dtype=pl.String),
+            "task": pl.Series([row.get("src") or row.get("category") or None for row in rows], dtype=pl.String),
             "instruction": texts,
             "choices": pl.Series([list(map(str, row["options"])) for row in rows], dtype=pl.List(pl.String)),
             "answer": [str(row["answer"]) for row in rows],
-            "category": pl.Series([row.get("category") for row in rows], dtype=pl.String),
+            "category": pl.Series([row.get("category") or None for row in rows], dtype=pl.String),
         }
     ).with_columns(_id(pl.col("question_id")))
 

@@ -15,10 +15,13 @@ from typing import Any
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.files import read_json
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
-from satlight.records.tables import RecordTables, check_instructions, named_candidates, read_json
+from satlight.records.tables import RecordTables, check_instructions, named_candidates
+
+ADVICE = "give the folder datasets/split2_model7 of RouterDC"
 
 SAMPLED = frozenset({"gsm8k", "humaneval", "javascript", "mbpp"})
 """Datasets whose score is the fraction of correct samples.
@@ -50,7 +53,8 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise SatlightError(f"{path} holds no .json file. Give the folder datasets/split2_model7 of RouterDC.")
-    instructions, records, names = [], [], []
+    instructions, records = [], []
+    names: list[str] = []
     for file in files:
         rows = _rows(file)
         dataset, split = dataset_and_split(file.stem)
@@ -67,7 +71,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
                 }
             )
         )
-        frame = _scores(ids, rows, file)
+        frame = _scores(ids, rows)
         correct = pl.col("score") if dataset in SAMPLED else (pl.col("score") > 0).cast(pl.Float64)
         records.append(frame.with_columns(correct.alias("correct")))
         names.extend(frame["model_id"].unique(maintain_order=True).to_list())
@@ -93,27 +97,37 @@ def dataset_and_split(stem: str) -> tuple[str, str]:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    rows = read_json(file)
+    rows = read_json(file, ADVICE)
     if not isinstance(rows, list) or not rows:
         raise SatlightError(f"{file} must be a non-empty list of objects with 'question' and 'scores'.")
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not {"question", "scores"} <= row.keys() or not row["scores"]:
+        where = f"{file}, entry {number} (counting from 0)"
+        if not isinstance(row, dict) or not {"question", "scores"} <= row.keys():
             found = listed(list(row)) if isinstance(row, dict) else repr(row)
             raise SatlightError(
-                f"{file}, entry {number} (counting from 0): got {found}; an object with 'question' and "
-                "'scores' (candidate → number) is required."
+                f"{where}: got {found}; an object with 'question' and 'scores' (candidate → number) is required."
             )
+        if not isinstance(row["question"], str):
+            raise SatlightError(f"{where}: got question {row['question']!r}; text is required.")
+        if not isinstance(row["scores"], dict) or not row["scores"]:
+            raise SatlightError(f"{where}: got scores {row['scores']!r}; an object (candidate → number) is required.")
+        cluster = row.get("cluster_id")
+        if cluster is not None and (type(cluster) is not int or not -(2**63) <= cluster < 2**63):
+            raise SatlightError(f"{where}: got cluster_id {cluster!r}; an integer or null is required.")
+        for name, score in row["scores"].items():
+            if type(score) not in (int, float) or not 0 <= score <= 1:
+                raise SatlightError(
+                    f"{where}: got the score {score!r} of '{name}'; a number from 0 to 1 is required. Leave the "
+                    "candidate out where it was not measured."
+                )
     return rows
 
 
-def _scores(ids: list[str], rows: list[dict[str, Any]], file: Path) -> pl.DataFrame:
-    try:
-        return pl.DataFrame(
-            {
-                "instruction_id": [one for one, row in zip(ids, rows, strict=True) for _ in row["scores"]],
-                "model_id": [name for row in rows for name in row["scores"]],
-                "score": pl.Series([float(score) for row in rows for score in row["scores"].values()]),
-            }
-        )
-    except (TypeError, ValueError) as error:
-        raise SatlightError(f"{file} has a score that is not a number: {error}.") from None
+def _scores(ids: list[str], rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "instruction_id": [one for one, row in zip(ids, rows, strict=True) for _ in row["scores"]],
+            "model_id": [name.strip() for row in rows for name in row["scores"]],
+            "score": pl.Series([float(score) for row in rows for score in row["scores"].values()]),
+        }
+    )
