@@ -49,8 +49,8 @@ class RoutedAccuracy(Metric):
         self.average = average
         self.num_groups = num_groups
         # With a fixed size, devices that saw different groups can add their states.
-        self.add_state("total", default=torch.zeros(num_groups), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.zeros(num_groups), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.zeros(num_groups, dtype=torch.float32), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.zeros(num_groups, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, group_B: Tensor | None = None) -> None:
         """Add a block.
@@ -69,8 +69,9 @@ class RoutedAccuracy(Metric):
                 "raise num_groups above the number of datasets"
             )
         outcome_B, known_B = functional.outcomes_of(functional.choose(score_BC), target_BC, known_BC)
-        self.total.index_add_(0, group_B, outcome_B.to(self.total))
-        self.count.index_add_(0, group_B, known_B.to(self.count))
+        # Not in place: after `validate` the states are inference tensors, which `fit` cannot change.
+        self.total = self.total.index_add(0, group_B, outcome_B.to(self.total))
+        self.count = self.count.index_add(0, group_B, known_B.to(self.count))
 
     def compute(self) -> Tensor:
         """Return the accuracy, a scalar in [0, 1]; NaN when no outcome was known."""
@@ -117,7 +118,7 @@ class CalibrationError(Metric):
             raise SatlightError(f"CalibrationError: bins is {bins}; it must be 1 or more (15 is usual)")
         self.bins = bins
         for name in ("probability", "outcome", "count"):
-            self.add_state(name, default=torch.zeros(bins), dist_reduce_fx="sum")
+            self.add_state(name, default=torch.zeros(bins, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor) -> None:
         """Add a block.
@@ -128,9 +129,8 @@ class CalibrationError(Metric):
             known_BC: bool (B, C).
         """
         probability, outcome, count = forecast.calibration_bins(score_BC, target_BC, known_BC, self.bins)
-        self.probability += probability
-        self.outcome += outcome
-        self.count += count
+        self.probability, self.outcome = self.probability + probability, self.outcome + outcome
+        self.count = self.count + count
 
     def compute(self) -> Tensor:
         """Return the error, a scalar in [0, 1]; NaN when no outcome was known."""

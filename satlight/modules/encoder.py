@@ -19,6 +19,7 @@ from satlight.capability.text import statements
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
+from satlight.modules.precision import Float32, without_autocast
 from satlight.types import Block, Capability
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _results_of(capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarr
     return list(place), strength_CT
 
 
-class CapabilityEncoder(BlockRouter):
+class CapabilityEncoder(Float32, BlockRouter):
     """A text embedder that reads capability representations; alone, a two-tower router.
 
     A representation of 50 results is longer than most embedders read (about 1,300 tokens against 256 or
@@ -156,6 +157,7 @@ class CapabilityEncoder(BlockRouter):
     def frozen_parameters(self) -> list[str]:
         return [] if self.trainable else [f"text.{name}" for name, _ in self.text.named_parameters()]
 
+    _own_only = True
     weights_apart = ("text.",)
     stored_folders = ("backbone",)
 
@@ -222,7 +224,8 @@ class CapabilityEncoder(BlockRouter):
             return torch.stack([_direction(c, self.output_size) for c in capabilities]).to(self.device)
         distinct, share = self._shares(capabilities)
         vectors = self._vectors(distinct)
-        return torch.from_numpy(share).to(vectors) @ vectors
+        with without_autocast(vectors.device):
+            return torch.from_numpy(share).to(vectors) @ vectors
 
     def _share_out(self, capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarray]:
         """The distinct chunks of C capabilities, and the weight of each in each: float (C, chunks)."""
@@ -300,7 +303,9 @@ class CapabilityEncoder(BlockRouter):
         tasks, strength = self._results(capabilities)
         strength_CT = torch.from_numpy(strength)
         if not tasks:
-            return torch.zeros(0, self.output_size, device=self.device), strength_CT.to(self.device)
+            return torch.zeros(0, self.output_size, device=self.device, dtype=torch.float32), strength_CT.to(
+                self.device
+            )
         vectors = F.normalize(self._vectors(tasks), dim=-1)
         return vectors, strength_CT.to(vectors)
 
@@ -310,4 +315,5 @@ class CapabilityEncoder(BlockRouter):
         """Two-tower score: scaled cosine of instruction and capability, float (B, C)."""
         instruction_BD = F.normalize(self.embed(block.instructions), dim=-1)
         capability_CD = F.normalize(self.encode(block.capabilities), dim=-1)
-        return self.log_scale.exp() * instruction_BD @ capability_CD.T
+        with without_autocast(self.device):
+            return self.log_scale.exp() * instruction_BD @ capability_CD.T
