@@ -317,7 +317,11 @@ class Block:
         """Return the same block with its tensors on ``device`` (Lightning calls this)."""
         from torch import Tensor
 
-        return Block(**{k: v.to(device, **kwargs) if isinstance(v, Tensor) else v for k, v in vars(self).items()})
+        moved: dict[str, Any] = {
+            name: value.to(device, **kwargs) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Block(**moved)
 
 
 @dataclass(frozen=True)

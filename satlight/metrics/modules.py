@@ -5,7 +5,8 @@ Shape legend: B instructions and C candidates of a block, G groups.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +16,14 @@ from satlight.errors import SatlightError
 from satlight.metrics import forecast, functional
 
 
-class RoutedAccuracy(Metric):
+class Sums(Metric):
+    """A metric whose sums stay in float32 in every precision of the trainer: bfloat16 cannot count to 300."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
+
+
+class RoutedAccuracy(Sums):
     """Mean outcome of the routed candidates, over blocks that hold *every* candidate of the zoo.
 
     Instructions whose routed candidate has no record are left out; :meth:`counts` returns how many remain.
@@ -84,7 +92,7 @@ class RoutedAccuracy(Metric):
         return self.count
 
 
-class CalibrationError(Metric):
+class CalibrationError(Sums):
     """Expected calibration error of Pr(correct) = sigmoid(score) over all known cells.
 
     Args:

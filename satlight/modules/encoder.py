@@ -212,11 +212,15 @@ class CapabilityEncoder(Float32, BlockRouter):
     def _fit(self, statement: str) -> list[str]:
         if self.text.count(statement) <= self.text.max_tokens:
             return [statement]
-        words = statement.split()
-        if len(words) < 2:
-            raise SatlightError(f"A word of {len(statement)} characters in a capability does not fit in a chunk")
-        middle = len(words) // 2
-        return self._fit(" ".join(words[:middle])) + self._fit(" ".join(words[middle:]))
+        if len(statement) < 2:
+            raise SatlightError(
+                f"The character {statement!r} of a capability has {self.text.count(statement)} tokens, but "
+                f"encoder.max_tokens is {self.text.max_tokens}; raise it, or set it to null"
+            )
+        words = statement.split() or [" "]
+        parts, gap = (words, " ") if len(words) > 1 else (list(words[0]), "")  # many scripts have no spaces
+        middle = len(parts) // 2
+        return self._fit(gap.join(parts[:middle])) + self._fit(gap.join(parts[middle:]))
 
     def encode(self, capabilities: Sequence[Capability]) -> Tensor:
         """Encode C capability representations: float (C, D), the weighted sum of each one's chunk vectors."""
