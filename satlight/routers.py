@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -126,18 +127,28 @@ class Router(Configured, ABC):
             A :class:`~satlight.types.Ranking` for one request, a list of them for several.
 
         Raises:
-            SatlightError: An unknown candidate, or ``top_k`` below 1.
+            SatlightError: A request that is no text, is empty or holds half of a character, an unknown candidate,
+                or ``top_k`` below 1.
         """
-        if top_k is not None and top_k < 1:
-            raise SatlightError(f"top_k is {top_k}; it must be 1 or more")
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
+            raise SatlightError(f"top_k is {top_k!r:.80}; it must be a whole number, 1 or more")
         if isinstance(requests, str | Request):
+            _check_text(requests, "the request")
             return self.score([requests], candidates).rankings(top_k)[0]
+        if not isinstance(requests, Sequence) or isinstance(requests, bytes | bytearray):
+            raise SatlightError(
+                f"route got {requests!r:.80} ({type(requests).__name__}); give a text, a Request, or a list of them"
+            )
+        for number, request in enumerate(requests):
+            _check_text(request, f"requests[{number}]")
         return self.score(requests, candidates).rankings(top_k)
 
     def _named(self, candidates: Sequence[str] | None) -> list[str]:
         known = self.model_ids
         if candidates is None:
             return known
+        if isinstance(candidates, str):
+            raise SatlightError(f"candidates is the text {candidates!r:.80}; give a list of names")
         if unknown := [name for name in candidates if name not in known]:
             raise SatlightError(f"The router does not know the candidates {unknown}; its zoo is {known}")
         if not candidates:
@@ -213,6 +224,21 @@ class Router(Configured, ABC):
             The address of the commit.
         """
         return hub.push(self.save, repo_id, private, token)
+
+
+def _check_text(request: object, name: str) -> None:
+    """Raise unless a request is a text that a tokenizer can read."""
+    text = request.text if isinstance(request, Request) else request
+    if not isinstance(text, str):
+        raise SatlightError(f"{name} is {text!r:.80} ({type(text).__name__}); give a text or a Request with one")
+    if not text.strip() and not (isinstance(request, Request) and (request.images or request.metadata)):
+        raise SatlightError(f"{name} is empty; give a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SatlightError(
+            f"{name} holds the lone surrogate {text[error.start]!r}, half of a character; decode the text as UTF-8"
+        ) from error
 
 
 ADMITTING = (

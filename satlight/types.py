@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from satlight.errors import SatlightError
@@ -270,9 +270,10 @@ class Ranking:
         return {"route": self.best, "ranking": [asdict(choice) for choice in self.choices]}
 
 
-@dataclass
 class Block:
     """A B × C piece of the score matrix: what a data module yields and a router scores.
+
+    It is no dataclass: Lightning would convert the fields of one to the precision of the trainer, outcomes included.
 
     Args:
         instructions: B instruction texts.
@@ -292,14 +293,20 @@ class Block:
         (1, 2)
     """
 
-    instructions: list[str]
-    capabilities: list[Capability]
-    rows: Tensor
-    columns: Tensor
-    groups: Tensor
-    target_BC: Tensor | None = None
-    known_BC: Tensor | None = None
-    weight_BC: Tensor | None = None
+    def __init__(
+        self,
+        instructions: list[str],
+        capabilities: list[Capability],
+        rows: Tensor,
+        columns: Tensor,
+        groups: Tensor,
+        target_BC: Tensor | None = None,
+        known_BC: Tensor | None = None,
+        weight_BC: Tensor | None = None,
+    ) -> None:
+        self.instructions, self.capabilities = instructions, capabilities
+        self.rows, self.columns, self.groups = rows, columns, groups
+        self.target_BC, self.known_BC, self.weight_BC = target_BC, known_BC, weight_BC
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -307,15 +314,14 @@ class Block:
         return len(self.instructions), len(self.capabilities)
 
     def to(self, device: torch.device | str, **kwargs: Any) -> Block:
-        """The same block with its tensors on ``device`` (Lightning calls this)."""
+        """Return the same block with its tensors on ``device`` (Lightning calls this)."""
         from torch import Tensor
 
-        tensors: dict[str, Any] = {
-            f.name: value.to(device, **kwargs)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
+        moved: dict[str, Any] = {
+            name: value.to(device, **kwargs) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
         }
-        return replace(self, **tensors)
+        return Block(**moved)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def yes_no_token_ids(tokenizer: Any) -> tuple[int, int]:
     )
 
 
+class _TiedRows:
+    """Rows of a matrix in memory. A class, since processes started by spawn pickle it with the model."""
+
+    def __init__(self, embeddings: nn.Module) -> None:
+        self._embeddings = embeddings
+
+    def __call__(self, token_ids: Sequence[int]) -> Tensor:
+        weight = self._embeddings.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach()[list(token_ids)].clone()
+
+
 def tied_rows(embeddings: nn.Module) -> HeadRows:
     """Return a reader of the rows of a head that shares its matrix with the input embeddings.
 
@@ -63,13 +76,7 @@ def tied_rows(embeddings: nn.Module) -> HeadRows:
         >>> tied_rows(torch.nn.Embedding(8, 3))([1, 2]).shape
         torch.Size([2, 3])
     """
-
-    def rows(token_ids: Sequence[int]) -> Tensor:
-        weight = embeddings.weight
-        assert isinstance(weight, Tensor)
-        return weight.detach()[list(token_ids)].clone()
-
-    return rows
+    return _TiedRows(embeddings)
 
 
 def untied_rows(name: str, folder: Path, dtype: torch.dtype) -> HeadRows:
@@ -85,24 +92,24 @@ def untied_rows(name: str, folder: Path, dtype: torch.dtype) -> HeadRows:
     """
     saved = (folder / _SAVED).is_file()
     path, key = (folder / _SAVED, "rows") if saved else _find_head(name, folder)
-
-    def rows(token_ids: Sequence[int]) -> Tensor:
-        with safe_open(path, framework="pt") as file:
-            if saved:
-                ids = file.get_tensor("token_ids").tolist()
-                if missing := [i for i in token_ids if i not in ids]:
-                    raise SatlightError(f"{path} holds the head rows of tokens {ids}, not of {missing}.")
-                token_ids = [ids.index(i) for i in token_ids]
-            table = file.get_slice(key)
-            return torch.cat([table[i : i + 1] for i in token_ids]).to(dtype)
-
-    return rows
+    return partial(_stored_rows, path, key, dtype, saved)
 
 
 def save_rows(folder: Path, token_ids: Sequence[int], rows: HeadRows) -> None:
     """Store the rows of ``token_ids`` in ``folder`` for :func:`untied_rows`."""
     stored = {"token_ids": torch.tensor(list(token_ids)), "rows": rows(token_ids).detach().cpu().contiguous()}
     save_file(stored, folder / _SAVED)
+
+
+def _stored_rows(path: Path, key: str, dtype: torch.dtype, saved: bool, token_ids: Sequence[int]) -> Tensor:
+    with safe_open(path, framework="pt") as file:
+        if saved:
+            ids = file.get_tensor("token_ids").tolist()
+            if missing := [i for i in token_ids if i not in ids]:
+                raise SatlightError(f"{path} holds the head rows of tokens {ids}, not of {missing}.")
+            token_ids = [ids.index(i) for i in token_ids]
+        table = file.get_slice(key)
+        return torch.cat([table[i : i + 1] for i in token_ids]).to(dtype)
 
 
 def _find_head(name: str, folder: Path) -> tuple[Path, str]:

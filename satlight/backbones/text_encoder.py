@@ -68,7 +68,7 @@ class TextEncoder(nn.Module):
         return len(self.tokenizer(self.convention.prefix + text, verbose=False)["input_ids"])
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Embed N texts: float (N, D).
+        """Embed N texts: float32 (N, D).
 
         The end of texts longer than :attr:`max_tokens` is truncated; the log says so once and
         :attr:`shortened` counts them. To lose nothing, split texts into chunks first.
@@ -84,8 +84,8 @@ class TextEncoder(nn.Module):
             )
         self.shortened += number
         tokens = tokens.to(self.backbone.device)
-        hidden = self.backbone(**tokens).last_hidden_state
-        mask = tokens["attention_mask"].to(hidden.dtype)
+        hidden = self.backbone(**tokens).last_hidden_state.float()  # half precision cannot count to 300
+        mask = tokens["attention_mask"].float()
         if self.pooling == "cls":
             vectors = hidden[:, 0]
         elif self.pooling == "last":

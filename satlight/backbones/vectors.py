@@ -6,6 +6,7 @@ Shape legend: N texts, D features.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from satlight.backbones import weights
 from satlight.backbones.store import MODEL_SUFFIXES, Manifest, sha256_of
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, cache_dir
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Cache version; increase it when the same weights give different vectors."""
@@ -27,7 +30,7 @@ PROGRESS_FROM = 512
 
 
 class VectorStore:
-    """Store the text vectors of one embedder in memory and on disk.
+    """Store the text vectors of one embedder in memory and, where that is possible, on disk.
 
     Each embedder has a folder under ``embeddings/`` in :func:`satlight.files.cache_dir`. Files are written
     atomically, so several processes can share a folder.
@@ -51,6 +54,7 @@ class VectorStore:
         self.folder = cache_dir() / "embeddings" / name
         self._vectors: dict[bytes, np.ndarray] = {}
         self._shards: set[str] = set()
+        self._warned = False
 
     def read(self, texts: Sequence[str], embed: Callable[[list[str]], np.ndarray], batch_size: int = 64) -> np.ndarray:
         """Return the vectors of texts; compute and store missing ones.
@@ -85,18 +89,35 @@ class VectorStore:
                 shard = load_file(path)
             except SafetensorError as error:
                 raise SatlightError(f"The vectors in {path} cannot be read ({error}). Delete it.") from None
+            except OSError as error:
+                self._warn("read", error)
+                continue
             self._vectors.update(zip(map(bytes, shard["keys"]), shard["vectors"], strict=True))
             self._shards.add(path.name)
 
     def _write_shard(self, part: dict[bytes, np.ndarray]) -> None:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         keys = np.frombuffer(b"".join(part), dtype=np.uint8).reshape(len(part), -1)
         name = f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.safetensors"
-        with atomic_path(self.folder / name) as temporary:
-            save_file({"keys": keys, "vectors": np.stack(list(part.values()))}, temporary)
-        self._shards.add(name)
         self._vectors.update(part)
+        try:
+            with atomic_path(self.folder / name) as temporary:
+                save_file({"keys": keys, "vectors": np.stack(list(part.values()))}, temporary)
+            self._shards.add(name)
+        except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+            self._warn("written", error)
+
+    def _warn(self, verb: str, error: Exception) -> None:
+        """Say once that the cache is not used; the vectors can always be computed again."""
+        if not self._warned:
+            log.warning(
+                "Text vectors in %s cannot be %s (%s) and are computed again in each run; set SATLIGHT_CACHE to a "
+                "folder with room that can be written",
+                *(self.folder, verb, error),
+            )
+        self._warned = True
 
     @staticmethod
     def _computed(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from satlight.cli.route import add_candidates_option, candidate_names, check_batch_size, user_path
 from satlight.errors import SatlightError
 
 if TYPE_CHECKING:
@@ -23,20 +24,22 @@ def add_parser(subparsers: Any) -> None:
         "predictions/NAME.json. See docs/protocols.md for the remaining steps.",
     )
     parser.add_argument(
-        "--prompts", required=True, type=Path, metavar="FILE", help="RouterArena's router_data.json, or JSONL"
+        "--prompts", required=True, type=user_path, metavar="FILE", help="RouterArena's router_data.json, or JSONL"
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--router", type=Path, metavar="DIR", help="folder of an exported router")
+    source.add_argument("--router", type=user_path, metavar="DIR", help="folder of an exported router")
     source.add_argument(
-        "--scores", type=Path, metavar="PARQUET", help="scores.parquet whose instruction_id is the global index"
+        "--scores", type=user_path, metavar="PARQUET", help="scores.parquet whose instruction_id is the global index"
     )
     parser.add_argument("--name", required=True, help="name of the router in RouterArena")
-    parser.add_argument("--to", required=True, type=Path, metavar="DIR", help="RouterArena/router_inference")
-    parser.add_argument("--candidates", metavar="A,B", help="choose among these candidates only")
-    parser.add_argument("--names", type=Path, metavar="JSON", help="{candidate: name in RouterArena} where they differ")
+    parser.add_argument("--to", required=True, type=user_path, metavar="DIR", help="RouterArena/router_inference")
+    add_candidates_option(parser)
+    parser.add_argument(
+        "--names", type=user_path, metavar="JSON", help="{candidate: name in RouterArena} where they differ"
+    )
     parser.add_argument(
         "--optimality",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="prompts (router_data_10.json) for which every other candidate is listed too",
     )
@@ -64,23 +67,20 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
     """Return the candidates and their scores (N, M)."""
     import numpy as np
 
-    from satlight.records.names import split_names
-
     if args.scores is not None:
         from satlight.routing.scores import StoredScores
 
         scores = StoredScores.read(args.scores)
-        model_ids = split_names(args.candidates or "", scores.model_ids) or list(scores.model_ids)
+        model_ids = candidate_names(args.candidates, scores.model_ids) or list(scores.model_ids)
         return model_ids, scores.at([prompt.key for prompt in prompts], model_ids)
-    if args.batch_size < 1:
-        raise SatlightError(f"--batch-size is {args.batch_size}; it must be 1 or more")
+    check_batch_size(args.batch_size)
     from rich.console import Console
     from rich.progress import track
 
     from satlight.routers import Router
 
     router = Router.from_pretrained(args.router)
-    model_ids = split_names(args.candidates or "", router.model_ids) or router.model_ids
+    model_ids = candidate_names(args.candidates, router.model_ids) or router.model_ids
     starts = range(0, len(prompts), args.batch_size)
     batches = [[prompt.text for prompt in prompts[start : start + args.batch_size]] for start in starts]
     progress = track(batches, "scoring", console=Console(stderr=True), transient=True)

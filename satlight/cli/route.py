@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from satlight.cli.startup import without_garbage_collection
 from satlight.errors import SatlightError
+from satlight.files import decoded, parse_json
 
 if TYPE_CHECKING:
     from satlight.types import Ranking
+
+Item = dict[str, Any] | SatlightError
+"""A request with the key ``instruction``, or why there is none."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,16 +28,26 @@ def add_parser(subparsers: Any) -> None:
     route = subparsers.add_parser(
         "route",
         help="rank the candidates for an instruction",
-        description="Rank the candidates for one instruction, for a JSONL file of them, or for lines on "
-        "standard input.",
+        description="Rank the candidates for one instruction, for those of a file, or for those on standard input.",
     )
     route.add_argument("instruction", nargs="?", help="the instruction; `-` or nothing reads standard input")
-    route.add_argument("--router", required=True, metavar="DIR", help="folder of an exported router")
+    route.add_argument("--router", required=True, metavar="DIR", help="folder of an exported router, or owner/name")
+    route.add_argument("--file", type=user_path, metavar="FILE", help="instructions, see --input-format")
     route.add_argument(
-        "--file", type=Path, metavar="JSONL", help='one {"instruction": ...} a line; other keys are kept'
+        "--input-format",
+        choices=("lines", "text", "jsonl"),
+        help="lines: an instruction per line (default on standard input); text: all of it is one instruction; "
+        'jsonl: an object {"instruction": ...} per line, other keys are kept (default of --file)',
+    )
+    route.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do at a line that cannot be read: stop after the lines before it (default), or skip it and "
+        "exit with code 1 in the end",
     )
     route.add_argument("--top-k", type=int, metavar="K", help="show the first K candidates only")
-    route.add_argument("--candidates", metavar="A,B", help="choose among these candidates only")
+    add_candidates_option(route)
     route.add_argument("--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise")
     route.add_argument(
         "--allow",
@@ -43,76 +60,191 @@ def add_parser(subparsers: Any) -> None:
     route.set_defaults(run=run_route)
 
 
+def add_candidates_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--candidates``; :func:`candidate_names` reads it."""
+    parser.add_argument(
+        "--candidates",
+        action="append",
+        metavar="A,B",
+        help="choose among these candidates only; may be repeated, for names with commas",
+    )
+
+
+def user_path(text: str) -> Path:
+    """Return a path of the command line; ``~`` is the home folder."""
+    return Path(os.path.expanduser(text))
+
+
+def candidate_names(given: Sequence[str] | None, known: Sequence[str]) -> list[str] | None:
+    """Return the names in the values of ``--candidates``, each one name or several with commas between them.
+
+    Example:
+        >>> candidate_names(["a,b", "c, d"], known=["a,b", "c", "d"])
+        ['a,b', 'c', 'd']
+    """
+    if given is None:
+        return None
+    from satlight.records.names import split_names
+
+    return list(dict.fromkeys(name for value in given for name in split_names(value, known)))
+
+
+def check_batch_size(size: int) -> None:
+    """Raise unless ``--batch-size`` is at least 1."""
+    if size < 1:
+        raise SatlightError(f"--batch-size is {size}; it must be 1 or more")
+
+
 def run_route(args: argparse.Namespace) -> None:
     """Route and print."""
     if args.file is not None and args.instruction is not None:
         raise SatlightError("Give an instruction or --file, not both")
+    check_batch_size(args.batch_size)
+    if args.file is not None and not args.file.is_file():
+        raise SatlightError(f"--file {args.file}: there is no such file")
     with without_garbage_collection():
-        from satlight.records.names import split_names
         from satlight.routers import Router
 
         router = Router.from_pretrained(args.router, allow=args.allow)
-    candidates = split_names(args.candidates, router.model_ids) if args.candidates else None
-    style = args.format or ("table" if sys.stdout.isatty() else "json")
-    for batch in _batches(_requests(args), args.batch_size):
-        texts = [request["instruction"] for request in batch]
-        rankings = router.route(texts, candidates=candidates, top_k=args.top_k)
+    candidates = candidate_names(args.candidates, router.model_ids)
+    show = _print_table if (args.format or ("table" if sys.stdout.isatty() else "json")) == "table" else _print_json
+    skipped = 0
+    for batch, error in _batches(_with_progress(_items(args), args), args.batch_size):
+        rankings = router.route([request["instruction"] for request in batch], candidates, args.top_k)
         for request, ranking in zip(batch, rankings, strict=True):
-            if style == "json":
-                print(json.dumps(request | ranking.to_dict(), ensure_ascii=False), flush=True)
-            else:
-                _print_table(request["instruction"], ranking)
+            show(request, ranking)
+        if error is not None:
+            if args.on_error == "stop":
+                raise error
+            print(f"skipped: {error}", file=sys.stderr)
+            skipped += 1
+    if skipped:
+        raise SatlightError(f"{skipped} of the lines could not be read and were skipped; all others were routed")
 
 
-def _requests(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    if args.file is not None:
-        if not args.file.is_file():
-            raise SatlightError(f"--file {args.file}: there is no such file")
-        with args.file.open(encoding="utf-8") as lines:
-            yield from (_request(line, f"{args.file}, line {n}") for n, line in enumerate(lines, 1) if line.strip())
-    elif args.instruction in (None, "-"):
-        for n, line in enumerate(sys.stdin, 1):
-            if line.strip():
-                is_json = line.lstrip().startswith("{")
-                yield (_request(line, f"standard input, line {n}") if is_json else {"instruction": line.rstrip("\n")})
-    elif not args.instruction.strip():
-        raise SatlightError("The instruction is empty")
-    else:
-        yield {"instruction": args.instruction}
+# -- reading -----------------------------------------------------------------------------------------------
 
 
-def _request(line: str, where: str) -> dict[str, Any]:
+def _items(args: argparse.Namespace) -> Iterator[Item]:
+    """Yield what there is to route."""
+    if args.file is None and args.instruction not in (None, "-"):
+        yield _instruction(args.instruction)
+        return
+    source = "standard input" if args.file is None else str(args.file)
+    form = args.input_format or ("lines" if args.file is None else "jsonl")
+    with _opened(args.file) as stream:
+        if form == "text":
+            yield _instruction(decoded(stream.read(), source, "give one instruction in UTF-8").removesuffix("\n"))
+            return
+        for number, line in _lines(stream, source):
+            if isinstance(line, SatlightError):
+                yield line
+            elif line.strip() and form == "jsonl":
+                yield _request(line, f"{source}, line {number}")
+            elif line.strip():
+                if args.input_format is None and number == 1 and line.startswith('{"'):
+                    print("Reading each line as an instruction; for JSON, add --input-format jsonl", file=sys.stderr)
+                yield {"instruction": line}
+
+
+def _instruction(text: str) -> Item:
+    return {"instruction": text} if text.strip() else SatlightError("The instruction is empty")
+
+
+def _opened(path: Path | None) -> AbstractContextManager[IO[bytes]]:
+    if path is not None:
+        return path.open("rb")
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        stream = io.BytesIO(sys.stdin.read().encode("utf-8", "surrogatepass"))
+    return nullcontext(stream)
+
+
+def _lines(stream: IO[bytes], source: str) -> Iterator[tuple[int, str | SatlightError]]:
+    """Yield the lines and their numbers as they arrive; ``\\n``, ``\\r\\n`` and ``\\r`` end a line."""
+    number, advice = 1, "or use --on-error skip to go on without the line"
+    for content in stream:
+        try:
+            lines = decoded(content, source, advice).removesuffix("\n").split("\n")
+        except SatlightError:
+            try:
+                decoded(b"\n" * (number - 1) + content, source, advice)  # the message counts lines
+            except SatlightError as error:
+                yield number, error
+            lines = []
+        yield from enumerate(lines, number)
+        number += max(1, len(lines))
+
+
+def _request(line: str, where: str) -> Item:
     try:
-        request = json.loads(line)
-    except ValueError as error:
-        raise SatlightError(f"{where}: not JSON ({error}); each line is an object with a key 'instruction'") from error
+        request = parse_json(line, where, "each line is an object with a key 'instruction'")
+    except SatlightError as error:
+        return error
     text = request.get("instruction") if isinstance(request, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise SatlightError(f"{where}: 'instruction' must be a text that is not empty, got {text!r}")
+        return SatlightError(f"{where}: 'instruction' must be a text that is not empty, got {text!r:.80}")
     return request
 
 
-def _batches(requests: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def _with_progress(items: Iterator[Item], args: argparse.Namespace) -> Iterable[Item]:
+    """Show a progress bar on stderr while a file is routed, unless the results appear on the same terminal."""
+    if args.file is None or args.input_format == "text" or sys.stdout.isatty() or not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import Progress
+
+    def shown() -> Iterator[Item]:
+        with args.file.open("rb") as lines:
+            total = sum(1 for line in lines if line.strip())
+        # Redirected, the results would go to stderr, too.
+        with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+            yield from progress.track(items, total=total, description="routing")
+
+    return shown()
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[tuple[list[dict[str, Any]], SatlightError | None]]:
+    """Yield batches of requests; one that ends at an error comes with it."""
     batch: list[dict[str, Any]] = []
-    for request in requests:
-        batch.append(request)
-        if len(batch) == size:
-            yield batch
+    for item in items:
+        error = item if isinstance(item, SatlightError) else None
+        if not isinstance(item, SatlightError):
+            batch.append(item)
+        if len(batch) == size or error is not None:
+            yield batch, error
             batch = []
     if batch:
-        yield batch
+        yield batch, None
 
 
-def _print_table(instruction: str, ranking: Ranking) -> None:
+# -- printing ----------------------------------------------------------------------------------------------
+
+
+def _print_json(request: dict[str, Any], ranking: Ranking) -> None:
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "").replace("_", "") == "utf8"
+    print(json.dumps(request | ranking.to_dict(), ensure_ascii=not utf8), flush=True)
+
+
+def _print_table(request: dict[str, Any], ranking: Ranking) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    table = Table(title=_literal(request["instruction"][:200]), title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("candidate", overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    for place, choice in enumerate(ranking.choices, 1):
+        name = _literal(choice.model_id)
+        table.add_row(str(place), name, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}")
+    Console().print(table)
+
+
+def _literal(text: str) -> Any:
+    """Return a text that rich prints as it is; characters that the terminal lacks or obeys are replaced."""
     from rich.text import Text
 
-    table = Table(title=Text(instruction[:200]), title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("candidate")
-    table.add_column("probability", justify="right")
-    table.add_column("score", justify="right")
-    for place, choice in enumerate(ranking.choices, 1):
-        table.add_row(str(place), choice.model_id, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}")
-    Console().print(table)
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return Text(shown.encode(encoding, "replace").decode(encoding))

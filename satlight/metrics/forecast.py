@@ -33,7 +33,7 @@ def calibration_bins(
     probability = score_NM[known_NM].float().sigmoid()
     outcome = outcome_NM[known_NM].float()
     index = (probability * bins).long().clamp_max(bins - 1)
-    zero = torch.zeros(bins, device=probability.device)
+    zero = torch.zeros(bins, device=probability.device, dtype=torch.float32)
     return (
         zero.index_add(0, index, probability),
         zero.index_add(0, index, outcome),
@@ -127,7 +127,7 @@ def brier_score(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tenso
         >>> brier_score(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), known).item()
         0.25
     """
-    return (score_NM[known_NM].float().sigmoid() - outcome_NM[known_NM]).square().mean()
+    return (score_NM[known_NM].float().sigmoid() - outcome_NM[known_NM].float()).square().mean()
 
 
 def forecast_accuracy(score_NM: Tensor, outcome_NM: Tensor, known_NM: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ Shape legend: B instructions and C candidates of a block, G groups.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +16,14 @@ from satlight.errors import SatlightError
 from satlight.metrics import forecast, functional
 
 
-class RoutedAccuracy(Metric):
+class Sums(Metric):
+    """A metric whose sums stay in float32 in every precision of the trainer: bfloat16 cannot count to 300."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
+
+
+class RoutedAccuracy(Sums):
     """Mean outcome of the routed candidates, over blocks that hold *every* candidate of the zoo.
 
     Instructions whose routed candidate has no record are left out; :meth:`counts` returns how many remain.
@@ -49,8 +57,8 @@ class RoutedAccuracy(Metric):
         self.average = average
         self.num_groups = num_groups
         # With a fixed size, devices that saw different groups can add their states.
-        self.add_state("total", default=torch.zeros(num_groups), dist_reduce_fx="sum")
-        self.add_state("count", default=torch.zeros(num_groups), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.zeros(num_groups, dtype=torch.float32), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.zeros(num_groups, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor, group_B: Tensor | None = None) -> None:
         """Add a block.
@@ -69,8 +77,9 @@ class RoutedAccuracy(Metric):
                 "raise num_groups above the number of datasets"
             )
         outcome_B, known_B = functional.outcomes_of(functional.choose(score_BC), target_BC, known_BC)
-        self.total.index_add_(0, group_B, outcome_B.to(self.total))
-        self.count.index_add_(0, group_B, known_B.to(self.count))
+        # Not in place: after `validate` the states are inference tensors, which `fit` cannot change.
+        self.total = self.total.index_add(0, group_B, outcome_B.to(self.total))
+        self.count = self.count.index_add(0, group_B, known_B.to(self.count))
 
     def compute(self) -> Tensor:
         """Return the accuracy, a scalar in [0, 1]; NaN when no outcome was known."""
@@ -83,7 +92,7 @@ class RoutedAccuracy(Metric):
         return self.count
 
 
-class CalibrationError(Metric):
+class CalibrationError(Sums):
     """Expected calibration error of Pr(correct) = sigmoid(score) over all known cells.
 
     Args:
@@ -117,7 +126,7 @@ class CalibrationError(Metric):
             raise SatlightError(f"CalibrationError: bins is {bins}; it must be 1 or more (15 is usual)")
         self.bins = bins
         for name in ("probability", "outcome", "count"):
-            self.add_state(name, default=torch.zeros(bins), dist_reduce_fx="sum")
+            self.add_state(name, default=torch.zeros(bins, dtype=torch.float32), dist_reduce_fx="sum")
 
     def update(self, score_BC: Tensor, target_BC: Tensor, known_BC: Tensor) -> None:
         """Add a block.
@@ -128,9 +137,8 @@ class CalibrationError(Metric):
             known_BC: bool (B, C).
         """
         probability, outcome, count = forecast.calibration_bins(score_BC, target_BC, known_BC, self.bins)
-        self.probability += probability
-        self.outcome += outcome
-        self.count += count
+        self.probability, self.outcome = self.probability + probability, self.outcome + outcome
+        self.count = self.count + count
 
     def compute(self) -> Tensor:
         """Return the error, a scalar in [0, 1]; NaN when no outcome was known."""

@@ -107,6 +107,13 @@ class BlockRouter(LightningModule, Configured):
     def forward(self, block: Block) -> Tensor:
         return self.score(block)
 
+    def configure_model(self) -> None:
+        # Stages, cached chunks and candidates without results leave parameters without a gradient, and not always the
+        # same ones; DDP must look for them. A strategy that sets the option keeps its value.
+        options = getattr(self.trainer.strategy, "_ddp_kwargs", None)
+        if options is not None:
+            options.setdefault("find_unused_parameters", True)
+
     # -- steps ---------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Block, batch_idx: int) -> None:
@@ -136,7 +143,7 @@ class BlockRouter(LightningModule, Configured):
         score_BC = self.score(block)
         parts = self.objective(score_BC, block.target_BC, block.known_BC, block.weight_BC)
         size = len(block.instructions)
-        self.log("val_loss", parts["loss"], prog_bar=True, batch_size=size)
+        self.log("val_loss", parts["loss"], prog_bar=True, batch_size=size, sync_dist=True)
         self.val_routed_accuracy.update(score_BC, block.target_BC, block.known_BC, block.groups)
         self.val_ece.update(score_BC, block.target_BC, block.known_BC)
         self.log("val_routed_accuracy", self.val_routed_accuracy, prog_bar=True, batch_size=size)
@@ -175,6 +182,12 @@ class BlockRouter(LightningModule, Configured):
         frozen = self.frozen_names()
         for name, parameter in self.named_parameters():
             if name not in frozen:
+                if parameter.dtype == torch.float16:
+                    raise SatlightError(
+                        f"{name} is float16, in which AdamW's averages of small gradients are 0 and weights become "
+                        "NaN; set trainer.precision to bf16-true, bf16-mixed or 16-mixed, and dtype to bfloat16 or "
+                        "float32 (float16 can validate, test and predict)"
+                    )
                 groups.setdefault((owner.get(id(parameter), "router_llm"), parameter.ndim >= 2), []).append(parameter)
         if not groups:
             raise SatlightError(f"{type(self).__name__} has nothing to train: the config freezes every parameter")

@@ -19,6 +19,7 @@ from satlight.capability.text import statements
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
+from satlight.modules.precision import Float32, without_autocast
 from satlight.types import Block, Capability
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _results_of(capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarr
     return list(place), strength_CT
 
 
-class CapabilityEncoder(BlockRouter):
+class CapabilityEncoder(Float32, BlockRouter):
     """A text embedder that reads capability representations; alone, a two-tower router.
 
     A representation of 50 results is longer than most embedders read (about 1,300 tokens against 256 or
@@ -156,6 +157,7 @@ class CapabilityEncoder(BlockRouter):
     def frozen_parameters(self) -> list[str]:
         return [] if self.trainable else [f"text.{name}" for name, _ in self.text.named_parameters()]
 
+    _own_only = True
     weights_apart = ("text.",)
     stored_folders = ("backbone",)
 
@@ -210,11 +212,15 @@ class CapabilityEncoder(BlockRouter):
     def _fit(self, statement: str) -> list[str]:
         if self.text.count(statement) <= self.text.max_tokens:
             return [statement]
-        words = statement.split()
-        if len(words) < 2:
-            raise SatlightError(f"A word of {len(statement)} characters in a capability does not fit in a chunk")
-        middle = len(words) // 2
-        return self._fit(" ".join(words[:middle])) + self._fit(" ".join(words[middle:]))
+        if len(statement) < 2:
+            raise SatlightError(
+                f"The character {statement!r} of a capability has {self.text.count(statement)} tokens, but "
+                f"encoder.max_tokens is {self.text.max_tokens}; raise it, or set it to null"
+            )
+        words = statement.split() or [" "]
+        parts, gap = (words, " ") if len(words) > 1 else (list(words[0]), "")  # many scripts have no spaces
+        middle = len(parts) // 2
+        return self._fit(gap.join(parts[:middle])) + self._fit(gap.join(parts[middle:]))
 
     def encode(self, capabilities: Sequence[Capability]) -> Tensor:
         """Encode C capability representations: float (C, D), the weighted sum of each one's chunk vectors."""
@@ -222,7 +228,8 @@ class CapabilityEncoder(BlockRouter):
             return torch.stack([_direction(c, self.output_size) for c in capabilities]).to(self.device)
         distinct, share = self._shares(capabilities)
         vectors = self._vectors(distinct)
-        return torch.from_numpy(share).to(vectors) @ vectors
+        with without_autocast(vectors.device):
+            return torch.from_numpy(share).to(vectors) @ vectors
 
     def _share_out(self, capabilities: Sequence[Capability]) -> tuple[list[str], np.ndarray]:
         """The distinct chunks of C capabilities, and the weight of each in each: float (C, chunks)."""
@@ -300,7 +307,9 @@ class CapabilityEncoder(BlockRouter):
         tasks, strength = self._results(capabilities)
         strength_CT = torch.from_numpy(strength)
         if not tasks:
-            return torch.zeros(0, self.output_size, device=self.device), strength_CT.to(self.device)
+            return torch.zeros(0, self.output_size, device=self.device, dtype=torch.float32), strength_CT.to(
+                self.device
+            )
         vectors = F.normalize(self._vectors(tasks), dim=-1)
         return vectors, strength_CT.to(vectors)
 
@@ -310,4 +319,5 @@ class CapabilityEncoder(BlockRouter):
         """Two-tower score: scaled cosine of instruction and capability, float (B, C)."""
         instruction_BD = F.normalize(self.embed(block.instructions), dim=-1)
         capability_CD = F.normalize(self.encode(block.capabilities), dim=-1)
-        return self.log_scale.exp() * instruction_BD @ capability_CD.T
+        with without_autocast(self.device):
+            return self.log_scale.exp() * instruction_BD @ capability_CD.T

@@ -13,6 +13,7 @@ from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
 from satlight.modules.encoder import CapabilityEncoder
+from satlight.modules.precision import without_autocast
 from satlight.modules.projector import Projector
 from satlight.modules.router_llm import RouterLLM
 from satlight.modules.task_attention import TaskAttention
@@ -84,6 +85,7 @@ class ModelSAT(BlockRouter):
         self.perturbations = perturbations
         if self.encoder is not None and self.projector is not None:
             self.projector.connect(self.encoder.output_size, router_llm.hidden_size, router_llm.token_norm)
+            self.encoder.log_scale.requires_grad_(False)  # only an encoder used alone reads it
 
         options = zip(OPTIONS.items(), (task_attention, two_towers, instruction_vector), strict=True)
         chosen = {option: term() for (option, term), wanted in options if wanted}
@@ -150,19 +152,27 @@ class ModelSAT(BlockRouter):
             orders = self._orders(block.capabilities)
             scores = [self.router_llm(block.instructions, *self.embed_capabilities(order)) for order in orders]
             return torch.stack(scores).mean(dim=0)
-        terms = self.terms
+        return self._score(block, encoder, projector)
+
+    def _score(self, block: Block, encoder: CapabilityEncoder, projector: Projector) -> Tensor:
+        terms, exact = self.terms, partial(without_autocast, self.device)
         per_order = [term for term in terms if isinstance(term, ScoreTerm) and not term.order_invariant]
         once = [term for term in terms if isinstance(term, ScoreTerm) and term.order_invariant]
         instruction_BD = encoder.read_instructions(block.instructions) if terms else torch.empty(0)
-        token_BD = next((t(instruction_BD) for t in terms if isinstance(t, InstructionVector)), None)
+        with exact():
+            token_BD = next((t(instruction_BD) for t in terms if isinstance(t, InstructionVector)), None)
         read_results = partial(encoder.read_results, block.capabilities)
         scores = []
         for order in self._orders(block.capabilities):
             vector_CD = self.encode_capabilities(order)
-            reading = Reading(instruction_BD, vector_CD, projector.standard(vector_CD), read_results)
-            score_BC = self.router_llm(block.instructions, *_one_token(projector(vector_CD)), token_BD)
-            scores.append(sum((term(reading) for term in per_order), score_BC))
-        return sum((term(reading) for term in once), torch.stack(scores).mean(dim=0))
+            with exact():
+                reading = Reading(instruction_BD, vector_CD, projector.standard(vector_CD), read_results)
+                branch_CSD = _one_token(projector(vector_CD))
+            score_BC = self.router_llm(block.instructions, *branch_CSD, token_BD)
+            with exact():
+                scores.append(sum((term(reading) for term in per_order), score_BC))
+        with exact():
+            return sum((term(reading) for term in once), torch.stack(scores).mean(dim=0))
 
 
 def _one_token(embedding_CD: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from satlight.errors import SatlightError
 from satlight.modules.lightning_module import LightningModule
+from satlight.modules.precision import Float32
 from satlight.storage.classes import Configured
 
 
-class Projector(LightningModule, Configured):
+class Projector(Float32, LightningModule, Configured):
     """A linear layer on standardized capability vectors, e_c = W·(ψ(c) - μ) / σ + b.
 
     Capability vectors of different candidates have nearly the same direction: their texts differ in numbers only, and
@@ -21,7 +22,7 @@ class Projector(LightningModule, Configured):
     - σ is the spread of the first block (of the first two with different candidates, if blocks have one).
     - W starts as a random rotation that scales to the length of a token embedding.
 
-    μ and σ are constant in evaluation and have no gradient.
+    μ and σ are constant in evaluation and have no gradient. The layer stays in float32.
 
     Args:
         standardize: False disables μ and σ.

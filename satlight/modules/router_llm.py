@@ -15,6 +15,7 @@ from satlight.capability.text import PERFORMANCE_INQUIRY, PROMPT_PREFIX, stateme
 from satlight.errors import SatlightError
 from satlight.losses.objectives import Objective
 from satlight.modules.base import BlockRouter, OptimizerSpec
+from satlight.modules.precision import Float32, without_autocast
 from satlight.modules.shared_prefix import (
     BRANCH_TOKENS,
     cache_name,
@@ -28,7 +29,7 @@ from satlight.types import Block, Capability
 log = logging.getLogger(__name__)
 
 
-class RouterLLM(BlockRouter):
+class RouterLLM(Float32, BlockRouter):
     """A small causal LM that scores (instruction, candidate) pairs; alone, the paper's "no encoder" ablation.
 
     Inside :class:`~satlight.modules.model_sat.ModelSAT` a candidate is the projected capability vector.
@@ -126,6 +127,7 @@ class RouterLLM(BlockRouter):
                 f"that is {needed} tokens, and {backbone} has {self._room} positions"
             )
 
+    _own_only = True
     weights_apart = ("backbone.",)
     stored_folders = ("backbone",)
 
@@ -264,7 +266,8 @@ class RouterLLM(BlockRouter):
         read = self._behind_prefix if self.order == "instruction_first" else self._pair_by_pair
         hidden_BCD = read(prefix_BPD, prefix_mask_BP, branch_CSD, branch_mask_CS).float()
         # Only the rows of "Yes" and "No" of the vocabulary head are ever multiplied (Eq. 4).
-        return hidden_BCD @ self.head + self.bias
+        with without_autocast(hidden_BCD.device):
+            return hidden_BCD @ self.head + self.bias
 
     def _parts(self, candidates: int, tokens_per_candidate: int, most: int) -> list[slice]:
         """Parts of the candidate axis, of at most ``most`` candidates and, without gradient, of a pass."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from satlight.modules.precision import Float32
 from satlight.modules.projector import Projector
 from satlight.storage.classes import Configured
 
@@ -39,8 +40,11 @@ class Reading:
         return self.read_results()
 
 
-class Term(nn.Module, Configured):
-    """An optional part of :class:`~satlight.modules.ModelSAT`; it trains with the rate of the projector."""
+class Term(Float32, Configured):
+    """An optional part of :class:`~satlight.modules.ModelSAT`; it trains with the rate of the projector.
+
+    Its inputs and weights are float32 in every precision of the trainer.
+    """
 
     name: ClassVar[str]
     """Attribute of the model, and so the first part of the keys of its weights."""

@@ -93,3 +93,31 @@ def test_embedder_gives_unit_rows_and_refuses_nonsense():
         Embedder("tiny:bert")([])
     with pytest.raises(SatlightError, match="batch_size=0"):
         Embedder("tiny:bert", batch_size=0)
+
+
+@pytest.mark.parametrize("broken", ["mkdir", "file"])
+def test_a_store_that_cannot_be_written_or_read_warns_once_and_goes_on(monkeypatch, caplog, broken):
+    if broken == "file":  # a file in the place of the folder
+        folder = VectorStore("lengths").folder
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.write_text("")
+    else:
+        monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    store = VectorStore("lengths")
+    for texts in (["a", "bcd"], ["bcd", "ef"]):
+        assert store.read(texts, lengths).tolist() == lengths(texts).tolist()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "SATLIGHT_CACHE" in caplog.text
+
+
+def test_a_read_only_store_with_everything_in_it_is_read(monkeypatch, caplog):
+    VectorStore("lengths").read(["a"], lengths)
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    assert VectorStore("lengths").read(["a"], never).tolist() == [[1, 1]]
+    monkeypatch.setattr("safetensors.numpy.load_file", refuse)
+    assert VectorStore("lengths").read(["a"], lengths).tolist() == [[1, 1]]
+    assert "cannot be read" in caplog.text
+
+
+def refuse(*args, **kwargs):
+    raise OSError(30, "Read-only file system")

@@ -90,9 +90,21 @@ def test_a_statement_longer_than_a_chunk_is_cut_between_words(chunking):
     assert max(tokens(encoder, chunk) for chunk in chunks) <= 24
 
 
-def test_a_word_longer_than_a_chunk_is_an_error():
-    with pytest.raises(SatlightError, match="A word of 200 characters"):
-        tiny().chunks(noted("x" * 200))
+@pytest.mark.parametrize("chunking", ["results", "statements", "windows"])
+@pytest.mark.parametrize("text", ["它擅长数学和法律" * 53, "x" * 200, "short " + "它" * 420, "👩‍🔬é" * 90])
+def test_a_word_longer_than_a_chunk_is_cut_between_characters(chunking, text):
+    encoder = tiny(chunking=chunking)
+    capability = Capability((Result("sums", text, 0.5, 20, 1.0),), (text,))
+    chunks = texts_of(encoder, capability)
+    assert "".join(chunks).replace(" ", "").count(text.replace(" ", "")) == 2
+    assert max(tokens(encoder, chunk) for chunk in chunks) <= 128
+    assert encoder.eval().encode([capability]).isfinite().all()
+
+
+def test_text_without_a_word_and_characters_longer_than_a_chunk():
+    assert tiny().encode([noted(" " * 300)]).isfinite().all()
+    with pytest.raises(SatlightError, match=r"'它' of a capability has 5 tokens, but encoder\.max_tokens is 4"):
+        tiny(max_tokens=4).chunks(noted("它" * 20))
 
 
 def test_max_tokens_beyond_the_embedder_is_an_error():
