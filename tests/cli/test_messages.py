@@ -16,7 +16,7 @@ from satlight.data.hard_blocks import HardNegativeBlocks
 from satlight.modules import ModelSAT
 
 ROOT = Path(__file__).parents[2] / "satlight"
-SPEAKERS = {"SatlightError", "print", "info", "warning", "error", "append", "require_first", "_require"}
+SPEAKERS = {"SatlightError", "print", "info", "warning", "error", "append", "require_first", "_require", "problem"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*(?:\.\w+)*")
 KEY = re.compile(r"(?<![\w./`-])(?:data|model|trainer)\.[a-z_]\w*(?:\.[a-z_]\w*)*")
 OF_OTHER_PROGRAMS = {"--log_samples", "--output_path", "--limit"}  # lm_eval
@@ -33,7 +33,7 @@ def of_verbs(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def options() -> set[str]:
     training = ArgumentParser()
-    for name in ("name", "runs", "ckpt_path", "config"):  # satlight.cli.training.SatlightCLI
+    for name in ("name", "runs", "ckpt_path", "config", "seed_everything"):  # satlight.cli.training.SatlightCLI
         training.add_argument(f"--{name}")
     training.add_class_arguments(Trainer, "trainer")
     training.add_class_arguments(CapabilityInstructionDataModule, "data", skip={"sampler"})
@@ -45,15 +45,16 @@ def options() -> set[str]:
 def messages() -> Iterator[tuple[str, str]]:
     """Yield (place, text) of every message in the package."""
     for path in sorted(ROOT.rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            name = getattr(call.func, "attr", getattr(call.func, "id", "")) if isinstance(call, ast.Call) else ""
+        for spoken in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = ""
+            if isinstance(spoken, ast.Call):
+                name = getattr(spoken.func, "attr", getattr(spoken.func, "id", ""))
+            elif isinstance(spoken, ast.Assign):
+                name = getattr(spoken.targets[0], "id", "")
             if name in SPEAKERS:
-                for node in ast.walk(call):
+                for node in ast.walk(spoken):
                     if isinstance(node, ast.Constant) and isinstance(node.value, str):
                         yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Assign) and any(getattr(one, "id", "") == "problem" for one in node.targets):
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", ast.unparse(node.value)
 
 
 def unknown(text: str, known: set[str]) -> list[str]:
