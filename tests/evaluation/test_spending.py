@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from rich.console import Console
 
 from satlight.evaluation import evaluate, print_table
+from satlight.evaluation.controls import oracle
 from satlight.evaluation.spending import Spending, cost_state
 from satlight.metrics import curves
 from satlight.metrics.cost import single_points
@@ -64,6 +66,12 @@ def test_every_cost_of_a_small_case():
     assert entry["aiq"] == pytest.approx(100 * (0.25 * (0.5 + 0.75) / 2 + 0.75 * 0.75), abs=1e-3)
     assert entry["qnc"] == pytest.approx(1.75 / 3.25, abs=1e-4)
     assert entry["nauc"] == pytest.approx(entry["aiq"], abs=1e-3)
+
+
+def test_the_oracle_takes_the_cheapest_of_the_best():
+    test = records([[1, 1], [1, 1], [0, 1], [0, 0]], [[3, 1], [np.nan, 2], [1, 5], [2, 2]])
+    assert oracle(test).tolist() == [1, 1, 1, 0]  # an unknown cost counts as the highest
+    assert oracle(replace(test, costs=None)).tolist() == [0, 0, 1, 0]
 
 
 def test_groups_are_means_over_datasets():
