@@ -159,6 +159,9 @@ def parse(
     monkeypatch.chdir(ROOT)
 
     def parse(argv: list[str], complete: bool = True) -> None:
+        if argv[0] in TRAINING and argv[0] != "fit" and "-c" not in argv:  # the run's own settings are read first
+            options = argv[2:] if argv[1:] and not argv[1].startswith("-") else argv[1:]
+            argv = [argv[0], "-c", "configs/full.yaml", *options]
         parser: argparse.ArgumentParser = training_parser if argv[0] in TRAINING else build_parser()
         try:
             parser.parse_args(argv)

@@ -41,6 +41,8 @@ class RoutingReport(Callback):
     """
 
     def __init__(self, resamples: int = 2000, seed: int = 0) -> None:
+        if resamples < 1 or seed < 0:
+            raise SatlightError(f"RoutingReport: resamples is {resamples}, seed {seed}; they are at least 1 and 0")
         self.resamples, self.seed = resamples, seed
         self.results: RoutingResults | None = None
         self._scores: np.ndarray | None = None
@@ -49,7 +51,14 @@ class RoutingReport(Callback):
         score_BC = score_BC.detach().float().cpu().numpy()
         if self._scores is None:
             self._scores = np.full((total, score_BC.shape[1]), np.nan, dtype=np.float32)
-        self._scores[block.rows.cpu().numpy()] = score_BC
+            self._done = np.zeros(total, dtype=bool)
+        if not np.isfinite(score_BC).all():
+            raise SatlightError(
+                "The router gives scores that are not finite numbers: its training diverged. Train it again with a "
+                "lower learning rate (model.optimizer.lr) or with trainer.gradient_clip_val"
+            )
+        rows = block.rows.cpu().numpy()
+        self._scores[rows], self._done[rows] = score_BC, True
 
     def _data(self, trainer: L.Trainer) -> CapabilityInstructionDataModule:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -78,7 +87,7 @@ class RoutingReport(Callback):
 
         if self._scores is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        done = ~np.isnan(self._scores).any(axis=1)
+        done = self._done
         if not done.all():
             raise SatlightError(
                 f"Only {done.sum()} of {len(done)} test instructions were scored (limit_test_batches, or "

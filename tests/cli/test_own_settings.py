@@ -29,10 +29,12 @@ def test_a_run_needs_no_config(mine, command, verb, by):
         assert (results["score_column"], results["data"]["name"]) == ("correct", "demo")
 
 
-def test_another_config_does_not_change_the_data_of_a_run(mine, command, settings):
-    config = settings(mine.parents[1])[1]
-    assert config.endswith("full.yaml")
-    result = command("test", "-c", config, "--name=mine", "--runs", mine.parents[1], "--trainer.logger=null")
+def test_another_config_does_not_change_the_data_of_a_run(mine, command, tmp_path):
+    (tmp_path / "full.yaml").write_text(
+        "data:\n  class_path: satlight.data.CapabilityInstructionDataModule\n"
+        "  init_args:\n    targets: {shrinkage: 0.5}\n    blocks_per_epoch: 100\n"
+    )
+    result = command("test", "-c", tmp_path / "full.yaml", "--name=mine", "--runs", mine.parents[1])
     assert result.code is None, result.err
     assert json.loads((mine / "results.json").read_text())["data"]["name"] == "demo"
 
@@ -138,7 +140,7 @@ def test_a_tilde_is_expanded_in_every_path(records_folder, tmp_path, command, se
     monkeypatch.chdir(tmp_path)
     shutil.copytree(records_folder, tmp_path / "records")
     (tmp_path / "words.json").write_text('{"alpha-0": "letters"}')
-    (tmp_path / "zoo.yaml").write_text("candidates: ['*7b*']\n")
+    (tmp_path / "zoo.yaml").write_text("name: small\ncandidates: ['*7b*']\n")
     more = {"trainer.max_epochs": 1, "data.blocks_per_epoch": 2, "data.aptitude.min_shots": 3}
     paths = {"data.records": "~/records", "data.aptitude.keywords": "~/words.json", "data.zoo_preset": "~/zoo.yaml"}
     result = command("fit", *settings("~/runs", **more, **paths, **{"data.score_column": "correct"}), "--name=~/own")

@@ -73,3 +73,14 @@ def test_ctrl_c_anywhere(monkeypatch, command, tmp_path):
     monkeypatch.setattr("satlight.cli.export.run_export", fail)
     result = command("export", tmp_path)
     assert (result.code, result.err) == (130, "interrupted\n")
+
+
+def test_a_router_that_diverged_is_not_judged(run, words, command, monkeypatch):
+    from satlight.modules import ModelSAT
+
+    scores = ModelSAT.score
+    monkeypatch.setattr(ModelSAT, "score", lambda module, block: scores(module, block) * float("nan"))
+    for verb in ("test", "predict"):
+        result = command(verb, *words)
+        assert result.code == 1
+        assert "its training diverged" in result.err
