@@ -85,7 +85,7 @@ class ModelSAT(BlockRouter):
         self.perturbations = perturbations
         if self.encoder is not None and self.projector is not None:
             self.projector.connect(self.encoder.output_size, router_llm.hidden_size, router_llm.token_norm)
-            self.encoder.log_scale.requires_grad_(False)  # only an encoder used alone reads it
+            self.encoder.log_scale.requires_grad_(False)
 
         options = zip(OPTIONS.items(), (task_attention, two_towers, instruction_vector), strict=True)
         chosen = {option: term() for (option, term), wanted in options if wanted}
@@ -112,6 +112,9 @@ class ModelSAT(BlockRouter):
         own = {"encoder": self.encoder, "projector": self.projector}
         found = {name: part for name, part in own.items() if part is not None}
         return found | {term.name: term for term in self.terms}
+
+    def frozen_parameters(self) -> list[str]:
+        return [] if self.encoder is None else ["encoder.log_scale"]  # only an encoder used alone reads it
 
     def connectors(self) -> tuple[str, ...]:
         return (*super().connectors(), *(term.name for term in self.terms if term.connector))
