@@ -147,3 +147,52 @@ class Difference(NamedTuple):
         unknown = bool(difference_R.isnan().all())
         p = 1.0 if unknown else min(1.0, 2 * (tail + 1) / (len(difference_R) + 1))
         return cls(mean, low, high, p, low > 0 or high < 0)
+
+
+def paired_bootstrap_difference(
+    value_N: Tensor,
+    baseline_N: Tensor,
+    known_N: Tensor | None = None,
+    group_N: Tensor | None = None,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Compare two routers by their outcomes on the same instructions.
+
+    With groups, instructions are resampled within each group, and the quantity is the macro mean: the mean
+    over groups of the means within them.
+
+    Args:
+        value_N: Outcomes (N,) of the first router.
+        baseline_N: Outcomes (N,) of the second router, subtracted instruction by instruction.
+        known_N: bool (N,), False where either is unknown; None = all known.
+        group_N: int64 (N,), group of each instruction; None = one group.
+        resamples: Number of resamples.
+        level: Share of resamples inside the interval, in (0, 1).
+        seed: Seed of the draws; group number i uses ``seed + i``.
+
+    Returns:
+        The difference; NaN with p = 1 when nothing is known.
+
+    Example:
+        >>> one, other = torch.tensor([1.0] * 30 + [0.0] * 20), torch.tensor([1.0] * 10 + [0.0] * 40)
+        >>> difference = paired_bootstrap_difference(one, other)
+        >>> round(difference.mean, 2), difference.excludes_zero, difference.p < 0.01
+        (0.4, True, True)
+        >>> paired_bootstrap_difference(one, one)
+        Difference(mean=0.0, low=0.0, high=0.0, p=1.0, excludes_zero=False)
+
+    Reference:
+        [Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3]
+    """
+    value_N = value_N - baseline_N
+    known_N = torch.ones(len(value_N), dtype=torch.bool) if known_N is None else known_N
+    group_N = torch.zeros(len(value_N), dtype=torch.long) if group_N is None else group_N
+    parts = [group_N == group for group in group_N.unique()]
+    seeds = range(seed, seed + len(parts))
+    draw_R = part_draws(value_N[None], known_N[None], parts=parts, seeds=seeds, resamples=resamples)[:, 0].mean(0)
+    known = torch.where(known_N, value_N, 0.0).double()
+    means = torch.stack([known[rows].sum() / known_N[rows].sum() for rows in parts])
+    return Difference.of(means.mean().item(), draw_R, level)

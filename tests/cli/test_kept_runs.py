@@ -159,9 +159,10 @@ def test_runs_that_is_no_folder(settings, tmp_path, command, kind):
     assert f"cannot write {runs}" in result.err
 
 
-def test_validate_and_then_fit_in_one_process(settings, tmp_path):
+def test_validate_and_then_fit_in_one_process(settings, tmp_path, monkeypatch):
     from satlight.cli.training import SatlightCLI
 
+    monkeypatch.chdir(tmp_path)
     words = [word for word in settings(tmp_path / "runs") if not word.startswith("--runs")]
     cli = SatlightCLI([*words, "--trainer.enable_checkpointing=false", "--trainer.max_epochs=1"], run=False)
     cli.trainer.validate(cli.model, cli.datamodule, verbose=False)

@@ -13,7 +13,7 @@ from lightning import Trainer
 from satlight.cli.main import build_parser
 from satlight.data import CapabilityInstructionDataModule
 from satlight.data.hard_blocks import HardNegativeBlocks
-from satlight.modules import ModelSAT
+from satlight.modules import ModelSAT, OptimizerSpec
 
 ROOT = Path(__file__).parents[2] / "satlight"
 SPEAKERS = {"SatlightError", "print", "info", "warning", "error", "append", "require_first", "_require", "problem"}
@@ -38,7 +38,8 @@ def options() -> set[str]:
     training.add_class_arguments(Trainer, "trainer")
     training.add_class_arguments(CapabilityInstructionDataModule, "data", skip={"sampler"})
     training.add_class_arguments(HardNegativeBlocks, "data.sampler")
-    training.add_class_arguments(ModelSAT, "model")
+    training.add_class_arguments(ModelSAT, "model", skip={"optimizer"})
+    training.add_class_arguments(OptimizerSpec, "model.optimizer")
     return {*of_verbs(training), *of_verbs(build_parser())}
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from satlight.cli import main
-from satlight.cli.route import named_candidates
+from satlight.cli.route import candidate_names
 from satlight.errors import SatlightError
 from satlight.routing import Router
 from satlight.types import Candidate, Request
@@ -115,9 +115,9 @@ def test_mistakes_are_named(route, words, stdin, message):
 
 def test_candidates_may_be_repeated_and_hold_commas():
     known = ["a,b", "a", "b", "c"]
-    assert named_candidates(None, known) is None
-    assert named_candidates(["a,b"], known) == ["a,b"]
-    assert named_candidates(["a, c", "a,b", "a"], known) == ["a", "c", "a,b"]
+    assert candidate_names(None, known) is None
+    assert candidate_names(["a,b"], known) == ["a,b"]
+    assert candidate_names(["a, c", "a,b", "a"], known) == ["a", "c", "a,b"]
 
 
 @pytest.fixture

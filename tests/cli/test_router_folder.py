@@ -98,14 +98,16 @@ def test_route_a_file_and_keep_its_other_keys(run, tmp_path, command):
 
 
 def test_route_standard_input_as_lines_or_json(run, command, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO('What is 2+2?\n\n{"instruction": "Name a river.", "id": 7}\n'))
-    result = command("route", "--router", run / "router")
-    assert result.code is None, result.err
-    answers = [json.loads(line) for line in result.out.splitlines()]
-    assert [(answer["instruction"], answer.get("id")) for answer in answers] == [
-        ("What is 2+2?", None),
-        ("Name a river.", 7),
-    ]
+    lines = 'What is 2+2?\n\n{"instruction": "Name a river.", "id": 7}\n'
+    for form, text, expected in (
+        ((), lines, [("What is 2+2?", None), (lines.split("\n")[2], None)]),
+        (("--input-format", "jsonl"), lines.split("\n")[2], [("Name a river.", 7)]),
+    ):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        result = command("route", "--router", run / "router", *form)
+        assert result.code is None, result.err
+        answers = [json.loads(line) for line in result.out.splitlines()]
+        assert [(answer["instruction"], answer.get("id")) for answer in answers] == expected
 
 
 def test_route_as_a_table(run, command):
@@ -136,7 +138,7 @@ def test_route_mistakes_are_named(run, command, more, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{broken", "line 2: not JSON"),
+        ("{broken", "line 2: not valid JSON"),
         ('{"text": "Hi"}', "line 2: 'instruction' must be a text that is not empty, got None"),
         ('["Hi"]', "line 2: 'instruction' must be"),
         ('{"instruction": "  "}', "line 2: 'instruction' must be"),
