@@ -27,13 +27,8 @@ YAMLS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "experiments").rgl
 TRAINING = ("fit", "validate", "test", "predict")
 FULL = ["-c", "configs/full.yaml"]
 # The option that takes a part, by the folder of the part under configs/.
-PART_OPTIONS = {
-    "encoder": "--model.encoder",
-    "router_llm": "--model.router_llm",
-    "objective": "--model.objective",
-    "data": "--data",
-    "zoo": "--data.zoo_preset",
-}
+PART_OPTIONS = {part: f"--model.{part}" for part in ("encoder", "router_llm", "objective")}
+PART_OPTIONS |= {"data": "--data", "zoo": "--data.zoo_preset"}
 
 
 def name(path: Path) -> str:

@@ -48,7 +48,7 @@ class CellResult:
 
     @property
     def failed(self) -> bool:
-        """Whether the cell failed."""
+        """True if the cell failed."""
         return self.error is not None
 
     @classmethod

@@ -166,7 +166,7 @@ class _Task:
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether the bench is dead; this process is the bench or a child of it."""
+        """Return whether the bench is dead; this process is the bench or a child of it."""
         return self.bench is not None and self.bench not in (os.getpid(), os.getppid())
 
 

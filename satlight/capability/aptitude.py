@@ -132,7 +132,7 @@ class AptitudeTest:
 
     @property
     def has_reference(self) -> bool:
-        """Whether the mean and spread of training candidates are known for every task."""
+        """True if the mean and spread of training candidates are known for every task."""
         return len(self.reference_mean) == len(self.reference_std) == len(self.tasks)
 
     @cached_property

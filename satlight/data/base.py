@@ -135,7 +135,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         self.instruction_vectors: np.ndarray | None = None
         """Embeddings of :attr:`training_texts` (R, D), for samplers that need them; set by a callback."""
         self.not_judged: TrainedOn | None = None
-        """What the router was trained on; such rows leave the test split. None = test rows as they are."""
+        """Training rows of the router; they leave the test split. None = test rows as they are."""
         self._stream: BlockStream | None = None
         self._resume: dict[str, int] | None = None
         self._records: PerformanceRecords | None = None

@@ -56,7 +56,7 @@ class BlockSampler(ABC):
     needs_vectors: ClassVar[bool] = False
     """Whether :meth:`draw` reads ``vector_RD`` of the space."""
     reads_outcomes: ClassVar[bool] = False
-    """Whether blocks are chosen by outcomes, so that candidates cannot be mixed."""
+    """True if blocks are chosen by outcomes, so that candidates cannot be mixed."""
 
     def __init__(self, instructions: int = 32, candidates: int | None = None) -> None:
         for name, value in (("instructions", instructions), ("candidates", candidates)):

@@ -1,4 +1,4 @@
-"""What a router was trained on, as hashes, so that it is never tested on it."""
+"""Hashes of the texts and groups that a router was trained on, so that it is never tested on them."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -71,8 +72,7 @@ def evaluate(
         resamples: R, number of bootstrap resamples.
         split: Name of the evaluated split, written into the results.
         calibration: Temperature fitted on validation rows; it only adds ``ece_calibrated``.
-        controls: Return value of :func:`satlight.evaluation.measure_controls` for the same records, to reuse
-            it for many routers; None = measured here.
+        controls: :func:`satlight.evaluation.measure_controls` of the same records; None = measured here.
         core: Ids of the core instructions among ``train``, see :func:`satlight.evaluation.measure_controls`.
 
     Returns:
@@ -82,16 +82,11 @@ def evaluate(
         SatlightError: The scores have another shape or are not finite, or a group names unknown datasets.
 
     Example:
-        >>> import polars as pl
-        >>> from satlight.records import PerformanceRecords
-        >>> from satlight.types import Candidate
-        >>> rows = pl.DataFrame({"instruction_id": ["1", "2"], "dataset": ["a", "a"], "task": ["a", "a"],
-        ...     "split": ["test", "test"], "instruction": ["x", "y"]})
-        >>> outcomes = np.array([[1, 0], [0, 1]], dtype=np.float32)
-        >>> records = PerformanceRecords(rows, (Candidate("m"), Candidate("n")), outcomes, outcomes >= 0)
-        >>> group = evaluate(np.array([[2.0, 1.0], [0.0, 3.0]]), records, records).groups["all"]
-        >>> group.routed, group.controls["best_single"].accuracy
-        (100.0, 50.0)
+        >>> from satlight.records.simulated import SimulatedZoo
+        >>> test = SimulatedZoo(num_instructions=600, num_candidates=3).generate().filter(splits="test")
+        >>> group = evaluate(np.array(test.outcomes), test, None, resamples=10).groups["all"]
+        >>> group.routed == group.controls["oracle"].accuracy
+        True
     """
     score_NM = _checked_scores(score_NM, test)
     names = list(dict.fromkeys(test.datasets.tolist()))
@@ -100,22 +95,15 @@ def evaluate(
     spending = Spending.of(test, train)
     controls = measure_controls(test, train, core) if controls is None else controls
     columns = _columns(choice_N, test, controls, spending)
-    parts = [torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in names]
-    seeds = [zlib.crc32(f"{seed} {name}".encode()) for name in names]
-    draws = _draws(columns, parts, seeds, resamples)
-    entries = [_measure(rows, score_NM, test, columns, spending, calibration) for rows in parts]
-    inputs = [] if spending is None else [spending.curve_inputs(score_NM, rows) for rows in parts]
-    best = _column(columns["best_single"])
-
-    def finished(entry: G, members: list[int]) -> G:
-        draw = {name: draw_PR[members].mean(0) for name, draw_PR in draws.items()}
-        mean = CurveInputs.mean([inputs[p] for p in members]) if inputs else None
-        return _finished(entry, draw, mean, best)
-
+    parts = {name: torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in names}
+    draws = _draws(columns, list(parts.values()), [zlib.crc32(f"{seed} {name}".encode()) for name in names], resamples)
+    entries = [_measure(rows, score_NM, test, columns, spending, calibration) for rows in parts.values()]
+    inputs = [] if spending is None else [spending.curve_inputs(score_NM, rows) for rows in parts.values()]
+    finish = partial(_finish_part, draws=draws, inputs=inputs, best=_column(columns["best_single"]))
     places = {name: [names.index(member) for member in members] for name, members in groups.items()}
     return RoutingResults(
-        datasets={name: finished(entries[p], [p]) for p, name in enumerate(names)},
-        groups={name: finished(_macro([entries[p] for p in own]), own) for name, own in places.items()},
+        datasets={name: finish(entries[p], [p]) for p, name in enumerate(names)},
+        groups={name: finish(_macro([entries[p] for p in own]), own) for name, own in places.items()},
         candidates=test.model_ids,
         split=split,
         score_column=test.score_column,
@@ -123,6 +111,13 @@ def evaluate(
         seed=seed,
         calibration=calibration,
     )
+
+
+def _finish_part(entry: G, members: list[int], draws: dict[str, Tensor], inputs: list[CurveInputs], best: int) -> G:
+    """Finish a dataset or group by the mean draws and cost curves of its members."""
+    draw = {name: draw_PR[members].mean(0) for name, draw_PR in draws.items()}
+    mean = CurveInputs.mean([inputs[p] for p in members]) if inputs else None
+    return _finished(entry, draw, mean, best)
 
 
 def _checked_scores(score_NM: np.ndarray | Tensor, test: PerformanceRecords) -> Tensor:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, Phi3Config, RobertaConfig
+from transformers import AutoModel, AutoModelForCausalLM, Phi3Config, RobertaConfig
 
-from satlight.backbones import weights
 from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
 from satlight.backbones.loading import (
     LoraSpec,
     Tokenizer,
-    convert_gguf,
     load_causal_lm,
     load_encoder,
-    safetensors_folder,
     save_causal_lm,
     save_encoder,
     yes_no_token_ids,
 )
 from satlight.backbones.lora import merged_state_dict
-from satlight.backbones.store import Manifest
-from satlight.cli import weights as weights_commands
 from satlight.errors import SatlightError
 
 TEXTS = ["Predict whether the model can handle it.", "Yes"]
@@ -49,17 +42,6 @@ def states(model: nn.Module, tokenizer: Tokenizer) -> Tensor:
     with torch.no_grad():
         embedded = model.eval().get_input_embeddings()(inputs["input_ids"])
         return model(inputs_embeds=embedded, attention_mask=mask).last_hidden_state * mask[..., None]
-
-
-def save_llama(folder: Path, dtype: torch.dtype = torch.float32, **changes: object) -> LlamaConfig:
-    """A causal LM's folder as the hub has it: head, safetensors, tokenizer."""
-    decoder, _, tokenizer = load_causal_lm("tiny:llama")
-    values = decoder.config.to_dict() | {"num_hidden_layers": 3, "tie_word_embeddings": False} | changes
-    config = LlamaConfig.from_dict(values)
-    torch.manual_seed(1)
-    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return config
 
 
 # Loading
@@ -93,7 +75,7 @@ def test_pretrained_false_uses_the_architecture_of_the_files(tmp_path: Path) -> 
     assert not torch.equal(next(fresh.parameters()), next(encoder.parameters()))
 
 
-def test_everything_is_in_train_mode(tmp_path: Path) -> None:
+def test_everything_is_in_train_mode(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama")
     for model in (load_encoder("tiny:bert")[0], load_causal_lm(str(tmp_path / "llama"), lora=LoraSpec())[0]):
         assert all(module.training for module in model.modules())
@@ -115,7 +97,7 @@ def test_the_encoder_has_no_pooler() -> None:
     assert all(p.grad is not None for name, p in encoder.named_parameters()), "DDP needs every parameter used"
 
 
-def test_a_bf16_checkpoint_comes_back_in_the_dtype_asked_for(tmp_path: Path) -> None:
+def test_a_bf16_checkpoint_comes_back_in_the_dtype_asked_for(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama", dtype=torch.bfloat16)
     decoder, rows, _ = load_causal_lm(str(tmp_path / "llama"))
     assert {p.dtype for p in decoder.parameters()} == {torch.float32}
@@ -124,7 +106,7 @@ def test_a_bf16_checkpoint_comes_back_in_the_dtype_asked_for(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_first_layers_equal_the_full_model_cut_by_hand(tmp_path: Path, layers: int) -> None:
+def test_first_layers_equal_the_full_model_cut_by_hand(save_llama: Callable, tmp_path: Path, layers: int) -> None:
     save_llama(tmp_path / "llama")
     cut, _, tokenizer = load_causal_lm(str(tmp_path / "llama"), num_layers=layers)
     full = load_causal_lm(str(tmp_path / "llama"))[0]
@@ -155,7 +137,7 @@ def test_layer_types_are_cut_too(tmp_path: Path) -> None:
     assert torch.equal(states(again, tokenizer), states(decoder, tokenizer))
 
 
-def test_a_tokenizer_without_pad_token_pads_with_eos(tmp_path: Path) -> None:
+def test_a_tokenizer_without_pad_token_pads_with_eos(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama")
     _, _, tokenizer = load_causal_lm("tiny:llama")
     tokenizer.pad_token = None
@@ -166,7 +148,7 @@ def test_a_tokenizer_without_pad_token_pads_with_eos(tmp_path: Path) -> None:
 # Head rows
 
 
-def test_rows_of_an_untied_head_are_those_of_the_files(tmp_path: Path) -> None:
+def test_rows_of_an_untied_head_are_those_of_the_files(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama")
     _, rows, _ = load_causal_lm(str(tmp_path / "llama"))
     head = load_file(tmp_path / "llama" / "model.safetensors")["lm_head.weight"]
@@ -181,7 +163,7 @@ def test_rows_of_a_tied_head_are_copies_of_the_embeddings() -> None:
     assert table[5].abs().sum() > 0
 
 
-def test_a_folder_without_head_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_head_says_so(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama")
     tensors = load_file(tmp_path / "llama" / "model.safetensors")
     del tensors["lm_head.weight"]
@@ -264,7 +246,7 @@ def test_a_saved_encoder_reads_back_exactly(tmp_path: Path, layers: int) -> None
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_saved_decoder_reads_back_exactly(tmp_path: Path, tied: bool) -> None:
+def test_a_saved_decoder_reads_back_exactly(save_llama: Callable, tmp_path: Path, tied: bool) -> None:
     save_llama(tmp_path / "llama", tie_word_embeddings=tied)
     decoder, rows, tokenizer = load_causal_lm(str(tmp_path / "llama"), num_layers=2)
     save_causal_lm(tmp_path / "saved", decoder, tokenizer, rows)
@@ -277,7 +259,7 @@ def test_a_saved_decoder_reads_back_exactly(tmp_path: Path, tied: bool) -> None:
     assert {path.suffix for path in (tmp_path / "saved").iterdir()} <= allowed, "no pickle"
 
 
-def test_an_untied_head_is_saved_only_where_it_counts(tmp_path: Path) -> None:
+def test_an_untied_head_is_saved_only_where_it_counts(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama")
     decoder, rows, tokenizer = load_causal_lm(str(tmp_path / "llama"))
     save_causal_lm(tmp_path / "saved", decoder, tokenizer, rows)
@@ -328,7 +310,7 @@ def test_saving_something_else_is_a_programmers_error(tmp_path: Path) -> None:
         save_causal_lm(tmp_path / "saved", nn.Linear(1, 1), tokenizer, rows)
 
 
-def test_training_never_reaches_the_files(tmp_path: Path) -> None:
+def test_training_never_reaches_the_files(save_llama: Callable, tmp_path: Path) -> None:
     save_llama(tmp_path / "llama")
     before = (tmp_path / "llama" / "model.safetensors").read_bytes()
     with torch.no_grad():
@@ -385,135 +367,3 @@ def test_the_longest_input_follows_the_model(tmp_path: Path) -> None:
     AutoModel.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert load_encoder(str(tmp_path))[2].max_length == 126, "RoBERTa loses two positions to its padding"
-
-
-# GGUF
-
-
-def write_gguf(path: Path) -> np.ndarray:
-    """A two-layer llama with a ten-token vocabulary; returns its embedding matrix."""
-    random = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(2)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(8)
-    writer.add_vocab_size(10)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(["<unk>", "<s>", "</s>", "Y", "e", "s", "N", "o", "Ye", "Yes"])
-    writer.add_token_types([3, 3, 3, 1, 1, 1, 1, 1, 1, 1])
-    writer.add_token_merges(["Y e", "Ye s"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    embeddings = random.standard_normal((10, 32)).astype(np.float32)
-    writer.add_tensor("token_embd.weight", embeddings)
-    writer.add_tensor("output_norm.weight", np.ones(32, np.float32))
-    matrices = {"attn_q": (32, 32), "attn_k": (32, 32), "attn_v": (32, 32), "attn_output": (32, 32)}
-    matrices |= {"ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64)}
-    for layer in range(2):
-        for name in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(32, np.float32))
-        for name, shape in matrices.items():
-            writer.add_tensor(f"blk.{layer}.{name}.weight", random.standard_normal(shape).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return embeddings
-
-
-def test_gguf_is_converted_once_and_kept(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings = write_gguf(tmp_path / "small.gguf")
-    decoder, rows, tokenizer = load_causal_lm(str(tmp_path / "small.gguf"), num_layers=1)
-    assert torch.equal(rows(range(10)), torch.from_numpy(embeddings))
-    assert decoder.config.num_hidden_layers == 1
-    assert not hasattr(decoder.config, "quantization_config")
-    assert tokenizer("Yes")["input_ids"] == [9]
-    assert tokenizer.pad_token == "</s>"
-    folder = safetensors_folder(str(tmp_path / "small.gguf"))
-    assert folder.is_relative_to(cache)
-    assert Manifest.read(folder).damaged(folder) == []  # type: ignore[union-attr]
-    monkeypatch.setattr("satlight.backbones.loading.convert_gguf", None)  # calling it again would fail
-    assert safetensors_folder(str(tmp_path / "small.gguf")) == folder
-
-
-def test_weights_fetch_converts_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_gguf(tmp_path / "small.gguf")
-    weights_commands.fetch(argparse.Namespace(names=[str(tmp_path / "small.gguf")]))
-    ready = capsys.readouterr().err.rsplit("ready in ", 1)[1].strip()
-    assert (Path(ready) / "model.safetensors").is_file()
-
-
-def test_gguf_in_the_cache_is_converted_beside_itself(cache: Path) -> None:
-    folder = cache / "weights" / "a-1" / "small.gguf"
-    folder.mkdir(parents=True)
-    write_gguf(folder / "small.gguf")
-    assert safetensors_folder(str(folder / "small.gguf")) == folder / "safetensors"
-    assert weights.manifests().keys() == {folder / "safetensors"}
-
-
-def test_a_broken_gguf_leaves_nothing(tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "broken.gguf").write_bytes(b"GGUF but not really")
-    with pytest.raises(SatlightError, match="cannot be read as a GGUF causal LM"):
-        convert_gguf(tmp_path / "broken.gguf", tmp_path / "out")
-    with pytest.raises(SatlightError, match=r"broken\.gguf"):
-        load_causal_lm(str(tmp_path / "broken.gguf"))
-    assert not list(cache.rglob("*.safetensors"))
-
-
-# Messages
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ({"num_layers": 3}, r"num_layers is 3, the model has 2 layers; allowed: 1 to 2"),
-        ({"num_layers": 0}, r"num_layers is 0"),
-        ({"dtype": "fp8"}, r"dtype 'fp8' is unknown; allowed: float32"),
-        ({"dropout": 1.0}, r"dropout 1.0 is outside \[0, 1\)"),
-    ],
-)
-def test_arguments_out_of_range(arguments: dict, says: str) -> None:
-    with pytest.raises(SatlightError, match=says):
-        load_encoder("tiny:bert", **arguments)
-
-
-def test_unknown_tiny_model() -> None:
-    with pytest.raises(SatlightError, match="allowed tiny models: tiny:bert, tiny:llama"):
-        load_encoder("tiny:gpt")
-
-
-def test_a_folder_without_model(tmp_path: Path) -> None:
-    with pytest.raises(SatlightError, match=r"no readable config\.json and tokenizer"):
-        load_encoder(str(tmp_path))
-
-
-def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
-    save_llama(tmp_path / "llama")
-    (tmp_path / "llama" / "model.safetensors").unlink()
-    torch.save({}, tmp_path / "llama" / "pytorch_model.bin")
-    with pytest.raises(SatlightError, match="Pickled weights"):
-        load_causal_lm(str(tmp_path / "llama"))
-
-
-def test_truncated_weights(tmp_path: Path) -> None:
-    save_llama(tmp_path / "llama")
-    file = tmp_path / "llama" / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(SatlightError, match=r"no readable \*\.safetensors"):
-        load_causal_lm(str(tmp_path / "llama"))
-
-
-@pytest.mark.parametrize("damage", ["shape", "missing"])
-def test_weights_of_another_shape(tmp_path: Path, damage: str) -> None:
-    save_llama(tmp_path / "llama")
-    path = tmp_path / "llama" / "config.json"
-    change = {"intermediate_size": 48} if damage == "shape" else {"num_hidden_layers": 4}
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(SatlightError, match=r"do not fit its config\.json.*layers"):
-        load_causal_lm(str(tmp_path / "llama"))

