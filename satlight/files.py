@@ -252,12 +252,16 @@ def _claimed(holder: Path, wait: bool = True) -> Iterator[None]:
 
 def _put(temporary: Path, path: Path, holder: Path) -> None:
     """Rename the new file or folder to its place."""
-    if temporary.is_dir() and path.is_dir():
-        if not _exchange(temporary, path):
-            os.rename(path, holder / _OLD)  # a kill here is what recover() repairs
-            os.rename(temporary, path)
-        return
-    os.replace(temporary, path)
+    try:
+        if not (temporary.is_dir() and path.is_dir()):
+            os.replace(temporary, path)
+            return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process put its folder there meanwhile
+            raise
+    if not _exchange(temporary, path):
+        os.rename(path, holder / _OLD)  # a kill here is what recover() repairs
+        os.rename(temporary, path)
 
 
 def _exchange(one: Path, other: Path) -> bool:

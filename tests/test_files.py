@@ -120,3 +120,15 @@ def test_a_block_moves_as_one(make_block):
     assert {getattr(moved, name).device.type for name in tensors} == {"meta"}
     assert (moved.instructions, moved.capabilities, moved.shape) == (["a", "b"], block.capabilities, (2, 1))
     assert block.rows.device.type == "cpu"
+
+
+def test_a_folder_that_appears_meanwhile_is_replaced(tmp_path):
+    target = tmp_path / "folder"
+    with atomic_path(target) as temporary:
+        temporary.mkdir()
+        (temporary / "mine").touch()
+        with atomic_path(target) as other:  # another process is done first
+            other.mkdir()
+            (other / "other").touch()
+    assert os.listdir(target) == ["mine"]
+    assert os.listdir(tmp_path) == ["folder"]

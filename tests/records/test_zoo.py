@@ -248,7 +248,7 @@ def test_sizes_of_the_benchmarks_as_documented():
     if not data.is_dir():
         pytest.skip("no benchmark data here")
     zoos = {
-        name: check_candidates(read_json(data / folder / "models.json"), folder)
+        name: check_candidates(read_json(data / folder / "models.json", ""), folder)
         for name, folder in (("MMLU-Pro", "mmlu_pro"), ("RouterDC", "routerdc"))
     }
     page = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
