@@ -290,14 +290,24 @@ def _temporaries(path: Path) -> list[Path]:
 
 
 def sync(path: Path, deep: bool = True) -> None:
-    """Wait until a file, or a folder with what is in it, is on disk."""
+    """Wait until a file, or a folder with what is in it, is on disk.
+
+    Raises:
+        OSError: It could not be written, e.g. a full disk that a buffered write did not report.
+    """
     for one in [path, *(path.rglob("*") if deep and path.is_dir() else [])]:
-        with suppress(OSError):  # some file systems cannot sync folders
+        if one.is_symlink():
+            continue
+        try:
             descriptor = os.open(one, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        except OSError as error:
+            unsupported = error.errno in (errno.EINVAL, errno.ENOTSUP)  # by some file systems
+            if not unsupported and not (error.errno == errno.EACCES and one.is_dir()):  # a folder without read rights
+                raise
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -36,7 +36,7 @@ Style = Literal["plain", "graded"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a candidate achieved on one core task.
+    """Result of a candidate on one core task.
 
     Args:
         task: Name of the core task.
@@ -119,7 +119,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a user asks for: a text, with images if there are any.
+    """Input of a router: a text, with images if there are any.
 
     Args:
         text: The instruction.

@@ -1,5 +1,6 @@
 """Files are whole or absent; runs get folders of their own; blocks move as one."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -26,6 +27,20 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(OSError, match="disk full"):
         half()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_disk_that_is_full_only_at_the_sync_leaves_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "a.txt"
+    write_text(target, "old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(target, "new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 

@@ -99,7 +99,7 @@ class Board:
 
     @property
     def priced(self) -> bool:
-        """Whether costs are known."""
+        """True if costs are known."""
         return any("cost" in entry.means for entry in self.entries)
 
     @property

@@ -54,7 +54,7 @@ class BlockSampler(ABC):
     """
 
     needs_vectors: ClassVar[bool] = False
-    """Whether :meth:`draw` reads ``vector_RD`` of the space."""
+    """True if :meth:`draw` reads ``vector_RD`` of the space."""
     reads_outcomes: ClassVar[bool] = False
     """True if blocks are chosen by outcomes, so that candidates cannot be mixed."""
 

@@ -27,7 +27,7 @@ class Float32(nn.Module):
     """
 
     _own_only = False
-    """Whether submodules are converted as usual."""
+    """True if submodules are converted as usual."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def keep(tensor: Tensor) -> Tensor:

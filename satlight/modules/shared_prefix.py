@@ -127,7 +127,7 @@ def capability_first(prefix_BPD: Tensor, prefix_mask_BP: Tensor, branch_CSD: Ten
 
 
 def cache_name(decoder: nn.Module) -> str:
-    """What a decoder calls its key-value cache, as an argument and in what it returns.
+    """Return the name of a decoder's key-value cache, as an argument and in its output.
 
     transformers renames it in the course of version 5.
     """

@@ -16,7 +16,7 @@ from satlight.storage.classes import Configured
 
 @dataclass(frozen=True)
 class Reading:
-    """What the capability encoder reads in a block: the input of a :class:`ScoreTerm`.
+    """Vectors and results that the capability encoder reads in a block: the input of a :class:`ScoreTerm`.
 
     Args:
         instruction_BD: Unit vectors of B instructions.
@@ -49,7 +49,7 @@ class Term(Float32, Configured):
     name: ClassVar[str]
     """Attribute of the model, and so the first part of the keys of its weights."""
     connector: ClassVar[bool] = True
-    """Whether stage 1 of two-stage tuning trains it."""
+    """True if stage 1 of two-stage tuning trains it."""
 
     def connect(self, in_features: int, out_features: int, token_norm: float) -> None:
         """Build the layers; the model calls this once.
@@ -75,7 +75,7 @@ class ScoreTerm(Term):
     """
 
     order_invariant: ClassVar[bool] = False
-    """Whether it ignores the order of the results, so that perturbations need not compute it again."""
+    """True if it ignores the order of the results, so that perturbations need not compute it again."""
 
     def forward(self, reading: Reading) -> Tensor:
         """Return the log-odds to add: float (B, C)."""

@@ -35,7 +35,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a results file says about its run, with accessors per task.
+    """Facts of a results file about its run, with accessors per task.
 
     Args:
         path: The file; None = there is none.
