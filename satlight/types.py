@@ -284,6 +284,7 @@ class Block:
         target_BC: float32 (B, C) outcomes in [0, 1]; None when predicting.
         known_BC: bool (B, C), False where no record exists; such cells never count.
         weight_BC: float32 (B, C) non-negative weights of the cells; None = all 1.
+        images: B tuples of images, uint8 (H, W, 3) each, empty for an instruction without; None = no images at all.
 
     Example:
         >>> import torch
@@ -303,8 +304,9 @@ class Block:
         target_BC: Tensor | None = None,
         known_BC: Tensor | None = None,
         weight_BC: Tensor | None = None,
+        images: list[tuple[np.ndarray, ...]] | None = None,
     ) -> None:
-        self.instructions, self.capabilities = instructions, capabilities
+        self.instructions, self.capabilities, self.images = instructions, capabilities, images
         self.rows, self.columns, self.groups = rows, columns, groups
         self.target_BC, self.known_BC, self.weight_BC = target_BC, known_BC, weight_BC
 

@@ -57,11 +57,12 @@ def within(package: str) -> dict[str, set[str]]:
     return found
 
 
-# What a part may know of satlight; everything may know errors, files and types. Arrows point down the list.
+# What a part may know of satlight; everything may know errors, files, images and types. Arrows point down the list.
 ALLOWED = {
     "types": [],
     "errors": [],
     "files": [],
+    "images": [],
     "storage": ["storage"],
     "routers": ["storage"],
     "metrics": ["metrics"],
@@ -95,7 +96,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("part", ALLOWED)
 def test_arrows_point_one_way(part):
-    allowed = [f"satlight.{name}" for name in ("errors", "files", "types", *ALLOWED[part])]
+    allowed = [f"satlight.{name}" for name in ("errors", "files", "images", "types", *ALLOWED[part])]
     for name, found in within(part).items():
         wrong = {i for i in found if i.startswith("satlight.") and not inside(i, *allowed)}
         assert not wrong, f"{name} imports {sorted(wrong)}; allowed: {allowed}"
@@ -164,7 +165,7 @@ def test_there_is_no_cycle_among_files():
 
 def test_the_top_level_holds_few_modules():
     assert {path.stem for path in ROOT.glob("*.py")} == {
-        "__init__", "__main__", "errors", "files", "routers", "types",
+        "__init__", "__main__", "errors", "files", "images", "routers", "types",
     }  # fmt: skip
 
 

@@ -267,9 +267,7 @@ def run_refine(args: argparse.Namespace) -> None:
 
 
 def _require_images(records: PerformanceRecords) -> None:
-    if "image" not in records.instructions.columns:
-        return
-    images = records.instructions["image"].drop_nulls().unique(maintain_order=True).to_list()
+    images = list(dict.fromkeys(image for own in records.images for image in own))
     missing = [image for image in images if not Path(image).is_file()]
     if missing:
         raise SatlightError(

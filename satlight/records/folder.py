@@ -23,7 +23,7 @@ from satlight.records.tables import (
     check_instructions,
     readable,
     require_columns,
-    with_absolute_images,
+    with_images,
 )
 from satlight.types import Candidate
 
@@ -72,7 +72,7 @@ def read_tables(path: Path | str) -> RecordTables:
     file = str(folder / INSTRUCTIONS)
     with readable(file, " as parquet"):
         instructions = pl.read_parquet(file)
-    instructions = with_absolute_images(check_instructions(instructions, file), folder, file)
+    instructions = with_images(check_instructions(instructions, file), folder, file)
     with readable(folder / RECORDS, " as parquet"):
         records = pl.scan_parquet(folder / RECORDS)
         records.collect_schema()
@@ -165,19 +165,20 @@ def _write(
 
 def _with_copied_images(instructions: pl.DataFrame, folder: Path) -> pl.DataFrame:
     """Copy the images into ``folder`` and make their paths relative to it."""
-    if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
+    if "images" not in instructions.columns:
         return instructions
-    unique = instructions["image"].drop_nulls().unique(maintain_order=True)
     (folder / IMAGES).mkdir()
-    new = []
-    for number, path in enumerate(map(Path, unique)):
+    new = {}
+    for number, path in enumerate(map(Path, instructions["images"].explode().drop_nulls().unique(maintain_order=True))):
         if not path.is_file():
             raise SatlightError(
                 f"The image {path} of the instructions does not exist; copy it there, or correct the path."
             )
-        new.append(f"{IMAGES}/{number:06d}-{path.name}")
-        shutil.copyfile(path, folder / new[-1])
-    return instructions.with_columns(pl.col("image").replace_strict(unique, new, default=None, return_dtype=pl.String))
+        new[str(path)] = f"{IMAGES}/{number:06d}-{path.name}"
+        shutil.copyfile(path, folder / new[str(path)])
+    return instructions.with_columns(
+        pl.col("images").list.eval(pl.element().replace_strict(new, return_dtype=pl.String))
+    )
 
 
 def write_frames(frames: Iterator[pl.DataFrame], path: Path) -> None:

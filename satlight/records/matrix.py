@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.records.names import listed, select_names
-from satlight.types import SPLITS, Candidate, task_key
+from satlight.types import SPLITS, Candidate, Request, task_key
 
 CHUNK_CELLS = 1 << 24
 """Number of cells to process at once while a matrix is hashed."""
@@ -28,7 +29,8 @@ class PerformanceRecords:
 
     Args:
         instructions: N rows with columns ``instruction_id``, ``dataset``, ``task``, ``split`` (may be null),
-            ``instruction`` and any further columns of the source.
+            ``instruction``, ``images`` (a list of files, where there are images) and any further columns of the
+            source.
         candidates: M candidates, in column order.
         outcomes: float32 (N, M) in [0, 1], 0 where unknown.
         known: bool (N, M), False where no record exists. Such cells are ignored, not counted as wrong.
@@ -105,6 +107,17 @@ class PerformanceRecords:
     def texts(self) -> list[str]:
         """N instruction texts."""
         return self.instructions["instruction"].to_list()
+
+    @cached_property
+    def images(self) -> list[tuple[str, ...]]:
+        """N tuples of image files, empty for an instruction without images."""
+        if "images" not in self.instructions.columns:
+            return [()] * self.shape[0]
+        return [tuple(images or ()) for images in self.instructions["images"].to_list()]
+
+    def requests(self) -> list[Request]:
+        """Return the N instructions as what routers read: texts with their images."""
+        return [Request(text, tuple(map(Path, files))) for text, files in zip(self.texts, self.images, strict=True)]
 
     @cached_property
     def datasets(self) -> np.ndarray:

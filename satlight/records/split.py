@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from satlight.errors import SatlightError
+from satlight.images import content_keys
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 
@@ -117,12 +118,11 @@ def _check_fractions(validation_fraction: float, test_fraction: float | None) ->
 
 
 def text_keys(records: PerformanceRecords) -> list[str]:
-    """Return keys that are equal for equal questions: the text with normalized white space, and the image."""
+    """Return keys that are equal for equal questions: the text with normalized white space, and what images hold."""
     keys = [" ".join(text.split()) for text in records.texts]
-    if "image" in records.instructions.columns:
-        images = records.instructions["image"].to_list()
-        keys = [f"{key}\0{image or ''}" for key, image in zip(keys, images, strict=True)]
-    return keys
+    return [
+        key + "".join(f"\0{image}" for image in content_keys(i)) for key, i in zip(keys, records.images, strict=True)
+    ]
 
 
 def _codes(keys: list[str]) -> np.ndarray:

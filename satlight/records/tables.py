@@ -191,29 +191,53 @@ def as_text(column: pl.Series, file: str) -> pl.Series:
     return column.cast(pl.String)
 
 
-def with_absolute_images(instructions: pl.DataFrame, folder: Path, file: str) -> pl.DataFrame:
-    """Make image paths absolute, so that they stay valid after filtering; refuse paths that leave the folder.
+def with_images(instructions: pl.DataFrame, folder: Path, file: str) -> pl.DataFrame:
+    """Turn a column ``image`` or ``images`` into a column ``images`` of absolute paths; refuse paths out of the folder.
 
     Args:
-        instructions: N rows, with or without a column ``image``.
+        instructions: N rows, without images, with a column ``image`` (a path or null), or with a column ``images``
+            (a list of paths, or several paths in one text, separated by ``;``).
         folder: Folder that the paths are relative to.
         file: Source, for messages.
 
+    Returns:
+        N rows; without images at all, neither column.
+
     Raises:
-        SatlightError: A path that is not text, or that leads out of the folder.
+        SatlightError: Both columns, a path that is not text, or one that leads out of the folder.
+
+    Example:
+        >>> frame = pl.DataFrame({"image": ["a.png", None]})
+        >>> with_images(frame, Path("/data"), "log.csv")["images"].to_list()
+        [['/data/a.png'], None]
     """
-    if "image" not in instructions.columns or instructions["image"].null_count() == instructions.height:
-        return instructions
-    if instructions["image"].dtype != pl.String:
-        raise SatlightError(f"{file}, column 'image': is {instructions['image'].dtype}; it must be a path, as text.")
+    names = [name for name in ("image", "images") if name in instructions.columns]
+    if len(names) == 2:
+        raise SatlightError(f"{file} has the columns 'image' and 'images'; keep one of them.")
+    if not names or instructions[names[0]].null_count() == instructions.height:
+        return instructions.drop(names)
+    column = names[0]
+    given = instructions[column]
+    if given.dtype == pl.String:
+        given = (
+            given.str.split(";").list.eval(pl.element().str.strip_chars())
+            if column == "images"
+            else given.reshape((-1, 1)).cast(pl.List(pl.String))
+        )
+    if given.dtype != pl.List(pl.String):
+        raise SatlightError(f"{file}, column '{column}': is {instructions[column].dtype}; it must be a path, as text.")
     base = os.path.realpath(folder)
-    unique = instructions["image"].drop_nulls().unique(maintain_order=True)
-    full = pl.Series([os.path.normpath(os.path.join(base, path)) for path in unique], dtype=pl.String)
-    outside = unique.filter(~full.str.starts_with(base.rstrip(os.sep) + os.sep))
-    leaves = instructions["image"].is_in(outside.implode()).fill_null(False)
+    unique = given.explode().drop_nulls().unique(maintain_order=True)
+    full = [os.path.normpath(os.path.join(base, path)) for path in unique]
+    absolute = {
+        one: path for one, path in zip(unique, full, strict=True) if path.startswith(base.rstrip(os.sep) + os.sep)
+    }
+    rows = [[one for one in images or [] if one is not None] for images in given.to_list()]
+    leaves = pl.Series([any(one not in absolute for one in images) for images in rows])
     problem = f"An image must lie in {base}; copy it there and write its path relative to that folder."
-    require_first(leaves, instructions, "image", file, problem)
-    return instructions.with_columns(pl.col("image").replace_strict(unique, full, default=None))
+    require_first(leaves, instructions, column, file, problem)
+    images = pl.Series("images", [[absolute[one] for one in own] or None for own in rows], dtype=pl.List(pl.String))
+    return instructions.drop(column).with_columns(images)
 
 
 def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:

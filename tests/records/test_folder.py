@@ -201,8 +201,8 @@ def test_image_paths_become_absolute(write_folder):
     frame = pl.read_parquet(path / "instructions.parquet")
     frame = frame.with_columns(image=pl.Series(["images/a.png", None, f"{path}/b.png"]))
     frame.write_parquet(path / "instructions.parquet")
-    images = open_folder(path).instructions["image"].to_list()
-    assert images == [f"{path}/images/a.png", None, f"{path}/b.png"]
+    images = open_folder(path).instructions["images"].to_list()
+    assert images == [[f"{path}/images/a.png"], None, [f"{path}/b.png"]]
 
 
 @pytest.mark.parametrize("image", ["../secret.png", "/etc/passwd", "images/../../x.png", ".", "../demo2/a.png"])
@@ -218,7 +218,7 @@ def test_images_are_copied_with_the_records(write_folder, tmp_path):
     (path / "a.png").write_bytes(b"one")
     (path / "sub" / "a.png").write_bytes(b"other")
     save_records(open_folder(path), tmp_path / "saved")
-    images = open_folder(tmp_path / "saved").instructions["image"].to_list()
+    images = [image for (image,) in open_folder(tmp_path / "saved").instructions["images"].to_list()]
     assert [Path(image).read_bytes() for image in images] == [b"one", b"other", b"one"]
     assert all(image.startswith(f"{tmp_path}/saved/images/") for image in images)
     (path / "a.png").unlink()

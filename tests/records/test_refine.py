@@ -142,7 +142,7 @@ def texts(words, splits=None, images=None) -> PerformanceRecords:
         }
     )
     if images:
-        table = table.with_columns(image=pl.Series(images, dtype=pl.String))
+        table = table.with_columns(images=pl.Series([image and [image] for image in images], dtype=pl.List(pl.String)))
     ones = np.ones((n, 1), dtype=np.float32)
     return PerformanceRecords(table, (Candidate("m"),), ones, ones > 0)
 

@@ -33,7 +33,9 @@ def test_dropped_rows_are_told_once(make_records, caplog):
 
 
 def test_the_image_is_part_of_the_text(make_records):
-    records = make_records(["How many?"] * 4, split=["test", "train", "train", "train"], image=["a", "b", "a", "c"])
+    records = make_records(
+        ["How many?"] * 4, split=["test", "train", "train", "train"], images=[["a"], ["b"], ["a"], ["c"]]
+    )
     split = split_records(records, validation_fraction=0)
     assert split.tolist() == ["test", "train", "dropped", "train"]
 

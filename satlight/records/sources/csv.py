@@ -3,8 +3,8 @@
 Every cell is read as text; the name of a column, never its values, tells whether it is a number:
 
 - ``instruction``, ``candidate`` (or ``model_id``) and ``score`` are required, ``cost_usd`` is optional.
-- ``instruction_id``, ``dataset``, ``task``, ``split``, ``image``, ``choices`` and ``rotation_of`` belong to the
-  instruction and must agree within it.
+- ``instruction_id``, ``dataset``, ``task``, ``split``, ``image`` (or ``images``), ``choices`` and ``rotation_of``
+  belong to the instruction and must agree within it.
 - Columns named by ``score_columns`` are further scores.
 - All others are text. They belong to the instruction if they agree within every instruction (e.g. a group), else
   to the answers (e.g. a response or a time).
@@ -36,14 +36,24 @@ from satlight.records.tables import (
     readable,
     require_columns,
     require_first,
-    with_absolute_images,
+    with_images,
 )
 
 log = logging.getLogger(__name__)
 
 Repeats = Literal["mean", "first", "error"]
 
-OF_INSTRUCTION = ("instruction_id", "instruction", "dataset", "task", "split", "image", "choices", "rotation_of")
+OF_INSTRUCTION = (
+    "instruction_id",
+    "instruction",
+    "dataset",
+    "task",
+    "split",
+    "image",
+    "images",
+    "choices",
+    "rotation_of",
+)
 """Columns that must agree within an instruction."""
 
 ADVICE = "give a .csv or .jsonl file with instruction, candidate and score"
@@ -132,7 +142,7 @@ def tables(
     names = frame["model_id"].unique(maintain_order=True).to_list()
     of_answer = [name for name in frame.columns if name not in of_instruction]
     return RecordTables(
-        instructions=with_absolute_images(_with_lists(instructions, path), path.parent, file),
+        instructions=with_images(_with_lists(instructions, path), path.parent, file),
         candidates=named_candidates(names, models),
         records=_without_repeats(frame.select("instruction_id", *of_answer), repeats, notes).lazy(),
         name=path.stem,

@@ -1,0 +1,108 @@
+"""The one place that opens images: files and bytes in, checked RGB arrays out.
+
+Shape legend: H height, W width, in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from satlight.errors import SatlightError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that are opened; a file of another one is refused before it is decoded."""
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused before they are decoded: a file of a few kilobytes can hold gigabytes of pixels."""
+
+ADVICE = f"give an intact image ({', '.join(FORMATS)}) of at most {MAX_PIXELS // 1_000_000} megapixels"
+
+
+def read_image(source: Path | str | bytes, where: str | None = None, max_side: int | None = None) -> np.ndarray:
+    """Open an image and convert it to RGB.
+
+    The rotation in its EXIF data is applied, transparency is shown on white, CMYK, palettes, gray and 16 bits per
+    channel become 8-bit RGB, and of an animation the first frame is read.
+
+    Args:
+        source: A file, or the content of one.
+        where: Name of the source in messages; None = the path.
+        max_side: Scale larger images down to this length of the longer side, in pixels; None = as they are.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        SatlightError: No such file, no image of :data:`FORMATS`, a damaged or truncated one, or more than
+            :data:`MAX_PIXELS` pixels.
+
+    Example:
+        >>> from PIL import Image
+        >>> content = io.BytesIO()
+        >>> Image.new("CMYK", (6, 4)).save(content, "JPEG")
+        >>> read_image(content.getvalue(), "an example").shape
+        (4, 6, 3)
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    where = where or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SatlightError(f"The image {where} has {image.width} × {image.height} pixels; {ADVICE}")
+            if max_side is not None and image.format == "JPEG":
+                image.draft("RGB", (max_side, max_side))  # decodes at a fraction of the size
+            whole = ImageOps.exif_transpose(_rgb(image))
+    except SatlightError:
+        raise
+    except FileNotFoundError:
+        raise SatlightError(f"The image {where} does not exist; correct the path, or copy the file there") from None
+    except UnidentifiedImageError:
+        found = "is empty" if not content else "is no image of a known format"
+        raise SatlightError(f"The image {where} {found}; {ADVICE}") from None
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
+        raise SatlightError(f"The image {where} cannot be read ({type(error).__name__}: {error}); {ADVICE}") from error
+    if max_side is not None:
+        whole.thumbnail((max_side, max_side))
+    return np.asarray(whole)
+
+
+def _rgb(image):  # type: ignore[no-untyped-def]  # a PIL image; the library is imported where it is needed
+    """Decode the first frame as 8-bit RGB; the EXIF data stay."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 or 32 bits per pixel
+        value_HW = np.asarray(image).astype(np.int64)
+        if value_HW.max(initial=0) > 255:
+            value_HW = value_HW >> 8
+        rgb = Image.fromarray(value_HW.clip(0, 255).astype(np.uint8)).convert("RGB")
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        rgb = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    else:
+        rgb = image.convert("RGB")
+    rgb.info["exif"] = image.getexif().tobytes()
+    return rgb
+
+
+def content_keys(paths: Iterable[str]) -> list[str]:
+    """Return keys that are equal for files of equal content: names and folders of copies do not matter.
+
+    Where a file cannot be read, the key is its path; opening it raises the error.
+    """
+    return [_content_key(path) for path in paths]
+
+
+@lru_cache(maxsize=1 << 18)
+def _content_key(path: str) -> str:
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return path
