@@ -5,8 +5,11 @@ Shape legend: H height, W width, in pixels.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +23,12 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a file of a few kilobytes can hold gigabytes of pixels."""
+
+THUMBNAIL = 128
+"""Length of the longer side of a thumbnail, in pixels."""
+
+MAX_SIDE = 512
+"""Longer side in pixels to which routers scale images down when they read them."""
 
 ADVICE = f"give an intact image ({', '.join(FORMATS)}) of at most {MAX_PIXELS // 1_000_000} megapixels"
 
@@ -92,17 +101,74 @@ def _rgb(image):  # type: ignore[no-untyped-def]  # a PIL image; the library is 
     return rgb
 
 
-def content_keys(paths: Iterable[str]) -> list[str]:
-    """Return keys that are equal for files of equal content: names and folders of copies do not matter.
+def image_source(text: str, folder: Path, where: str) -> Path | bytes:
+    """Return the source that :func:`read_image` opens for a reference in a file or a message.
+
+    Args:
+        text: A path, or a ``data:`` URL with the image in base64. Images on the web are not fetched.
+        folder: Folder that a path is relative to.
+        where: Place of the reference, for messages.
+
+    Raises:
+        SatlightError: Another kind of URL, or a ``data:`` URL without an image in base64.
+
+    Example:
+        >>> image_source("images/a.png", Path("/data"), "line 1").as_posix()
+        '/data/images/a.png'
+        >>> image_source("data:image/png;base64,iVBORw0K", Path(), "line 1")
+        b'\x89PNG\r\n'
+
+    Reference: RFC 2397, "The data URL scheme".
+    """
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):", text, re.IGNORECASE)  # at least two letters: C: is a drive
+    if scheme is None:
+        return folder / text
+    if scheme[1].lower() != "data":
+        raise SatlightError(
+            f"{where}: the image {text!r:.80} is on the web or another place that is not read; download it and give "
+            "its path, or a data: URL with its content in base64"
+        )
+    head, comma, content = text.partition(",")
+    if not comma or not head.lower().startswith("data:image/") or not head.lower().endswith(";base64"):
+        raise SatlightError(f"{where}: the image {text!r:.80} must be written as data:image/png;base64,...; {ADVICE}")
+    try:
+        return base64.b64decode("".join(content.split()), validate=True)
+    except binascii.Error as error:
+        raise SatlightError(f"{where}: the image {text!r:.80} is not in base64 ({error}); encode it again") from None
+
+
+def thumbnail_url(source: Path | str | bytes, side: int = THUMBNAIL) -> str:
+    """Return a ``data:`` URL of a small copy of an image, for pages that refer to no other file.
+
+    Args:
+        source: See :func:`read_image`.
+        side: Length of the longer side, in pixels.
+    """
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(read_image(source, max_side=side)).save(content, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def content_keys(images: Iterable[Path | str | bytes]) -> list[str]:
+    """Return keys that are equal for images of equal content: names and folders of copies do not matter.
 
     Where a file cannot be read, the key is its path; opening it raises the error.
+
+    Args:
+        images: Files, or contents of files.
     """
-    return [_content_key(path) for path in paths]
+    return [_digest(image) if isinstance(image, bytes) else _content_key(str(image)) for image in images]
 
 
 @lru_cache(maxsize=1 << 18)
 def _content_key(path: str) -> str:
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        return _digest(Path(path).read_bytes())
     except OSError:
         return path
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

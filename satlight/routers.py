@@ -37,6 +37,11 @@ class Router(Configured, ABC):
     calibration: Temperature = Temperature()
     about: Mapping[str, Any] = {}
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether scores depend on the images of requests; a router that does not read them refuses them."""
+        return False
+
     # -- to be defined -------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -85,10 +90,13 @@ class Router(Configured, ABC):
             candidates: Names of C candidates; None = the whole zoo.
 
         Raises:
-            SatlightError: An unknown candidate, an empty list of candidates, or scores that are not finite.
+            SatlightError: An unknown candidate, an empty list of candidates, images for a router that reads text
+                only, or scores that are not finite.
         """
         names = self._named(candidates)
         wanted = [Request(one) if isinstance(one, str) else one for one in requests]
+        for number, request in enumerate(wanted):
+            self.check_images(request, f"requests[{number}]")
         score_BC = np.zeros((0, len(names)), dtype=np.float32)
         if wanted:
             score_BC = np.asarray(self.log_odds(wanted, names), dtype=np.float32)
@@ -128,7 +136,7 @@ class Router(Configured, ABC):
 
         Raises:
             SatlightError: A request that is no text, is empty or holds half of a character, an unknown candidate,
-                or ``top_k`` below 1.
+                images for a router that reads text only, or ``top_k`` below 1.
         """
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
             raise SatlightError(f"top_k is {top_k!r:.80}; it must be a whole number, 1 or more")
@@ -142,6 +150,22 @@ class Router(Configured, ABC):
         for number, request in enumerate(requests):
             _check_text(request, f"requests[{number}]")
         return self.score(requests, candidates).rankings(top_k)
+
+    def check_images(self, request: Request, name: str) -> None:
+        """Raise if the request has images and the router reads text only.
+
+        Args:
+            request: The request.
+            name: Its name in the message.
+
+        Raises:
+            SatlightError: Images that would be ignored.
+        """
+        if request.images and not self.reads_images:
+            raise SatlightError(
+                f"{name} ({request.text!r:.60}) has {len(request.images)} image(s), but this router reads text only; "
+                "remove the images, or train a router that sees them with configs/multimodal.yaml"
+            )
 
     def _named(self, candidates: Sequence[str] | None) -> list[str]:
         known = self.model_ids

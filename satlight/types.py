@@ -123,7 +123,7 @@ class Request:
 
     Args:
         text: The instruction.
-        images: Image files, in the order in which the text refers to them.
+        images: Image files, or the contents of such files, in the order in which the text refers to them.
         metadata: Further facts that callers want back, e.g. an id; routers do not read it.
 
     Example:
@@ -132,7 +132,7 @@ class Request:
     """
 
     text: str
-    images: tuple[Path, ...] = ()
+    images: tuple[Path | bytes, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -145,6 +145,7 @@ class AptitudeResults:
         texts: L instruction texts.
         outcomes: float32 (L,) in [0, 1].
         datasets: L dataset names; empty = unknown.
+        images: L tuples of images as in a :class:`Request`; empty = no item has an image.
 
     Example:
         >>> import numpy as np
@@ -156,21 +157,27 @@ class AptitudeResults:
     texts: tuple[str, ...]
     outcomes: np.ndarray
     datasets: tuple[str, ...] = ()
+    images: tuple[tuple[Path | bytes, ...], ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(self.instruction_ids), len(self.texts), len(self.outcomes)}
-        if self.datasets:
-            lengths.add(len(self.datasets))
+        lengths |= {len(given) for given in (self.datasets, self.images) if given}
         if len(lengths) != 1 or not len(self.outcomes):
             raise SatlightError(
                 f"Aptitude results need one id, text and outcome per item and at least one item, got "
-                f"{len(self.instruction_ids)} ids, {len(self.texts)} texts and {len(self.outcomes)} outcomes"
+                f"{len(self.instruction_ids)} ids, {len(self.texts)} texts, {len(self.outcomes)} outcomes, "
+                f"{len(self.datasets)} datasets and {len(self.images)} tuples of images (the last two may be empty)"
             )
         if twice := [item for item, times in Counter(self.instruction_ids).items() if times > 1]:
             raise SatlightError(f"Aptitude results: the item {twice[0]!r} occurs twice; keep one outcome")
         for item, outcome in zip(self.instruction_ids, self.outcomes, strict=True):
             if not 0 <= outcome <= 1:  # also refuses NaN
                 raise SatlightError(f"The outcome of item {item!r} is {outcome}; it must lie in [0, 1]")
+
+    def requests(self) -> list[Request]:
+        """Return the L items as what routers read: texts with their images."""
+        images = self.images or [()] * len(self.texts)
+        return [Request(text, own) for text, own in zip(self.texts, images, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class VectorStore:
 
     Args:
         embedder: Text that identifies the embedder, e.g. from :func:`identity`.
+        noun: Name of the inputs, in the plural, for messages.
 
     Example:
         >>> import os, tempfile
@@ -49,7 +50,8 @@ class VectorStore:
         >>> del os.environ["SATLIGHT_CACHE"]
     """
 
-    def __init__(self, embedder: str) -> None:
+    def __init__(self, embedder: str, noun: str = "texts") -> None:
+        self.noun = noun
         name = hashlib.blake2b(f"{FORMAT}\0{embedder}".encode(), digest_size=8).hexdigest()
         self.folder = cache_dir() / "embeddings" / name
         self._vectors: dict[bytes, np.ndarray] = {}
@@ -113,15 +115,14 @@ class VectorStore:
         """Say once that the cache is not used; the vectors can always be computed again."""
         if not self._warned:
             log.warning(
-                "Text vectors in %s cannot be %s (%s) and are computed again in each run; set SATLIGHT_CACHE to a "
+                "Vectors in %s cannot be %s (%s) and are computed again in each run; set SATLIGHT_CACHE to a "
                 "folder with room that can be written",
                 *(self.folder, verb, error),
             )
         self._warned = True
 
-    @staticmethod
     def _computed(
-        absent: dict[bytes, str], embed: Callable[[list[str]], np.ndarray], batch_size: int
+        self, absent: dict[bytes, str], embed: Callable[[list[str]], np.ndarray], batch_size: int
     ) -> Iterator[dict[bytes, np.ndarray]]:
         """Yield the vectors of missing texts shard by shard; texts of similar length share a batch."""
         from rich.console import Console
@@ -130,7 +131,7 @@ class VectorStore:
         items = sorted(absent.items(), key=lambda item: (len(item[1]), item[0]))
         starts = track(
             range(0, len(items), batch_size),
-            description=f"Embedding {len(items)} texts",
+            description=f"Embedding {len(items)} {self.noun}",
             console=Console(stderr=True),
             disable=len(items) < PROGRESS_FROM,
             transient=True,

@@ -22,8 +22,15 @@ from satlight.storage.classes import build, call
 from satlight.storage.state import Packer, Unpacker
 from satlight.types import Candidate, Request
 
-Embed = Callable[[Sequence[str]], np.ndarray]
-"""N texts to float32 (N, D) vectors of length 1, e.g. :class:`satlight.backbones.embedding.Embedder`."""
+Instruction = str | Request
+"""A text, or a text with images."""
+
+Embed = Callable[[Sequence[Any]], np.ndarray]
+"""N instructions to float32 (N, D) vectors of length 1.
+
+A function gets texts, e.g. :class:`satlight.backbones.embedding.Embedder`. An object with the attribute
+``reads_images = True`` gets requests, e.g. :class:`satlight.backbones.embedding.RequestEmbedder`.
+"""
 
 FITTED_SPLITS = ("train", "validation")
 """Splits that a baseline reads."""
@@ -64,7 +71,7 @@ class Baseline(Router):
 
         Args:
             records: N instructions × M candidates. Unknown outcomes never count.
-            embed: Text embedder; may be None where ``needs_embeddings`` is False.
+            embed: Embedder of texts, or of texts with images; may be None where ``needs_embeddings`` is False.
 
         Returns:
             Itself.
@@ -74,11 +81,11 @@ class Baseline(Router):
         """
 
     @abstractmethod
-    def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+    def predict(self, instructions: Sequence[Instruction], candidates: Sequence[str]) -> np.ndarray:
         """Score instructions for candidates.
 
         Args:
-            instructions: N texts.
+            instructions: N texts; requests where :attr:`reads_images` is True.
             candidates: M names out of those in the records, in any order.
 
         Returns:
@@ -93,8 +100,13 @@ class Baseline(Router):
 
     def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
         """Return log-odds of the expected outcomes, or the predictions where they are something else."""
-        score_BC = np.asarray(self.predict([request.text for request in requests], candidates))
+        asked = requests if self.reads_images else texts_of(requests)
+        score_BC = np.asarray(self.predict(asked, candidates))
         return log_odds(score_BC) if self.predicts_outcomes else score_BC
+
+    def inputs(self, records: PerformanceRecords) -> Sequence[Instruction]:
+        """Return the instructions of records as :meth:`predict` takes them: requests, or texts."""
+        return records.requests() if self.reads_images else records.texts
 
     def _keep(self, rows: PerformanceRecords) -> None:
         """Keep the candidates, and what the records were."""
@@ -176,6 +188,11 @@ class Baseline(Router):
                 f"{listed(self.model_ids)}. Fit it on records with outcomes of the others."
             )
         return np.array([column[name] for name in candidates], dtype=np.int64)
+
+
+def texts_of(instructions: Sequence[Instruction]) -> list[str]:
+    """Return the texts of instructions, without their images."""
+    return [one.text if isinstance(one, Request) else one for one in instructions]
 
 
 def log_odds(expected: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from satlight.baselines.base import Baseline, Embed, fitted_rows
+from satlight.baselines.base import Baseline, Embed, Instruction, fitted_rows, texts_of
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
 from satlight.records.outputs import CandidateOutputs
@@ -59,12 +59,13 @@ class Rerank(Baseline):
         self.chosen = {}
         return self
 
-    def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+    def predict(self, instructions: Sequence[Instruction], candidates: Sequence[str]) -> np.ndarray:
         """See :meth:`Baseline.predict`; every candidate must have an output for every instruction."""
         self._columns(candidates)
         score_pairs, outputs = self._parts()
-        answers = outputs.look_up(instructions, candidates)
-        pairs = [(text, answer) for text, row in zip(instructions, answers, strict=True) for answer in row]
+        texts = texts_of(instructions)
+        answers = outputs.look_up(texts, candidates)
+        pairs = [(text, answer) for text, row in zip(texts, answers, strict=True) for answer in row]
         scores = np.asarray(score_pairs(pairs), dtype=np.float32)
         if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
             raise SatlightError(

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from satlight.baselines.base import Instruction
 from satlight.baselines.cluster import fit_kmeans
 from satlight.baselines.neural import NeuralBaseline, NeuralRouter
 from satlight.records import PerformanceRecords
@@ -54,7 +55,7 @@ class RouterDC(NeuralBaseline):
         network.cluster_N = torch.from_numpy(cluster_N.astype(np.int64))
         return network.hold(records, vectors_ND)
 
-    def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+    def predict(self, instructions: Sequence[Instruction], candidates: Sequence[str]) -> np.ndarray:
         """See :meth:`Baseline.predict`; cosines."""
         return 2 * super().predict(instructions, candidates) - 1
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from satlight.baselines.base import Baseline, Embed, fitted_rows
+from satlight.baselines.base import Baseline, Embed, Instruction, fitted_rows, texts_of
 from satlight.errors import SatlightError
 from satlight.metrics import functional
 from satlight.records import PerformanceRecords
@@ -46,6 +46,8 @@ class TunedBaseline(Baseline):
         SatlightError: ``fixed`` names something that is not in ``GRID``.
     """
 
+    _embed: Embed | None = None
+
     def __init__(self, seed: int = 0, fixed: Mapping[str, Any] | None = None) -> None:
         self.seed = seed
         self.fixed = dict(fixed or {})
@@ -54,6 +56,11 @@ class TunedBaseline(Baseline):
                 f"{self._who}: fixed names {listed(sorted(unknown))}; its hyper-parameters are "
                 f"{listed(list(self.GRID))}."
             )
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the embedder does; TF-IDF reads text only."""
+        return bool(getattr(self._embed, "reads_images", False))
 
     @abstractmethod
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
@@ -84,16 +91,17 @@ class TunedBaseline(Baseline):
                 f"{self._who}.fit: {listed(empty)} of '{records.name}' have no outcome on train or "
                 "validation rows. Leave them out, or give them outcomes on some probe instructions."
             )
-        vectors_ND = self._vectors(rows.texts)
+        vectors_ND = self._vectors(self.inputs(rows))
         points = self._points()
         self.chosen = points[0] if len(points) == 1 else self._choose(rows, vectors_ND, points)
         self.learn(rows, vectors_ND, **self.chosen)
         self._keep(rows)
         return self
 
-    def predict(self, instructions: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
+    def predict(self, instructions: Sequence[Instruction], candidates: Sequence[str]) -> np.ndarray:
         columns = self._columns(candidates)
-        score_NM = self.expected(instructions, self._vectors(instructions))[:, columns]
+        texts = texts_of(instructions)
+        score_NM = self.expected(texts, self._vectors(instructions if self.reads_images else texts))[:, columns]
         if not np.isfinite(score_NM).all():
             raise SatlightError(f"{self._who} gave scores that are not finite, with {self.chosen}.")
         return score_NM.clip(0, 1).astype(np.float32)
@@ -116,21 +124,21 @@ class TunedBaseline(Baseline):
         ids, place = results.instruction_ids, {name: row for row, name in enumerate(row_ids)}
         order = sorted(range(len(ids)), key=lambda item: (place.get(ids[item], len(place)), ids[item]))
         ordered = picked(results, order)
-        return other, ordered, self._vectors(ordered.texts)
+        return other, ordered, self._vectors(ordered.requests() if self.reads_images else ordered.texts)
 
     def _points(self) -> list[dict[str, Any]]:
         """Return the combinations to choose from, the last name of the grid varying fastest."""
         values = [[self.fixed[name]] if name in self.fixed else grid for name, grid in self.GRID.items()]
         return [dict(zip(self.GRID, point, strict=True)) for point in product(*values)]
 
-    def _vectors(self, texts: Sequence[str]) -> np.ndarray | None:
+    def _vectors(self, instructions: Sequence[Instruction]) -> np.ndarray | None:
         if self._embed is None:
             return None
-        vectors_ND = np.ascontiguousarray(self._embed(texts), dtype=np.float32)
-        if vectors_ND.ndim != 2 or len(vectors_ND) != len(texts) or not np.isfinite(vectors_ND).all():
+        vectors_ND = np.ascontiguousarray(self._embed(instructions), dtype=np.float32)
+        if vectors_ND.ndim != 2 or len(vectors_ND) != len(instructions) or not np.isfinite(vectors_ND).all():
             raise SatlightError(
-                f"{self._who}: the embedder gave {vectors_ND.shape} for {len(texts)} texts, or values that "
-                "are not finite; a finite vector for every text is needed."
+                f"{self._who}: the embedder gave {vectors_ND.shape} for {len(instructions)} instructions, or values "
+                "that are not finite; a finite vector for every instruction is needed."
             )
         return vectors_ND
 
@@ -163,6 +171,7 @@ def picked(results: AptitudeResults, items: Sequence[int]) -> AptitudeResults:
         tuple(results.texts[item] for item in items),
         np.asarray(results.outcomes, dtype=np.float32)[items],
         tuple(results.datasets[item] for item in items) if results.datasets else (),
+        tuple(results.images[item] for item in items) if results.images else (),
     )
 
 

@@ -142,7 +142,7 @@ def _board(cells: list[Cell], output: Path, resamples: int) -> Board:
         means = Means(board.table, board.groups, resamples)
         board.counts = means.counts
         board.entries, board.best_control = entries(means, board.groups)
-    _add_results(board, ordinary, output, _embedding_ms(cells, output))
+    _add_results(board, ordinary, output)
     members = board.groups[board.primary]
     if (rows := by_protocol.get(("release",))) is not None:
         board.release = ReleaseTable(folds["release"], release_curves(rows, members))
@@ -160,7 +160,7 @@ def _outcomes(output: Path, cell: Cell) -> pl.DataFrame:
     return table.with_columns(router=pl.when(own).then(pl.lit(cell.method)).otherwise("router"))
 
 
-def _add_results(board: Board, cells: list[tuple[Cell, CellResult]], output: Path, embedding_ms: float | None) -> None:
+def _add_results(board: Board, cells: list[tuple[Cell, CellResult]], output: Path) -> None:
     """Add the failures, times and calibration of the methods to their entries."""
     by_name = {entry.name: entry for entry in board.entries if entry.role == METHOD}
     for name in dict.fromkeys(cell.method for cell, _ in cells):
@@ -177,7 +177,7 @@ def _add_results(board: Board, cells: list[tuple[Cell, CellResult]], output: Pat
         entry.fit_seconds = _mean([result.fit_seconds for result in own])
         entry.decision_ms = _mean([result.decision_ms for result in own])
         if entry.decision_ms is not None and "embedder" in done[0][0].spec:
-            entry.decision_ms += embedding_ms or 0.0
+            entry.decision_ms += _embedding_ms([cell for cell, _ in done], output) or 0.0
         for key in ("ece", "brier", "aiq") if all(result.probabilistic for result in own) else ("aiq",):
             for group in board.groups:
                 values = [getattr(one.groups[group], key) for one in measured]

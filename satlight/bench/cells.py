@@ -138,13 +138,17 @@ def plan(config: BenchConfig) -> list[Cell]:
     for problem in sorted(problems, key=lambda p: config.seeds.index(p.seed)):
         controls = _cell(CONTROLS, CONTROLS, problem, {"resamples": config.resamples})
         shared.append(controls)
-        if needy and problem.data not in embeddings:
-            embeddings[problem.data] = _cell(EMBEDDING, EMBEDDING, problem, {"backbone": config.embedder})
-            shared.append(embeddings[problem.data])
         for method in config.methods:
+            needs = [controls.key]
+            if method.name in needy:
+                embedder = config.embedder_of(method)
+                place = digest([problem.data, embedder])
+                if place not in embeddings:
+                    embeddings[place] = _cell(EMBEDDING, EMBEDDING, problem, {"backbone": embedder})
+                    shared.append(embeddings[place])
+                needs.append(embeddings[place].key)
             if method.settings is not None and problem.setting not in method.settings:
                 continue
-            needs = [controls.key, *([embeddings[problem.data].key] if method.name in needy else [])]
             cell = _method_cell(config, method, problem, needs)
             methods.append(cell)
             if problem.setting == "all" and method.scores is None:
@@ -175,7 +179,7 @@ def _method_cell(config: BenchConfig, method: MethodSpec, problem: Problem, need
     if method.baseline is not None:
         spec |= {"baseline": method.baseline, "options": method.options}
         if len(needs) > 1:
-            spec["embedder"] = config.embedder
+            spec["embedder"] = config.embedder_of(method)
     elif method.config is not None:
         # The content of config files on the command line decides the result as well.
         values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in method.overrides]
@@ -222,7 +226,7 @@ def _needs_embeddings(method: MethodSpec) -> bool:
     if method.baseline is None:
         return False
     needed = baseline_class(method.baseline).needs_embeddings
-    return needed if method.embeddings is None else method.embeddings
+    return needed if method.embeddings is None else bool(method.embeddings)
 
 
 def open_data(data: DataSpec) -> PerformanceRecords:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from satlight.errors import SatlightError
 from satlight.records.sources import SimulatedSpec
@@ -23,7 +23,8 @@ class MethodSpec:
         name: Name in tables; by default that of the baseline or the file.
         baseline: A name of :func:`satlight.baselines.available`, or ``module.Class`` of your own class.
         options: Parameters of the baseline's constructor.
-        embeddings: Whether to give the baseline an embedder; None = only if it requires one.
+        embeddings: Whether to give the baseline an embedder; ``text`` = one that sees no images; None = only if it
+            requires one.
         config: A training config, run by ``satlight fit`` and ``satlight predict``.
         overrides: Command line arguments after the config, e.g. ``--trainer.max_epochs=2``.
         scores: A ``scores.parquet`` written by ``satlight predict``; ``{seed}`` and ``{setting}`` in the path
@@ -34,7 +35,7 @@ class MethodSpec:
     name: str = ""
     baseline: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    embeddings: bool | None = None
+    embeddings: bool | Literal["text"] | None = None
     config: str | None = None
     overrides: list[str] = field(default_factory=list)
     scores: str | None = None
@@ -127,6 +128,27 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class EmbedderSpec:
+    """An embedder of texts with images, :class:`satlight.backbones.embedding.RequestEmbedder`.
+
+    Args:
+        text: Text embedder.
+        image: Image encoder.
+        cells: Cells per side of an image, whose mean features are concatenated.
+        num_layers: Keep only the first layers of the image encoder; None = all.
+        image_size: Side in pixels of the square that the image encoder reads; None = its own.
+        image_weight: Share of the images in the squared norm of a vector, between 0 and 1.
+    """
+
+    text: str = "minilm"
+    image: str = "efficientnet-lite0"
+    cells: int = 2
+    num_layers: int | None = None
+    image_size: int | None = None
+    image_weight: float = 0.5
+
+
+@dataclass(frozen=True)
 class BenchConfig:
     """A bench: methods × data × zoo settings × seeds.
 
@@ -138,7 +160,8 @@ class BenchConfig:
         seeds: Seeds of the validation split and the methods.
         timeout: Time limit of a method on a problem, in seconds.
         workers: Number of cells to run at once, with one thread each; None = one per core.
-        embedder: Text embedder of the baselines that require one.
+        embedder: Text embedder of the baselines that require one; or a ``text`` and an ``image`` embedder, see
+            :class:`EmbedderSpec`.
         resamples: Bootstrap resamples of every interval.
         wandb: W&B project; None = no W&B.
     """
@@ -150,9 +173,16 @@ class BenchConfig:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     timeout: float = 1800.0
     workers: int | None = None
-    embedder: str = "minilm"
+    embedder: str | EmbedderSpec = "minilm"
     resamples: int = 2000
     wandb: str | None = None
+
+    def embedder_of(self, method: MethodSpec) -> str | dict[str, Any]:
+        """Return the argument of :func:`satlight.backbones.embedding.build_embedder` for a method that needs one."""
+        if isinstance(self.embedder, str):
+            return self.embedder
+        options = asdict(self.embedder)
+        return self.embedder.text if method.embeddings == "text" else options | {"backbone": options.pop("image")}
 
 
 def load_config(path: Path | str) -> BenchConfig:

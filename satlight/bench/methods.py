@@ -119,22 +119,23 @@ def _baseline(cell: Cell, train: PerformanceRecords, test: PerformanceRecords) -
 
     method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
     embed = None
-    if (backbone := cell.spec.get("embedder")) is not None:
-        from satlight.backbones.embedding import Embedder
+    if (embedder := cell.spec.get("embedder")) is not None:
+        from satlight.backbones.embedding import build_embedder
 
-        embed = Embedder(backbone)
-        embed([*train.texts, *test.texts])  # from the cache; only the following is timed
+        embed = build_embedder(embedder)
+        for part in (train, test):  # from the cache; only the following is timed
+            embed(part.requests() if embed.reads_images else part.texts)
     start = clock()
     method.fit(train, embed)
     fitted = clock()
-    scores = np.asarray(method.predict(test.texts, test.model_ids))
+    scores = np.asarray(method.predict(method.inputs(test), test.model_ids))
     done = clock()
     probabilistic = bool(np.all((scores >= 0) & (scores <= 1) | np.isnan(scores)))
     return Prediction(
         log_odds(scores) if probabilistic else scores,
         probabilistic,
         fitted - start,
-        1000 * (done - fitted) / len(test.texts),
+        1000 * (done - fitted) / len(scores),
         getattr(method, "chosen", {}),
     )
 
@@ -221,11 +222,12 @@ def _router_ms(folder: Path, test: PerformanceRecords) -> float | None:
     from satlight.routing import Router
 
     router = Router.from_pretrained(folder)
-    texts = test.texts[:: max(1, len(test.texts) // _TIMED)][:_TIMED]
-    router.score(texts[:1])  # warm up; one-time work is not counted
+    asked = test.requests() if router.reads_images else test.texts
+    asked = asked[:: max(1, len(asked) // _TIMED)][:_TIMED]
+    router.score(asked[:1])  # warm up; one-time work is not counted
     start = clock()
-    router.score(texts)
-    return 1000 * (clock() - start) / len(texts)
+    router.score(asked)
+    return 1000 * (clock() - start) / len(asked)
 
 
 def forget_run(cell: Cell, output: Path) -> None:

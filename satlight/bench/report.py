@@ -15,6 +15,7 @@ from satlight.bench import tables
 from satlight.bench.board import Board, boards
 from satlight.bench.cells import Cell
 from satlight.bench.config import BenchConfig
+from satlight.bench.examples import EXAMPLES, Shown, board_examples
 from satlight.bench.figures import Plot, bench_plots, board_plots, slug
 from satlight.evaluation.plots import INK
 from satlight.files import atomic_path, write_text
@@ -47,7 +48,11 @@ def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_te
     write_text(output / "results.csv", tables.to_csv(made))
     write_text(output / "results.json", tables.to_json(made))
     write_text(output / "results.md", f"{tables.markdown(made)}\n{tables.LEGEND}\n")
-    write_text(output / "report.html", html_report(config.name, made, plots, config_text))
+    examples: dict[str, list[Shown]] = {}
+    for board in made:
+        left = EXAMPLES - sum(map(len, examples.values()))
+        examples[f"{board.data}/{board.setting}"] = board_examples(board, cells, output, left)
+    write_text(output / "report.html", html_report(config.name, made, plots, config_text, examples))
     if config.wandb is not None:
         from satlight.bench.wandb_runs import log_bench
 
@@ -55,7 +60,13 @@ def write_report(config: BenchConfig, cells: list[Cell], output: Path, config_te
     return made
 
 
-def html_report(name: str, boards: list[Board], plots: dict[str, list[Plot]], config_text: str) -> str:
+def html_report(
+    name: str,
+    boards: list[Board],
+    plots: dict[str, list[Plot]],
+    config_text: str,
+    examples: dict[str, list[Shown]] | None = None,
+) -> str:
     """Return the report, one HTML page that refers to no other file.
 
     Args:
@@ -63,6 +74,7 @@ def html_report(name: str, boards: list[Board], plots: dict[str, list[Plot]], co
         boards: Its leaderboards.
         plots: ``data/setting`` of a leaderboard → its plots; "" → those of the whole bench.
         config_text: The bench's YAML, shown at the end.
+        examples: ``data/setting`` of a leaderboard → missed instructions with images; None = none.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -72,6 +84,7 @@ def html_report(name: str, boards: list[Board], plots: dict[str, list[Plot]], co
         version=satlight.__version__,
         boards=boards,
         plots=plots,
+        examples=examples or {},
         config_text=config_text,
         tables=tables,
         headline=_headline,

@@ -15,9 +15,10 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -132,17 +133,20 @@ def split_up(
     return records.rows(learned), records.rows(records.splits == "test")
 
 
-def _embed(records: PerformanceRecords, backbone: str) -> CellResult:
+def _embed(records: PerformanceRecords, embedder: str | dict[str, Any]) -> CellResult:
     """Fill the embedding cache for all methods, and time the embedding of a new instruction."""
-    from satlight.backbones.embedding import Embedder
+    from satlight.backbones.embedding import build_embedder
 
-    Embedder(backbone)(records.texts)
-    probe = records.texts[:: max(1, len(records.texts) // _PROBED)][:_PROBED]
+    embed = build_embedder(embedder)
+    asked: Sequence[Any] = records.requests() if embed.reads_images else records.texts
+    embed(asked)
+    probe = asked[:: max(1, len(asked) // _PROBED)][:_PROBED]
     with tempfile.TemporaryDirectory() as empty:
         # In small batches there is as little padding as among many texts sorted by length.
-        timed = Embedder(backbone, batch_size=8)
-        timed.store.folder = Path(empty)
-        timed([""])  # loads the network
+        timed = build_embedder(embedder, batch_size=8)
+        for number, store in enumerate(timed.stores):
+            store.folder = Path(empty, str(number))
+        timed([""])  # loads the networks
         start = clock()
         timed(probe)
         return CellResult(embedding_ms=1000 * (clock() - start) / len(probe))

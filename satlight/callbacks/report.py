@@ -18,6 +18,7 @@ from satlight.storage.card import record_test
 if TYPE_CHECKING:
     from satlight.data import CapabilityInstructionDataModule
     from satlight.evaluation import RoutingResults
+    from satlight.records import PerformanceRecords
     from satlight.types import Block
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,15 @@ class RoutingReport(Callback):
         # The table needs 110 columns; in a log file or a narrow window too, so that no value is cut off.
         print_table(self.results, Console(width=max(110, Console().width)))
         log.info("results.json, results.csv and choices.csv are in %s", folder)
+
+    def routed(self) -> tuple[PerformanceRecords, np.ndarray]:
+        """Return the test records, and the columns of the candidates that the last test chose, int64 (N,)."""
+        import torch
+
+        from satlight.metrics.functional import choose
+
+        assert self._scores is not None
+        return self._view, choose(torch.from_numpy(self._scores)).numpy()
 
     # -- predict -------------------------------------------------------------------------------------------
 

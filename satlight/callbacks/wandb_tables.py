@@ -7,14 +7,21 @@ import os
 import sys
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
 from satlight.callbacks.report import RoutingReport
+from satlight.errors import SatlightError
+from satlight.evaluation.examples import missed
+from satlight.images import THUMBNAIL, read_image
+
+if TYPE_CHECKING:
+    from satlight.records import PerformanceRecords
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +74,18 @@ def offline_without_key() -> None:
 class WandbTables(Callback):
     """Log the test table and the choices as W&B tables, and the groups' routed accuracy in the summary.
 
-    List it after :class:`~satlight.callbacks.report.RoutingReport` among the callbacks.
+    If test instructions have images, the table ``missed`` shows some that were routed to a wrong candidate, with texts
+    and thumbnails; others leave the machine as numbers only. List it after
+    :class:`~satlight.callbacks.report.RoutingReport` among the callbacks.
+
+    Args:
+        examples: Maximum number of rows of the table ``missed``; 0 = no such table.
     """
+
+    def __init__(self, examples: int = 24) -> None:
+        if examples < 0:
+            raise SatlightError(f"WandbTables: examples is {examples}; it must be 0 or more")
+        self.examples = examples
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         reports: list[Any] = [c for c in trainer.callbacks if isinstance(c, RoutingReport)]  # type: ignore[attr-defined]
@@ -82,3 +99,26 @@ class WandbTables(Callback):
             for name, entry in results.groups.items():
                 logger.experiment.summary[f"test/{name}/routed"] = entry.routed
                 logger.experiment.summary[f"test/{name}/gap_closed"] = entry.gap_closed
+            if rows := _missed(*reports[0].routed(), self.examples):
+                logger.log_table("missed", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+
+def _missed(records: PerformanceRecords, choice_N: np.ndarray, limit: int) -> list[dict[str, Any]]:
+    """Return rows of a W&B table: missed instructions with images, and their thumbnails."""
+    import wandb
+
+    seen_N = np.array([bool(images) for images in records.images])
+    if not seen_N.any():
+        return []
+    return [
+        {
+            "instruction_id": one.instruction_id,
+            "dataset": one.dataset,
+            "images": [wandb.Image(read_image(image, max_side=THUMBNAIL)) for image in one.images],
+            "instruction": one.text,
+            "choice": one.choice,
+            "outcome": one.outcome,
+            "best": ", ".join(one.best),
+        }
+        for one in missed(records.rows(seen_N), choice_N[seen_N], limit)
+    ]

@@ -7,20 +7,36 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from satlight.cli.startup import without_garbage_collection
 from satlight.errors import SatlightError
 from satlight.files import decoded, parse_json
+from satlight.types import Request
 
 if TYPE_CHECKING:
     from satlight.types import Ranking
 
-Item = dict[str, Any] | SatlightError
-"""A request with the key ``instruction``, or why there is none."""
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, and the row that is printed with its ranking.
+
+    Args:
+        request: What the router reads.
+        row: A JSON object with the key ``instruction``.
+    """
+
+    request: Request
+    row: dict[str, Any]
+
+
+Item = Asked | SatlightError
+"""A request, or why there is none."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,12 +48,21 @@ def add_parser(subparsers: Any) -> None:
     )
     route.add_argument("instruction", nargs="?", help="the instruction; `-` or nothing reads standard input")
     route.add_argument("--router", required=True, metavar="DIR", help="folder of an exported router, or owner/name")
+    route.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an image that belongs to the instruction, a file or a data: URL; may be repeated, in the order in which "
+        "the text refers to them",
+    )
     route.add_argument("--file", type=user_path, metavar="FILE", help="instructions, see --input-format")
     route.add_argument(
         "--input-format",
         choices=("lines", "text", "jsonl"),
         help="lines: an instruction per line (default on standard input); text: all of it is one instruction; "
-        'jsonl: an object {"instruction": ...} per line, other keys are kept (default of --file)',
+        'jsonl: an object {"instruction": ..., "images": [...]} per line, other keys are kept (default of --file); '
+        "paths of images are relative to the folder of the file",
     )
     route.add_argument(
         "--on-error",
@@ -100,6 +125,12 @@ def run_route(args: argparse.Namespace) -> None:
     if args.file is not None and args.instruction is not None:
         raise SatlightError("Give an instruction or --file, not both")
     check_batch_size(args.batch_size)
+    form = args.input_format or ("lines" if args.file is None else "jsonl")
+    if args.image and args.instruction in (None, "-") and form != "text":
+        raise SatlightError(
+            "--image belongs to one instruction; give the instruction as an argument, or as --input-format text. In "
+            'JSON lines, each object names its own: {"instruction": "...", "images": ["a.png"]}'
+        )
     if args.file is not None and not args.file.is_file():
         raise SatlightError(f"--file {args.file}: there is no such file")
     with without_garbage_collection():
@@ -109,10 +140,11 @@ def run_route(args: argparse.Namespace) -> None:
     candidates = candidate_names(args.candidates, router.model_ids)
     show = _print_table if (args.format or ("table" if sys.stdout.isatty() else "json")) == "table" else _print_json
     skipped = 0
-    for batch, error in _batches(_with_progress(_items(args), args), args.batch_size):
-        rankings = router.route([request["instruction"] for request in batch], candidates, args.top_k)
-        for request, ranking in zip(batch, rankings, strict=True):
-            show(request, ranking)
+    items = (_checked(item, where, router.check_images) for where, item in _items(args, form))
+    for batch, error in _batches(_with_progress(items, args), args.batch_size):
+        rankings = router.route([asked.request for asked in batch], candidates, args.top_k)
+        for asked, ranking in zip(batch, rankings, strict=True):
+            show(asked, ranking)
         if error is not None:
             if args.on_error == "stop":
                 raise error
@@ -125,30 +157,53 @@ def run_route(args: argparse.Namespace) -> None:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-def _items(args: argparse.Namespace) -> Iterator[Item]:
-    """Yield what there is to route."""
+def _items(args: argparse.Namespace, form: str) -> Iterator[tuple[str, Item]]:
+    """Yield what there is to route, and where it comes from."""
     if args.file is None and args.instruction not in (None, "-"):
-        yield _instruction(args.instruction)
+        yield "the command line", _instruction(args.instruction, args.image)
         return
     source = "standard input" if args.file is None else str(args.file)
-    form = args.input_format or ("lines" if args.file is None else "jsonl")
+    folder = Path() if args.file is None else args.file.parent
     with _opened(args.file) as stream:
         if form == "text":
-            yield _instruction(decoded(stream.read(), source, "give one instruction in UTF-8").removesuffix("\n"))
+            text = decoded(stream.read(), source, "give one instruction in UTF-8").removesuffix("\n")
+            yield source, _instruction(text, args.image)
             return
         for number, line in _lines(stream, source):
+            where = f"{source}, line {number}"
             if isinstance(line, SatlightError):
-                yield line
+                yield where, line
             elif line.strip() and form == "jsonl":
-                yield _request(line, f"{source}, line {number}")
+                yield where, _row(line, folder, where)
             elif line.strip():
                 if args.input_format is None and number == 1 and line.startswith('{"'):
                     print("Reading each line as an instruction; for JSON, add --input-format jsonl", file=sys.stderr)
-                yield {"instruction": line}
+                yield where, Asked(Request(line), {"instruction": line})
 
 
-def _instruction(text: str) -> Item:
-    return {"instruction": text} if text.strip() else SatlightError("The instruction is empty")
+def _instruction(text: str, images: Sequence[str]) -> Item:
+    """Return the one instruction of the command line, with the images given there."""
+    from satlight.images import image_source
+
+    if not text.strip() and not images:
+        return SatlightError("The instruction is empty")
+    sources = tuple(image_source(os.path.expanduser(image), Path(), "--image") for image in images)
+    return Asked(Request(text, sources), {"instruction": text} | ({"images": list(images)} if images else {}))
+
+
+def _checked(item: Item, where: str, check_images: Callable[[Request, str], None]) -> Item:
+    """Return the error instead of a request with images that the router does not read, or that cannot be opened."""
+    if isinstance(item, SatlightError) or not item.request.images:
+        return item
+    from satlight.images import read_image
+
+    try:
+        check_images(item.request, where)
+        for image in item.request.images:
+            read_image(image, f"{image} ({where})" if isinstance(image, Path) else f"in {where}")
+    except SatlightError as error:
+        return error
+    return item
 
 
 def _opened(path: Path | None) -> AbstractContextManager[IO[bytes]]:
@@ -176,15 +231,45 @@ def _lines(stream: IO[bytes], source: str) -> Iterator[tuple[int, str | Satlight
         number += max(1, len(lines))
 
 
-def _request(line: str, where: str) -> Item:
+def _row(line: str, folder: Path, where: str) -> Item:
+    """Return the request of a JSON line: a text or a conversation, and its images."""
+    from satlight.images import image_source
+
     try:
-        request = parse_json(line, where, "each line is an object with a key 'instruction'")
+        row = parse_json(line, where, "each line is an object with a key 'instruction'")
+        given = row.get("instruction") if isinstance(row, dict) else None
+        text, shown = (given, []) if isinstance(given, str) else _last_turn(given)
+        named = [] if text is None else _named_images(row, shown, where)
+        images = tuple(image_source(image, folder, where) for image in named)
     except SatlightError as error:
         return error
-    text = request.get("instruction") if isinstance(request, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        return SatlightError(f"{where}: 'instruction' must be a text that is not empty, got {text!r:.80}")
-    return request
+    if text is None or not (text.strip() or images):
+        allowed = "a text that is not empty, or chat messages with one"
+        return SatlightError(f"{where}: 'instruction' must be {allowed}, got {given!r:.80}")
+    return Asked(Request(text, images), row)
+
+
+def _last_turn(messages: Any) -> tuple[str | None, list[Any]]:
+    """Return the text and the images of the last user message; None without a conversation."""
+    if not isinstance(messages, list):
+        return None, []
+    from satlight.records.chat import last_user_images, last_user_turn  # records import polars
+
+    return last_user_turn(messages), last_user_images(messages)
+
+
+def _named_images(row: dict[str, Any], shown: list[Any], where: str) -> list[str]:
+    """Return the images of a row: those of its last message, then ``image`` or ``images``."""
+    one, several = row.get("image"), row.get("images")
+    if one is not None and several is not None:
+        raise SatlightError(f"{where}: the keys 'image' and 'images' are both given; keep one of them")
+    own = [one] if one is not None else several or []
+    if not isinstance(own, list) or not all(isinstance(name, str) and name for name in [*shown, *own]):
+        raise SatlightError(
+            f"{where}: the images are {[*shown, own]!r:.80}; 'image' is a path or a data: URL, 'images' a list of "
+            "them, and image_url in a message an object with such a 'url'"
+        )
+    return [*shown, *own]
 
 
 def _with_progress(items: Iterator[Item], args: argparse.Namespace) -> Iterable[Item]:
@@ -204,9 +289,9 @@ def _with_progress(items: Iterator[Item], args: argparse.Namespace) -> Iterable[
     return shown()
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[tuple[list[dict[str, Any]], SatlightError | None]]:
+def _batches(items: Iterable[Item], size: int) -> Iterator[tuple[list[Asked], SatlightError | None]]:
     """Yield batches of requests; one that ends at an error comes with it."""
-    batch: list[dict[str, Any]] = []
+    batch: list[Asked] = []
     for item in items:
         error = item if isinstance(item, SatlightError) else None
         if not isinstance(item, SatlightError):
@@ -221,16 +306,16 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[tuple[list[dict[str, 
 # -- printing ----------------------------------------------------------------------------------------------
 
 
-def _print_json(request: dict[str, Any], ranking: Ranking) -> None:
+def _print_json(asked: Asked, ranking: Ranking) -> None:
     utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "").replace("_", "") == "utf8"
-    print(json.dumps(request | ranking.to_dict(), ensure_ascii=not utf8), flush=True)
+    print(json.dumps(asked.row | ranking.to_dict(), ensure_ascii=not utf8), flush=True)
 
 
-def _print_table(request: dict[str, Any], ranking: Ranking) -> None:
+def _print_table(asked: Asked, ranking: Ranking) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=_literal(request["instruction"][:200]), title_justify="left")
+    table = Table(title=_literal(asked.request.text[:200]), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("candidate", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)

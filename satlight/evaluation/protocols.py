@@ -4,7 +4,7 @@ A protocol takes records with splits and yields settings for any router, here a 
 
     for setting in unseen_candidates(records, folds=3, probes=64, seed=0):
         baseline.fit(setting.train, embed)
-        score_NM = baseline.predict(setting.test.texts, setting.test.model_ids)
+        score_NM = baseline.predict(baseline.inputs(setting.test), setting.test.model_ids)
         results = evaluate(score_NM, setting.test, setting.train, setting.groups)
 
 For a router that has already scored all test instructions, e.g. by ``lightning predict``, use

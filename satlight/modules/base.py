@@ -95,6 +95,8 @@ class BlockRouter(LightningModule, Configured):
         self._paused: list[nn.Parameter] = []
 
     not_stored = ("objective", "optimizer")
+    reads_images: bool = False
+    """Whether scores depend on the images of a block."""
     weights_apart: tuple[str, ...] = ()
     """Prefixes of the weights that :meth:`stored_args` writes into files of their own."""
     stored_folders: tuple[str, ...] = ()

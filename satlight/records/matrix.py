@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.images import content_keys
 from satlight.records.names import listed, select_names
 from satlight.types import SPLITS, Candidate, Request, task_key
 
@@ -146,10 +147,11 @@ class PerformanceRecords:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of ids, texts, splits, outcomes and known: 16 hex digits, equal on all machines."""
+        """Hash of ids, texts, contents of images, splits, outcomes and known: 16 hex digits, equal on all machines."""
         digest = hashlib.blake2b(digest_size=8)
+        images = [["\0".join(content_keys(own)) for own in self.images]] if any(self.images) else []
         ids = self.instructions["instruction_id"].to_list()
-        for strings in (self.model_ids, ids, self.texts, self.splits.tolist()):
+        for strings in (self.model_ids, ids, self.texts, self.splits.tolist(), *images):
             digest.update(len(strings).to_bytes(8, "little"))
             for text in strings:
                 encoded = text.encode("utf-8", "surrogatepass")

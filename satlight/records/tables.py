@@ -321,26 +321,3 @@ def named_candidates(model_ids: Sequence[str], models: Path | str | None) -> tup
                 listed(without) or "none",
             )
     return tuple(details.get(model_id, Candidate(model_id)) for model_id in model_ids)
-
-
-def last_user_turn(value: Any) -> str | None:
-    """Return the text of the last user message of a conversation, or None if ``value`` is no conversation.
-
-    Args:
-        value: A list of messages with ``role`` and ``content``; a content is text or a list of parts, of which
-            the text parts are joined.
-
-    Example:
-        >>> last_user_turn([{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}])
-        '1+1?'
-    """
-    if not isinstance(value, list) or not value:
-        return None
-    if not all(isinstance(message, dict) and "role" in message and "content" in message for message in value):
-        return None
-    turns = [message["content"] for message in value if message["role"] in ("user", "human")]
-    content = turns[-1] if turns else value[-1]["content"]
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "\n".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else None

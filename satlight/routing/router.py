@@ -74,6 +74,11 @@ class CapabilityRouter(Router):
         self.calibration = calibration or Temperature()
         self.test, self.text = test, text or CapabilityText()
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether the module does."""
+        return self.module.reads_images
+
     @torch.inference_mode()
     def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
         place = {name: column for column, name in enumerate(self.model_ids)}

@@ -27,7 +27,8 @@ class StoredScores(Router):
     """Serve scores that a router gave once, for many settings.
 
     As a router it answers requests for instructions that were scored: those whose
-    ``metadata["instruction_id"]`` is an id, or whose text is one of ``texts``.
+    ``metadata["instruction_id"]`` is an id, or whose text is one of ``texts``. One with images needs its id:
+    many images may share a text.
 
     Args:
         instruction_ids: N ids, each once.
@@ -121,8 +122,19 @@ class StoredScores(Router):
 
     # -- as a router ---------------------------------------------------------------------------------------
 
+    @property
+    def reads_images(self) -> bool:
+        """True: the scores may come from a router that saw the images."""
+        return True
+
     def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
         """Look the requests up; see :meth:`satlight.routers.Router.log_odds`."""
+        for number, request in enumerate(requests):
+            if request.images and "instruction_id" not in request.metadata:
+                raise SatlightError(
+                    f"requests[{number}] ({request.text!r:.60}) has images and no instruction_id; stored scores are "
+                    'found by id where there are images: Request(text, images, {"instruction_id": ...})'
+                )
         known = dict(zip(self.texts or (), self.instruction_ids, strict=False))
         ids = [
             str(request.metadata.get("instruction_id", known.get(request.text, request.text))) for request in requests

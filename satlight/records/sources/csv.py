@@ -25,13 +25,13 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.files import read_jsonl, read_text
+from satlight.records.chat import last_user_turn
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.tables import (
     RecordTables,
     check_instructions,
-    last_user_turn,
     named_candidates,
     readable,
     require_columns,

@@ -8,7 +8,7 @@ from typing import Any
 
 from satlight.errors import SatlightError
 from satlight.files import parse_json
-from satlight.records.tables import last_user_turn
+from satlight.records.chat import last_user_turn
 
 MARK = re.compile(r"(?:<\|[^|<>\n]{1,40}\|>|<(?:start|end)_of_turn>|\[/?INST\]|</?s>)(?:user|model|assistant|system)?")
 """A mark of a chat template, with the role that follows it."""
