@@ -140,7 +140,7 @@ class ImageEmbedder(Configured):
         if min(cells, batch_size) < 1:
             raise SatlightError(f"The image embedder got cells={cells}, batch_size={batch_size}; both are at least 1.")
         self.backbone, self.cells, self.batch_size = backbone, cells, batch_size
-        self.options = {"num_layers": num_layers, "image_size": image_size}
+        self.num_layers, self.image_size = num_layers, image_size
         self.store = VectorStore(f"image\0{identity(backbone)}\0{cells}\0{num_layers}\0{image_size}", "images")
 
     def __call__(self, images: Sequence[Path | bytes]) -> np.ndarray:
@@ -188,8 +188,8 @@ class ImageEmbedder(Configured):
 
         from satlight.backbones.vision import load_image_backbone
 
-        encoder = load_image_backbone(self.backbone, **self.options).eval().requires_grad_(False)
-        return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        encoder = load_image_backbone(self.backbone, num_layers=self.num_layers, image_size=self.image_size)
+        return encoder.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class RequestEmbedder(Configured):

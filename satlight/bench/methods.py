@@ -124,7 +124,8 @@ def _baseline(cell: Cell, train: PerformanceRecords, test: PerformanceRecords) -
 
         embed = build_embedder(embedder)
         for part in (train, test):  # from the cache; only the following is timed
-            embed(part.requests() if embed.reads_images else part.texts)
+            asked: Any = part.requests() if embed.reads_images else part.texts
+            embed(asked)
     start = clock()
     method.fit(train, embed)
     fitted = clock()

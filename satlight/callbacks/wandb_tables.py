@@ -7,7 +7,7 @@ import os
 import sys
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import lightning as L
@@ -19,9 +19,6 @@ from satlight.callbacks.report import RoutingReport
 from satlight.errors import SatlightError
 from satlight.evaluation.examples import missed
 from satlight.images import THUMBNAIL, read_image
-
-if TYPE_CHECKING:
-    from satlight.records import PerformanceRecords
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +96,15 @@ class WandbTables(Callback):
             for name, entry in results.groups.items():
                 logger.experiment.summary[f"test/{name}/routed"] = entry.routed
                 logger.experiment.summary[f"test/{name}/gap_closed"] = entry.gap_closed
-            if rows := _missed(*reports[0].routed(), self.examples):
+            if rows := _missed(reports[0], self.examples):
                 logger.log_table("missed", columns=list(rows[0]), data=[list(row.values()) for row in rows])
 
 
-def _missed(records: PerformanceRecords, choice_N: np.ndarray, limit: int) -> list[dict[str, Any]]:
+def _missed(report: RoutingReport, limit: int) -> list[dict[str, Any]]:
     """Return rows of a W&B table: missed instructions with images, and their thumbnails."""
     import wandb
 
+    records, choice_N = report.routed()
     seen_N = np.array([bool(images) for images in records.images])
     if not seen_N.any():
         return []

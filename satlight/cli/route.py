@@ -264,12 +264,13 @@ def _named_images(row: dict[str, Any], shown: list[Any], where: str) -> list[str
     if one is not None and several is not None:
         raise SatlightError(f"{where}: the keys 'image' and 'images' are both given; keep one of them")
     own = [one] if one is not None else several or []
-    if not isinstance(own, list) or not all(isinstance(name, str) and name for name in [*shown, *own]):
+    named = [*shown, *own] if isinstance(own, list) else [*shown, own]
+    if not isinstance(own, list) or not all(isinstance(name, str) and name for name in named):
         raise SatlightError(
-            f"{where}: the images are {[*shown, own]!r:.80}; 'image' is a path or a data: URL, 'images' a list of "
+            f"{where}: the images are {named!r:.80}; 'image' is a path or a data: URL, 'images' a list of "
             "them, and image_url in a message an object with such a 'url'"
         )
-    return [*shown, *own]
+    return named
 
 
 def _with_progress(items: Iterator[Item], args: argparse.Namespace) -> Iterable[Item]:

@@ -4,10 +4,17 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+from PIL import Image
 
-from satlight.callbacks.wandb_tables import offline_without_key
+from satlight.callbacks.report import RoutingReport
+from satlight.callbacks.wandb_tables import WandbTables, _missed, offline_without_key
 from satlight.cli import main
+from satlight.errors import SatlightError
+from satlight.records import PerformanceRecords
+from satlight.types import Candidate
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,3 +96,23 @@ def test_an_offline_run_records_config_table_and_choices(no_login, tmp_path):
     assert (row["kind"], row["name"], row["routed"]) == ("group", "all", results["groups"]["all"]["routed"])
     assert len(table["data"]) == len(results["datasets"]) + 1
     assert len(choices["data"]) == 3 * len(table["data"])
+
+
+def test_missed_instructions_are_shown_with_thumbnails(tmp_path):
+    Image.new("RGB", (400, 200), "red").save(tmp_path / "red.png")
+    images = [[str(tmp_path / "red.png")] * 2, None, [str(tmp_path / "red.png")]]
+    columns = {"instruction_id": ["a", "b", "c"], "dataset": ["d"] * 3, "task": ["t"] * 3, "split": ["test"] * 3}
+    frame = pl.DataFrame(columns | {"instruction": ["One?", "Two?", "Three?"], "images": images})
+    outcomes = np.array([[0, 1], [0, 1], [1, 0]], dtype=np.float32)
+    report = RoutingReport()
+    report._view = PerformanceRecords(frame, (Candidate("x"), Candidate("y")), outcomes, outcomes >= 0)
+    report._scores = np.array([[1, 0], [1, 0], [1, 0]], dtype=np.float32)
+    (row,) = _missed(report, limit=5)  # "b" has no image, "c" went to the right candidate
+    assert (row["instruction_id"], row["instruction"], row["choice"], row["best"]) == ("a", "One?", "x", "y")
+    assert [image.image.size for image in row["images"]] == [(128, 64), (128, 64)]
+    assert _missed(report, limit=0) == []
+    report._view = report._view.rows(np.array([1]))
+    report._scores = report._scores[[1]]
+    assert _missed(report, limit=5) == []
+    with pytest.raises(SatlightError, match="examples is -1"):
+        WandbTables(examples=-1)

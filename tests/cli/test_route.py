@@ -73,7 +73,7 @@ BAD = [
     (b'{"instruction": NaN}', "line 2: not valid JSON"),
     (b"[" * 3000, "line 2: not valid JSON (nested"),
     (b"{broken", "line 2: not valid JSON"),
-    (b'{"text": "Hi"}', "line 2: 'instruction' must be a text that is not empty, got None"),
+    (b'{"text": "Hi"}', "line 2: 'instruction' must be a text that is not empty, or chat messages with one, got None"),
     (b'{"instruction": [{"role": "user"}]}', "line 2: 'instruction' must be a text"),
     (b'["Hi"]', "line 2: 'instruction' must be a text"),
 ]

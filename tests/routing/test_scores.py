@@ -1,6 +1,7 @@
 """A matrix of scores by name."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -125,3 +126,10 @@ def test_a_table_that_is_missing_is_named(scores, tmp_path):
     save_file({"other": np.zeros(1)}, tmp_path / "scores" / "router.safetensors")
     with pytest.raises(SatlightError, match=r"router\.safetensors.*score_NM.*Export"):
         Router.from_pretrained(tmp_path / "scores")
+
+
+def test_images_need_an_id(scores):
+    images = (Path("a.png"),)
+    assert scores.route(Request("", images, {"instruction_id": "b"})).best == "n"
+    with pytest.raises(SatlightError, match=r"requests\[0\] \('b'\) has images and no instruction_id"):
+        scores.route(Request("b", images))
