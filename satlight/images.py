@@ -21,6 +21,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a file of a few kilobytes can hold gigabytes of pixels."""
 
+MAX_SIDE = 512
+"""Longer side in pixels to which routers scale images down when they read them."""
+
 ADVICE = f"give an intact image ({', '.join(FORMATS)}) of at most {MAX_PIXELS // 1_000_000} megapixels"
 
 
@@ -98,6 +101,21 @@ def content_keys(paths: Iterable[str]) -> list[str]:
     Where a file cannot be read, the key is its path; opening it raises the error.
     """
     return [_content_key(path) for path in paths]
+
+
+def image_names(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return names that identify images without their folder: the key of the content, ``-`` and the file name."""
+    return tuple(f"{_content_key(path)}-{Path(path).name}" for path in paths)
+
+
+def content_of(name: str) -> str:
+    """Return the content key in a name of :func:`image_names`.
+
+    Example:
+        >>> content_of("0123ab-circles-2.png")
+        '0123ab'
+    """
+    return name.partition("-")[0]
 
 
 @lru_cache(maxsize=1 << 18)

@@ -145,6 +145,7 @@ class AptitudeResults:
         texts: L instruction texts.
         outcomes: float32 (L,) in [0, 1].
         datasets: L dataset names; empty = unknown.
+        images: L tuples of image files; empty = no item has an image.
 
     Example:
         >>> import numpy as np
@@ -156,11 +157,11 @@ class AptitudeResults:
     texts: tuple[str, ...]
     outcomes: np.ndarray
     datasets: tuple[str, ...] = ()
+    images: tuple[tuple[Path, ...], ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(self.instruction_ids), len(self.texts), len(self.outcomes)}
-        if self.datasets:
-            lengths.add(len(self.datasets))
+        lengths |= {len(given) for given in (self.datasets, self.images) if given}
         if len(lengths) != 1 or not len(self.outcomes):
             raise SatlightError(
                 f"Aptitude results need one id, text and outcome per item and at least one item, got "

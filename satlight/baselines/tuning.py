@@ -163,6 +163,7 @@ def picked(results: AptitudeResults, items: Sequence[int]) -> AptitudeResults:
         tuple(results.texts[item] for item in items),
         np.asarray(results.outcomes, dtype=np.float32)[items],
         tuple(results.datasets[item] for item in items) if results.datasets else (),
+        tuple(results.images[item] for item in items) if results.images else (),
     )
 
 
