@@ -162,6 +162,21 @@ def content_keys(images: Iterable[Path | str | bytes]) -> list[str]:
     return [_digest(image) if isinstance(image, bytes) else _content_key(str(image)) for image in images]
 
 
+def image_names(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return names that identify images without their folder: the key of the content, ``-`` and the file name."""
+    return tuple(f"{_content_key(path)}-{Path(path).name}" for path in paths)
+
+
+def content_of(name: str) -> str:
+    """Return the content key in a name of :func:`image_names`.
+
+    Example:
+        >>> content_of("0123ab-circles-2.png")
+        '0123ab'
+    """
+    return name.partition("-")[0]
+
+
 @lru_cache(maxsize=1 << 18)
 def _content_key(path: str) -> str:
     try:

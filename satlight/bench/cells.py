@@ -233,9 +233,10 @@ def open_data(data: DataSpec) -> PerformanceRecords:
     """Return the records of a bench's data, with all candidates."""
     import polars as pl
 
-    from satlight.records import open_records
+    from satlight.records import open_records, use_split
 
     records = open_records(data.records, data.score_column, datasets=data.datasets, simulated=data.simulated)
+    records = use_split(records, data.split_column)
     if data.text_column not in records.instructions.columns:
         raise SatlightError(
             f"data '{data.name}': the instructions have no text_column '{data.text_column}'; available: "

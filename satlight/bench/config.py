@@ -101,6 +101,7 @@ class DataSpec:
             the tables.
         settings: Zoo presets: names or files of ``configs/zoo``; ``all`` = every candidate.
         group_column: Instructions with the same value stay on the same side of a split.
+        split_column: Column of the instructions that holds their split.
         validation_fraction: Share of training instructions used for validation.
         test_fraction: Share of test instructions to draw if the records mark none.
         simulated: Size and seed of the simulated zoo.
@@ -119,6 +120,7 @@ class DataSpec:
     groups: dict[str, list[str]] | None = None
     settings: list[str] = field(default_factory=lambda: ["all"])
     group_column: str | None = None
+    split_column: str = "split"
     validation_fraction: float = 0.1
     test_fraction: float | None = None
     simulated: SimulatedSpec = field(default_factory=SimulatedSpec)

@@ -198,6 +198,7 @@ def _arguments(cell: Cell, records: Path, output: Path, name: str, unseen: list[
         "data.unseen_candidates": unseen or None,
         "data.zoo": "all",
         "data.group_column": None,  # the splits are already drawn
+        "data.split_column": "split",
         "trainer.enable_progress_bar": False,
     }
     flags = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]

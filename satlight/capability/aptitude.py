@@ -19,8 +19,10 @@ from satlight.capability.keywords import load_keywords, task_keywords
 from satlight.capability.selection import ChosenTask, choose_tasks
 from satlight.errors import SatlightError
 from satlight.files import read_json, write_text
+from satlight.images import content_of, image_names
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
+from satlight.records.split import question_key, text_keys
 from satlight.types import AptitudeResults
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class CoreTask:
         texts: S instruction texts.
         dataset: Dataset it belongs to.
         answers: S reference answers, None where the records give none.
+        images: S tuples of image names, see :func:`satlight.images.image_names`; empty = no item has an image.
     """
 
     name: str
@@ -47,6 +50,12 @@ class CoreTask:
     texts: tuple[str, ...]
     dataset: str = ""
     answers: tuple[str | None, ...] = ()
+    images: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def item_images(self) -> tuple[tuple[str, ...], ...]:
+        """S tuples of image names, also where no item has one."""
+        return self.images or ((),) * len(self.texts)
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class AptitudeTest:
         return frozenset(item for task in self.tasks for item in task.instruction_ids)
 
     def holds(self, records: PerformanceRecords) -> np.ndarray:
-        """Mark instructions that must not be trained on: core items, and others with the text of one.
+        """Mark instructions that must not be trained on: core items, and others with the text and images of one.
 
         Args:
             records: N instructions.
@@ -149,10 +158,13 @@ class AptitudeTest:
         Returns:
             bool (N,).
         """
-        texts = {" ".join(text.split()) for task in self.tasks for text in task.texts}
-        ids = records.instructions["instruction_id"].to_list()
-        pairs = zip(ids, records.texts, strict=True)
-        return np.array([key in self.item_ids or " ".join(text.split()) in texts for key, text in pairs], dtype=bool)
+        questions = {
+            question_key(text, [content_of(name) for name in images])
+            for task in self.tasks
+            for text, images in zip(task.texts, task.item_images, strict=True)
+        }
+        pairs = zip(records.ids, text_keys(records), strict=True)
+        return np.array([item in self.item_ids or key in questions for item, key in pairs], dtype=bool)
 
     def results(
         self,
@@ -243,7 +255,7 @@ class AptitudeTest:
         rng: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return accuracies, float32 (M, T), NaN where nothing is known, and counts, int64 (M, T)."""
-        row_of = {key: row for row, key in enumerate(records.instructions["instruction_id"].to_list())}
+        row_of = {key: row for row, key in enumerate(records.ids)}
         items = [item for task in self.tasks for item in task.instruction_ids]
         row_L = np.array([row_of.get(item, -1) for item in items])
         present_L = row_L >= 0
@@ -272,13 +284,19 @@ class AptitudeTest:
         """Write the core items as JSON lines, for a candidate that is to take the test.
 
         Args:
-            path: File to write: one object per item with instruction_id, dataset, task, instruction and answer.
+            path: File to write: one object per item with instruction_id, dataset, task, instruction and answer, and
+                the names of its images, if any.
         """
         lines = [
             {"instruction_id": item, "dataset": task.dataset, "task": task.name, "instruction": text, "answer": answer}
+            | ({"images": list(images)} if images else {})
             for task in self.tasks
-            for item, text, answer in zip(
-                task.instruction_ids, task.texts, task.answers or [None] * len(task.texts), strict=True
+            for item, text, answer, images in zip(
+                task.instruction_ids,
+                task.texts,
+                task.answers or [None] * len(task.texts),
+                task.item_images,
+                strict=True,
             )
         ]
         write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -311,10 +329,11 @@ class AptitudeTest:
         except (KeyError, TypeError, AttributeError) as error:
             raise SatlightError(f"The aptitude test in {source} is damaged: {error}. Design it again.") from error
         for task in tasks:
-            if not task.instruction_ids or len(task.instruction_ids) != len(task.texts):
+            if not task.instruction_ids or {len(task.instruction_ids), len(task.item_images)} != {len(task.texts)}:
                 raise SatlightError(
                     f"The aptitude test in {source} is damaged: the task '{task.name}' has "
-                    f"{len(task.instruction_ids)} ids and {len(task.texts)} texts. Design it again."
+                    f"{len(task.instruction_ids)} ids and {len(task.texts)} texts, and images of "
+                    f"{len(task.item_images)} items. Design it again."
                 )
         return test
 
@@ -334,7 +353,11 @@ class AptitudeTest:
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Replace JSON's lists by tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return {key: _tuple(value) for key, value in fields.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _core_tasks(
@@ -355,6 +378,7 @@ def _core_tasks(
             words = ", ".join(given) if isinstance(given, list) else str(given)
         else:
             words = task_keywords(task.task, task.dataset, table)
+        images = tuple(image_names(records.images[row]) for row in task.rows)
         tasks.append(
             CoreTask(
                 name=task.task,
@@ -363,6 +387,7 @@ def _core_tasks(
                 texts=tuple(records.texts[row] for row in task.rows),
                 dataset=task.dataset,
                 answers=tuple(None if answers[row] is None else str(answers[row]) for row in task.rows),
+                images=images if any(images) else (),
             )
         )
     return tuple(tasks)

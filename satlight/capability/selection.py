@@ -15,6 +15,7 @@ import numpy as np
 
 from satlight.errors import SatlightError
 from satlight.records.matrix import PerformanceRecords
+from satlight.records.split import text_keys
 
 log = logging.getLogger(__name__)
 
@@ -106,18 +107,18 @@ def choose_tasks(
 def _members(
     records: PerformanceRecords, best_first: np.ndarray, weight_N: np.ndarray
 ) -> dict[tuple[str, str], list[int]]:
-    """Map (dataset, task) to its rows with an outcome, best first, each text once."""
-    datasets, tasks, texts = records.datasets.tolist(), records.tasks.tolist(), records.texts
+    """Map (dataset, task) to its rows with an outcome, best first, each question once."""
+    datasets, tasks, keys = records.datasets.tolist(), records.tasks.tolist(), text_keys(records)
     members: dict[tuple[str, str], list[int]] = {
         (dataset, task): [] for dataset, task in sorted(set(zip(datasets, tasks, strict=True)))
     }
     seen: set[tuple[str, str, str]] = set()
     for row in best_first.tolist():
-        key = (datasets[row], tasks[row])
-        text = (*key, " ".join(texts[row].split()))
-        if not np.isnan(weight_N[row]) and text not in seen:
-            seen.add(text)
-            members[key].append(row)
+        task = (datasets[row], tasks[row])
+        question = (*task, keys[row])
+        if not np.isnan(weight_N[row]) and question not in seen:
+            seen.add(question)
+            members[task].append(row)
     return members
 
 

@@ -95,8 +95,9 @@ def _add_import(verbs: Any) -> None:
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("records", help="records folder, .csv or .jsonl file, or 'simulated'")
+    parser.add_argument("records", help="records folder, .csv or .jsonl file, 'simulated' or 'simulated-multimodal'")
     parser.add_argument("--score-column", default="score", help="column of the outcomes (default: score)")
+    parser.add_argument("--split-column", default="split", help="column of the splits (default: split)")
     parser.add_argument("--candidates", nargs="+", metavar="NAME", help="names or patterns to keep")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns to keep")
 
@@ -113,11 +114,12 @@ def _require_free(args: argparse.Namespace) -> None:
 
 
 def _open(args: argparse.Namespace) -> PerformanceRecords:
-    from satlight.records.sources import open_records
+    from satlight.records import open_records, use_split
 
-    return open_records(
+    records = open_records(
         args.records, score_column=args.score_column, candidates=args.candidates, datasets=args.datasets
     )
+    return use_split(records, args.split_column)
 
 
 def run_import(args: argparse.Namespace) -> None:

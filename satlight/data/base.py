@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,14 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader
 
-from satlight.data.blocks import BlockSampler, BlockSpace, RandomBlocks, disagreement_weights, rank_weights
+from satlight.data.blocks import (
+    BlockIndices,
+    BlockSampler,
+    BlockSpace,
+    RandomBlocks,
+    disagreement_weights,
+    rank_weights,
+)
 from satlight.data.stream import BlockDataset, BlockStream, View, codes, lengths
 from satlight.data.targets import TargetSpec, shrink
 from satlight.data.trained_on import TrainedOn
@@ -87,6 +95,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
             Apply the circle test to instructions whose mean outcome over the candidates is at most this.
         near_duplicates: Remove training instructions with at least this similarity to another; 1 = the same text.
         max_per_dataset: Maximum number of training instructions per dataset.
+        split_column: Column of the instructions that holds their split, see :func:`satlight.records.use_split`.
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         circle_share: float | None = None,
         near_duplicates: float | None = None,
         max_per_dataset: int | None = None,
+        split_column: str = "split",
     ) -> None:
         super().__init__()
         if seed < 0:
@@ -121,7 +131,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         self.candidates, self.datasets, self.zoo_preset = candidates, datasets, zoo_preset
         self.train_datasets, self.test_groups = train_datasets, test_groups
         self.unseen_candidates, self.zoo = unseen_candidates, zoo
-        self.group_column, self.validation_fraction = group_column, validation_fraction
+        self.group_column, self.split_column, self.validation_fraction = group_column, split_column, validation_fraction
         self.aptitude_spec = aptitude
         self.sampler = sampler if sampler is not None else RandomBlocks()
         self.target_spec = targets
@@ -136,6 +146,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         """Embeddings of :attr:`training_texts` (R, D), for samplers that need them; set by a callback."""
         self.not_judged: TrainedOn | None = None
         """Training rows of the router; they leave the test split. None = test rows as they are."""
+        self.image_share: float | None = None
+        """Share of training instructions with images; None = as in the records."""
         self._stream: BlockStream | None = None
         self._resume: dict[str, int] | None = None
         self._records: PerformanceRecords | None = None
@@ -176,7 +188,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         if self._records is not None and (stage == "fit" or not self._without_test):
             return
-        from satlight.records import open_records, split_records
+        from satlight.records import open_records, split_records, use_split
 
         records = open_records(
             self.source, self.score_column, candidates=self.candidates, datasets=self.datasets, simulated=self.simulated
@@ -185,6 +197,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
             from satlight.records.zoo import load_setting
 
             records = load_setting(self.zoo_preset).select(records)
+        records = use_split(records, self.split_column)
         split = split_records(
             records, validation_fraction=self.validation_fraction, seed=self.seed, group_column=self.group_column
         )
@@ -315,15 +328,20 @@ class RoutingDataModule(L.LightningDataModule, ABC):
 
     # -- loaders -------------------------------------------------------------------------------------------
 
+    def loader(self, dataset: BlockDataset, indices: Iterable[BlockIndices]) -> DataLoader:
+        """Return the loader of training or evaluation blocks."""
+        return DataLoader(dataset, sampler=indices, batch_size=None)  # type: ignore[arg-type]
+
     def train_dataloader(self) -> DataLoader:
         view = self.train_view()
         known, tasks_R = view.records.known, codes(view.records.task_keys)
-        space = BlockSpace(view.targets, known, self._lengths(view.records), tasks_R)
+        image_R = np.array([bool(images) for images in view.records.images])
+        space = BlockSpace(view.targets, known, self._lengths(view.records), tasks_R, image_R=image_R)
         self._stream = BlockStream(self, space, self.in_domain(view.records))
         if self._resume is not None:
             self._stream.resume(**self._resume)
             self._resume = None
-        return DataLoader(self.train_dataset(view), sampler=self._stream, batch_size=None)
+        return self.loader(self.train_dataset(view), self._stream)
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_loader("validation")
@@ -341,7 +359,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         blocks = [
             (order[i : i + self.eval_instructions], columns) for i in range(0, len(order), self.eval_instructions)
         ]
-        return DataLoader(BlockDataset(view), sampler=blocks, batch_size=None)  # type: ignore[arg-type]
+        return self.loader(BlockDataset(view), blocks)
 
     def _lengths(self, records: PerformanceRecords) -> np.ndarray:
         """Return the lengths to bucket instructions by, (N,): tokens if the module counts them, else bytes.

@@ -30,6 +30,7 @@ class BlockSpace:
         length_R: Length of each instruction, to bucket by.
         task_R: int64, number of each instruction's task.
         vector_RD: Embeddings of the instructions, for samplers that search for neighbors; None = unknown.
+        image_R: bool, rows with images; None = not read.
     """
 
     target_RC: np.ndarray
@@ -37,12 +38,14 @@ class BlockSpace:
     length_R: np.ndarray
     task_R: np.ndarray
     vector_RD: np.ndarray | None = None
+    image_R: np.ndarray | None = None
 
     def subset(self, keep_R: np.ndarray) -> BlockSpace:
         """Return the space of some rows; blocks drawn from it index rows of the subset."""
         vector_RD = None if self.vector_RD is None else self.vector_RD[keep_R]
+        image_R = None if self.image_R is None else self.image_R[keep_R]
         target_RC, known_RC = self.target_RC[keep_R], self.known_RC[keep_R]
-        return BlockSpace(target_RC, known_RC, self.length_R[keep_R], self.task_R[keep_R], vector_RD)
+        return BlockSpace(target_RC, known_RC, self.length_R[keep_R], self.task_R[keep_R], vector_RD, image_R)
 
 
 class BlockSampler(ABC):
@@ -79,6 +82,33 @@ class BlockSampler(ABC):
         if self.candidates is None or self.candidates >= total:
             return np.arange(total)
         return np.sort(rng.choice(total, self.candidates, replace=False))
+
+
+def share_rows(image_R: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many rows as possible, each at most once, of which ``share`` have images: int64, ascending.
+
+    Args:
+        image_R: bool, rows with images.
+        share: In [0, 1].
+        rng: Draws the rows of the kind that is too frequent.
+
+    Raises:
+        SatlightError: The rows lack a kind that the share needs.
+
+    Example:
+        >>> share_rows(np.array([True, True, False, True]), 0.5, np.random.default_rng(0)).tolist()
+        [0, 2]
+    """
+    kinds = {"images": (np.flatnonzero(image_R), share), "text alone": (np.flatnonzero(~image_R), 1 - share)}
+    for kind, (rows, part) in kinds.items():
+        if part > 0 and not len(rows):
+            raise SatlightError(
+                f"data.image_share is {share}, but none of the {len(image_R)} training instructions to draw from has "
+                f"{kind}; set it to null to take them as they are"
+            )
+    total = min(len(rows) / part for rows, part in kinds.values() if part > 0)
+    chosen = [rng.permutation(rows)[: max(1, round(total * part))] for rows, part in kinds.values() if part > 0]
+    return np.sort(np.concatenate(chosen))
 
 
 def bucketed(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace
+from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace, share_rows
 from satlight.data.mixtures import Mixtures
 from satlight.errors import SatlightError
 from satlight.types import Block, Capability, Stage
@@ -50,6 +50,8 @@ class BlockDataset(Dataset):
 
     def __init__(self, view: View, resample: Describe | None = None, mixtures: Mixtures | None = None) -> None:
         self.view, self.resample, self.mixtures = view, resample, mixtures
+        self.read_images: Callable[[int], tuple[np.ndarray, ...]] | None = None
+        """Reads the images of a row, uint8 (H, W, 3) each; None = blocks without images."""
         self.texts = view.records.texts
         self.groups = codes(view.records.datasets)
 
@@ -78,6 +80,7 @@ class BlockDataset(Dataset):
             target_BC=torch.from_numpy(np.asarray(view.targets[cells], dtype=np.float32)),
             known_BC=torch.from_numpy(np.asarray(view.records.known[cells])),
             weight_BC=None if view.weights is None else torch.from_numpy(view.weights[cells]),
+            images=None if self.read_images is None else [self.read_images(int(r)) for r in rows],
         )
 
 
@@ -87,6 +90,7 @@ class StreamSettings(Protocol):
     seed: int
     sampler: BlockSampler
     blocks_per_epoch: int | None
+    image_share: float | None
     stage: Stage
     instruction_vectors: np.ndarray | None
 
@@ -107,7 +111,8 @@ class BlockStream(Sampler):
         self.epoch, self._skip = 0, 0
         self._rows = {False: np.arange(len(in_domain_R)), True: np.flatnonzero(in_domain_R)}
         self._all, self._drawn_from = space, (False, space)
-        self._length = data.blocks_per_epoch or data.sampler.count(space)
+        mixed = self._mixed(space, np.random.default_rng(0))[1]
+        self._length = data.blocks_per_epoch or data.sampler.count(mixed)
 
     def __len__(self) -> int:
         return self._length
@@ -128,7 +133,8 @@ class BlockStream(Sampler):
         start, number, skipped = epoch * self._length, 0, 0
         while len(blocks) < self._length:
             rng = np.random.default_rng([self.data.seed, int(stage.in_domain_only), number])
-            drawn = [(rows[own], columns) for own, columns in self.data.sampler.draw(space, rng)]
+            kept, mixed = self._mixed(space, rng)
+            drawn = [(rows[kept[own]], columns) for own, columns in self.data.sampler.draw(mixed, rng)]
             if not drawn:
                 raise SatlightError(
                     f"{type(self.data.sampler).__name__} built no block from {len(rows)} instructions"
@@ -139,6 +145,15 @@ class BlockStream(Sampler):
             blocks += drawn[first : first + self._length - len(blocks)]
             skipped, number = skipped + len(drawn), number + 1
         return blocks
+
+    def _mixed(self, space: BlockSpace, rng: np.random.Generator) -> tuple[np.ndarray, BlockSpace]:
+        """Return the rows of one pass, and the space of these: all, or those that give the share of images."""
+        share = self.data.image_share
+        if share is None:
+            return np.arange(len(space.length_R)), space
+        assert space.image_R is not None  # the data module counts the images
+        kept = share_rows(space.image_R, share, rng)
+        return kept, space.subset(kept)
 
     def space(self) -> BlockSpace:
         """Return what the current stage draws from.

@@ -20,5 +20,5 @@ __getattr__, __all__ = lazy(
     folder="save_records",
     matrix="PerformanceRecords",
     sources="SimulatedSpec open_records",
-    split="split_records",
+    split="split_records use_split",
 )

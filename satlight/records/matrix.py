@@ -105,6 +105,11 @@ class PerformanceRecords:
         return [candidate.model_id for candidate in self.candidates]
 
     @cached_property
+    def ids(self) -> list[str]:
+        """N instruction ids."""
+        return self.instructions["instruction_id"].to_list()
+
+    @cached_property
     def texts(self) -> list[str]:
         """N instruction texts."""
         return self.instructions["instruction"].to_list()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +14,7 @@ from satlight.errors import SatlightError
 from satlight.images import content_keys
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
+from satlight.records.tables import as_text, require_split
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,43 @@ def split_records(
     return split
 
 
+def use_split(records: PerformanceRecords, column: str = "split") -> PerformanceRecords:
+    """Take the given splits from another column of the instructions.
+
+    Benchmarks may have several: BlindTest's ``split`` separates copies of one drawing, its ``split_group`` does not.
+
+    Args:
+        records: N instructions.
+        column: Column of texts out of :data:`satlight.types.SPLITS`, in every row or in none.
+
+    Returns:
+        Records whose column ``split`` holds the values of ``column``.
+
+    Raises:
+        SatlightError: No such column, or other values; names the first instruction.
+
+    Example:
+        >>> import polars as pl
+        >>> from satlight.types import Candidate
+        >>> table = pl.DataFrame({"instruction_id": ["a", "b"], "dataset": ["d"] * 2, "task": ["t"] * 2,
+        ...     "split": ["test", "train"], "instruction": ["1?", "2?"], "split_group": ["train", "test"]})
+        >>> records = PerformanceRecords(table, (Candidate("tiny"),), np.ones((2, 1)), np.ones((2, 1)) > 0)
+        >>> use_split(records, "split_group").splits.tolist()
+        ['train', 'test']
+    """
+    if column == "split":
+        return records
+    if column not in records.instructions.columns:
+        raise SatlightError(
+            f"The instructions of '{records.name}' have no column '{column}' to take the split from. "
+            f"Available: {listed(records.instructions.columns)}."
+        )
+    where = f"The instructions of '{records.name}'"
+    frame = records.instructions.with_columns(as_text(records.instructions[column], where))
+    require_split(frame, column, where)
+    return replace(records, instructions=frame.with_columns(frame[column].alias("split")))
+
+
 def rotations(records: PerformanceRecords) -> np.ndarray:
     """Return which rows are another row with its options rotated (column ``rotation_of``): bool (N,)."""
     if "rotation_of" not in records.instructions.columns:
@@ -119,10 +159,14 @@ def _check_fractions(validation_fraction: float, test_fraction: float | None) ->
 
 def text_keys(records: PerformanceRecords) -> list[str]:
     """Return keys that are equal for equal questions: the text with normalized white space, and what images hold."""
-    keys = [" ".join(text.split()) for text in records.texts]
     return [
-        key + "".join(f"\0{image}" for image in content_keys(i)) for key, i in zip(keys, records.images, strict=True)
+        question_key(text, content_keys(images)) for text, images in zip(records.texts, records.images, strict=True)
     ]
+
+
+def question_key(text: str, image_keys: Sequence[str] = ()) -> str:
+    """Return the key of :func:`text_keys` of one question, given the content keys of its images."""
+    return " ".join(text.split()) + "".join(f"\0{key}" for key in image_keys)
 
 
 def _codes(keys: list[str]) -> np.ndarray:

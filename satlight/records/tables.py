@@ -164,11 +164,17 @@ def check_instructions(frame: pl.DataFrame, file: str, row_numbers: pl.Series | 
         require(empty, column, "Every row needs a text here; fill it in or remove the row.")
     repeated = frame["instruction_id"].is_first_distinct().not_()
     require(repeated, "instruction_id", "An earlier row has this id; ids must be unique.")
-    unknown = frame["split"].is_in(SPLITS).not_().fill_null(False)
-    require(unknown, "split", f"Allowed: {', '.join(SPLITS)}, or null everywhere.")
-    if 0 < frame["split"].null_count() < frame.height:
-        require(frame["split"].is_null(), "split", "Give the split of every row, or of none (then it is drawn).")
+    require_split(frame, "split", file, row_numbers)
     return frame.select(*first, pl.exclude(first)).with_columns(pl.col("task").fill_null(pl.col("dataset")))
+
+
+def require_split(frame: pl.DataFrame, column: str, file: str, row_numbers: pl.Series | None = None) -> None:
+    """Raise a SatlightError unless the texts of ``column`` are splits, in every row or in none."""
+    unknown = frame[column].is_in(SPLITS).not_().fill_null(False)
+    require_first(unknown, frame, column, file, f"Allowed: {', '.join(SPLITS)}, or null everywhere.", row_numbers)
+    if 0 < frame[column].null_count() < frame.height:
+        problem = "Give the split of every row, or of none (then it is drawn)."
+        require_first(frame[column].is_null(), frame, column, file, problem, row_numbers)
 
 
 def as_text(column: pl.Series, file: str) -> pl.Series:

@@ -40,7 +40,7 @@ def export_router(
     names = [candidate.model_id for candidate in candidates]
     about = {
         "data": data.records.facts(),
-        "split": {key: getattr(data, key) for key in ("seed", "validation_fraction", "group_column")},
+        "split": {key: getattr(data, key) for key in ("seed", "validation_fraction", "group_column", "split_column")},
         "unseen_in_training": data.unseen,
     }
     capabilities = data.capabilities(names)

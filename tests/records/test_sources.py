@@ -310,7 +310,7 @@ def test_open_records_chooses(write_folder):
 
 
 def test_open_records_mistakes(tmp_path, write):
-    with pytest.raises(SatlightError, match=r"The records 'nowhere' do not exist.*or the word 'simulated'"):
+    with pytest.raises(SatlightError, match=r"The records 'nowhere' do not exist.*or one of the words 'simulated'"):
         open_records("nowhere")
     with pytest.raises(SatlightError, match=r"Cannot tell how to read .*\.xml.*lm-eval, mmlu-pro, routerdc"):
         open_records(write("x.xml", "<a/>"))

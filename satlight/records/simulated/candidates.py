@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class Examinee:
         candidate: Name, size, prices and release date.
         size: Size on a log scale, (log10 params_b - 1): -1.3 for 0.5B, 0 for 10B, 1.6 for 400B.
         general: General ability in logits, growing with size and a little with the release date.
-        skills: float64 (K,), specialized ability in logits, in the order of :data:`SKILLS`.
+        skills: float64 (K,), specialized ability in logits, in the order of the skills of the zoo.
     """
 
     candidate: Candidate
@@ -51,14 +52,21 @@ class Examinee:
     skills: np.ndarray
 
 
-def make_examinees(num_candidates: int, seed: int) -> list[Examinee]:
+def make_examinees(
+    num_candidates: int,
+    seed: int,
+    profiles: Mapping[str, Mapping[str, float]] = PROFILES,
+    skills: Sequence[str] = SKILLS,
+) -> list[Examinee]:
     """Return the first ``num_candidates`` of the infinite list of candidates of ``seed``.
 
-    Profiles are assigned in shuffled rounds of 12. Candidate i does not depend on ``num_candidates``.
+    Profiles are assigned in shuffled rounds. Candidate i does not depend on ``num_candidates``.
 
     Args:
         num_candidates: M, at least 1.
         seed: Not negative.
+        profiles: Means of the skills of each profile.
+        skills: Names of the K skills.
 
     Returns:
         M examinees with unique names such as "sim-coder-7b".
@@ -68,7 +76,7 @@ def make_examinees(num_candidates: int, seed: int) -> list[Examinee]:
         >>> [e.candidate for e in three] == [e.candidate for e in four[:3]]
         True
     """
-    names = list(PROFILES)
+    names = list(profiles)
     examinees: list[Examinee] = []
     used: dict[str, int] = {}
     for number in range(num_candidates):
@@ -94,8 +102,8 @@ def make_examinees(num_candidates: int, seed: int) -> list[Examinee]:
             price_out=round(3 * price, 4),
         )
         default = 0.1 if profile == "general" else OFF_PROFILE
-        means = np.array([PROFILES[profile].get(skill, default) for skill in SKILLS])
-        skills = means + 0.3 * rng.standard_normal(len(SKILLS))
+        means = np.array([profiles[profile].get(skill, default) for skill in skills])
+        drawn = means + 0.3 * rng.standard_normal(len(skills))
         general = 0.55 * size + 0.2 * (month / 35 - 0.5) + 0.1 * rng.standard_normal()
-        examinees.append(Examinee(candidate, size, float(general), skills))
+        examinees.append(Examinee(candidate, size, float(general), drawn))
     return examinees

@@ -55,6 +55,7 @@ class Family:
         slots: Possible values of each slot.
         difficulty: Mean item difficulty, in logits of the response model.
         guess: Probability of a correct answer without any skill.
+        images: Number of images of an instruction; they alone show its difficulty, and texts repeat.
 
     Example:
         >>> family = Family("sums", "mathematics", "Sums", {"mathematics": 1.0}, ("Add {a} and {b}.",),
@@ -72,6 +73,7 @@ class Family:
     slots: dict[str, Slot]
     difficulty: float = 0.0
     guess: float = 0.02
+    images: int = 0
 
     @cached_property
     def fields(self) -> tuple[tuple[str, ...], ...]:
@@ -109,6 +111,8 @@ class Family:
             values[name] = words[index]
             if not isinstance(slot, Neutral):
                 ranks.append((index + 0.5) / len(words))
+        if self.images:
+            ranks.append(rng.random())
         # The mean of n uniform ranks has mean 1/2 and variance 1/(12 n); standardize it.
         visible = (sum(ranks) / len(ranks) - 0.5) * math.sqrt(12 * len(ranks)) if ranks else 0.0
         return self.templates[template].format(**values), visible

@@ -41,6 +41,7 @@ def success_probabilities(
     family_N: np.ndarray,
     visible_N: np.ndarray,
     difficulty_N: np.ndarray,
+    skills: Sequence[str] = SKILLS,
 ) -> np.ndarray:
     """Return Pr(candidate m answers instruction i correctly) of a multidimensional item-response model.
 
@@ -57,6 +58,7 @@ def success_probabilities(
         family_N: int (N,), index into ``families``.
         visible_N: float (N,), visible difficulty.
         difficulty_N: float (N,), from :func:`item_difficulty`.
+        skills: Names of the K skills of the candidate.
 
     Returns:
         float64 (N,) in (0, 1).
@@ -64,7 +66,7 @@ def success_probabilities(
     Reference:
         Reckase 2009, "Multidimensional Item Response Theory", compensatory three-parameter model.
     """
-    loading_FK = np.array([[family.skills.get(skill, 0.0) for skill in SKILLS] for family in families])
+    loading_FK = np.array([[family.skills.get(skill, 0.0) for skill in skills] for family in families])
     guess_F = np.array([family.guess for family in families])
     ability_F = loading_FK @ examinee.skills + examinee.general
     bonus_N = HARD_BONUS * examinee.size * np.maximum(visible_N, 0.0)
@@ -102,3 +104,46 @@ def bayes_optimal(records: PerformanceRecords, rows: np.ndarray | Sequence[int] 
         )
     expected = records.expected if rows is None else records.expected[np.asarray(rows)]
     return float(expected.max(axis=1).mean(dtype=np.float64))
+
+
+def draw_outcomes(
+    examinees: Sequence[Examinee],
+    families: Sequence[Family],
+    family_N: np.ndarray,
+    visible_N: np.ndarray,
+    difficulty_N: np.ndarray,
+    seed: int,
+    skills: Sequence[str] = SKILLS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the outcomes of M candidates; arguments as for :func:`success_probabilities`.
+
+    Returns:
+        True success probabilities and outcomes, float32 (N, M). Each candidate has a random stream of its own, so
+        its outcomes depend neither on N nor on the others.
+    """
+    shape = (len(family_N), len(examinees))
+    expected, outcomes = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    for column, examinee in enumerate(examinees):
+        expected[:, column] = success_probabilities(examinee, families, family_N, visible_N, difficulty_N, skills)
+        luck_N = np.random.default_rng([seed, 4, column]).random(shape[0])
+        outcomes[:, column] = luck_N < expected[:, column]
+    return expected, outcomes
+
+
+def best_without_images(records: PerformanceRecords, rows: np.ndarray | Sequence[int] | None = None) -> float:
+    """Return the accuracy of the best router that reads the texts alone; arguments and errors as :func:`bayes_optimal`.
+
+    It sends all instructions with images and one text to one candidate, the best on average, which is chosen on these
+    very rows; of an instruction without images it knows everything. Both make the value an upper bound.
+    """
+    bayes_optimal(records, rows)  # checks them
+    chosen = records if rows is None else records.rows(rows)
+    assert chosen.expected is not None
+    keys = [
+        text if images else f"\0{row}"
+        for row, (text, images) in enumerate(zip(chosen.texts, chosen.images, strict=True))
+    ]
+    code_N = np.unique(keys, return_inverse=True)[1]
+    total = np.zeros((code_N.max() + 1, chosen.shape[1]))
+    np.add.at(total, code_N, chosen.expected)
+    return float(total.max(axis=1).sum() / chosen.shape[0])

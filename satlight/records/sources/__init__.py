@@ -26,9 +26,13 @@ SOURCES = {
 """Format name → module."""
 
 
+SIMULATED = ("simulated", "simulated-multimodal")
+"""Names of simulated zoos, which stand for records."""
+
+
 @dataclass
 class SimulatedSpec:
-    """Size and seed of the simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`.
+    """Size and seed of a simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`.
 
     Args:
         num_instructions: N, at least 1.
@@ -64,7 +68,7 @@ def open_records(
 
     Args:
         source: A records folder, a ``.csv`` or ``.jsonl`` file with instruction, candidate and score, or
-            ``"simulated"`` for the simulated zoo.
+            one of :data:`SIMULATED` for a simulated zoo.
         score_column: Numeric column of the records to use as the outcome, in [0, 1].
         candidates: Names or patterns of the candidates to keep; None = all.
         datasets: Names or patterns of the datasets to keep; None = all.
@@ -88,7 +92,9 @@ def open_records(
     from satlight.records.dense import require_records
 
     records = (
-        _simulate(simulated or SimulatedSpec(), score_column) if source == "simulated" else _read(source, score_column)
+        _simulate(str(source), simulated or SimulatedSpec(), score_column)
+        if source in SIMULATED
+        else _read(source, score_column)
     )
     if candidates is not None or datasets is not None:
         records = records.filter(candidates=candidates, datasets=datasets)
@@ -96,20 +102,21 @@ def open_records(
     return records
 
 
-def _simulate(spec: SimulatedSpec, score_column: str) -> PerformanceRecords:
-    from satlight.records.simulated import SimulatedZoo
+def _simulate(source: str, spec: SimulatedSpec, score_column: str) -> PerformanceRecords:
+    from satlight.records.simulated import SimulatedMultimodalZoo, SimulatedZoo
 
     if score_column != "score":
         raise SatlightError(f"The simulated zoo has no score column '{score_column}'. Available: 'score'.")
-    return SimulatedZoo(**asdict(spec)).generate()
+    zoo = SimulatedMultimodalZoo if source == "simulated-multimodal" else SimulatedZoo
+    return zoo(**asdict(spec)).generate()
 
 
 def _read(source: str | Path, score_column: str) -> PerformanceRecords:
     path = Path(source).expanduser()
     if not path.exists():
         raise SatlightError(
-            f"The records '{source}' do not exist. Give a records folder, a .csv or .jsonl file, "
-            "or the word 'simulated'."
+            f"The records '{source}' do not exist. Give a records folder, a .csv or .jsonl file, or one of "
+            f"the words {' and '.join(repr(word) for word in SIMULATED)}."
         )
     if path.is_dir():
         from satlight.records.folder import open_folder
