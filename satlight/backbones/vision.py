@@ -101,6 +101,11 @@ def load_image_backbone(
     return backbone.to(DTYPES[dtype]).train()
 
 
+def starts_random(name: str) -> bool:
+    """Return True for a network that has no pretrained weights and must be trained."""
+    return name == small_conv.NAME
+
+
 def _conv(
     name: str, kind: str, num_layers: int | None, image_size: int | None, pixels: Pixels | None = None
 ) -> ConvBackbone:
