@@ -84,7 +84,6 @@ class CapabilityRouter(Router):
     def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
         place = {name: column for column, name in enumerate(self.model_ids)}
         columns = [place[name] for name in candidates]
-        self.module.check_images([request.images for request in requests])
         images = [tuple(read_image(path, max_side=MAX_SIDE) for path in request.images) for request in requests]
         block = Block(
             [request.text for request in requests],
