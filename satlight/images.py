@@ -98,7 +98,7 @@ def _rgb(image):  # type: ignore[no-untyped-def]  # a PIL image; the library is 
 def content_keys(paths: Iterable[str]) -> list[str]:
     """Return keys that are equal for files of equal content: names and folders of copies do not matter.
 
-    Where a file cannot be read, the key is its path; opening it raises the error.
+    Where a file is empty or cannot be read, the key is its path; opening it raises the error.
     """
     return [_content_key(path) for path in paths]
 
@@ -121,6 +121,7 @@ def content_of(name: str) -> str:
 @lru_cache(maxsize=1 << 18)
 def _content_key(path: str) -> str:
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        content = Path(path).read_bytes()
     except OSError:
         return path
+    return hashlib.blake2b(content, digest_size=16).hexdigest() if content else path
