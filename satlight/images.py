@@ -22,7 +22,7 @@ MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a file of a few kilobytes can hold gigabytes of pixels."""
 
 MAX_SIDE = 512
-"""Longer side in pixels to which routers scale images down when they read them."""
+"""Longer side in pixels at which the images of a block are kept; networks that route read no more."""
 
 ADVICE = f"give an intact image ({', '.join(FORMATS)}) of at most {MAX_PIXELS // 1_000_000} megapixels"
 

@@ -27,7 +27,7 @@ YAMLS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "experiments").rgl
 TRAINING = ("fit", "validate", "test", "predict")
 FULL = ["-c", "configs/full.yaml"]
 # The option that takes a part, by the folder of the part under configs/.
-PART_OPTIONS = {part: f"--model.{part}" for part in ("encoder", "router_llm", "objective")}
+PART_OPTIONS = {part: f"--model.{part}" for part in ("encoder", "router_llm", "objective", "vision")}
 PART_OPTIONS |= {"data": "--data", "zoo": "--data.zoo_preset"}
 
 

@@ -115,7 +115,10 @@ def test_nothing_imports_the_command_line_but_itself():
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("transformers", {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny")}),
+        (
+            "transformers",
+            {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny", "vision_tower")},
+        ),
         ("tokenizers", {"satlight.backbones.tiny"}),
         ("peft", {"satlight.backbones.loading"}),
         ("faiss", {"satlight.data.negatives", "satlight.baselines"}),

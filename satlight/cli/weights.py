@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from satlight.backbones import weights
-from satlight.backbones.store import Manifest, say
+from satlight.backbones.store import CONVERTED, Manifest, say
 from satlight.errors import SatlightError
 
 
@@ -38,10 +38,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def fetch(args: argparse.Namespace) -> None:
-    """Resolve every named backbone; GGUF files are also converted."""
+    """Resolve every named backbone; GGUF and .pth files are also converted."""
     for name in args.names or list(weights.EMBEDDED):
         path = weights.resolve(name)
-        if path.suffix == ".gguf":
+        if path.suffix in CONVERTED:
             # Conversion needs torch and transformers; the other actions do not.
             from satlight.backbones.loading import safetensors_folder
 
@@ -63,7 +63,7 @@ def show(args: argparse.Namespace) -> None:
             embedded = weights.EMBEDDED[alias]
             table.add_row(alias, "not fetched", f"{embedded.megabytes} MB to fetch", embedded.name)
     for folder, manifest in found.items():
-        if folder.parent not in found:  # a converted GGUF counts with the file it was made from
+        if folder.parent not in found:  # a converted file counts with the file it was made from
             status = "cached" if Manifest.is_intact(folder) else "damaged"
             table.add_row(aliases.get(folder, manifest.name), status, _size(folder), str(folder))
     Console().print(table)

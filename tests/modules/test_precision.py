@@ -4,13 +4,14 @@ import warnings
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from satlight.errors import SatlightError
 from satlight.losses import CandidateContrastive, InstructionContrastive, Pointwise, RoutingRegret, WeightedSum
-from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
+from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM, VisionEncoder, VisualLearners
 from satlight.modules.terms import ScoreTerm
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -23,6 +24,7 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
 
 
 class Linear(ScoreTerm):
@@ -64,6 +66,18 @@ MODULES = {
     "identity": lambda: model_sat(
         {"chunking": "identity", "pooling": "cls"}, {"order": "capability_first"}, task_attention=True
     ),
+    "images": lambda: model_sat(
+        vision=VisionEncoder("tiny:conv", trainable=True),
+        visual_towers=True,
+        visual_learners=VisualLearners(rank=4),
+        instruction_vector=True,
+    ),
+    "frozen eyes": lambda: model_sat(
+        {"trainable": False},
+        {"order": "capability_first"},
+        vision=VisionEncoder("tiny:vit", dtype="bfloat16"),
+        visual_learners=VisualLearners(rank=4, layers=[1]),
+    ),
     "llm alone": lambda: RouterLLM("tiny:llama"),
     "encoder alone": lambda: CapabilityEncoder("tiny:bert", chunking="statements"),
 }
@@ -89,15 +103,25 @@ def test_every_option_trains_in_every_precision(name, precision, make_block, ins
     module = MODULES[name]()
     before = {key: tensor.clone() for key, tensor in module.named_parameters()}
     block = make_block(instructions, capabilities)
+    if module.reads_images:
+        block.images = [(IMAGE,), (), (IMAGE[:20], IMAGE), ()]
     logged, score_BC = run(module, block, precision)
     assert score_BC.dtype == torch.float32
     assert score_BC.isfinite().all()
     assert {"train_loss", "val_loss", "val_routed_accuracy", "val_ece"} <= set(logged)
     assert all(torch.tensor(list(logged.values())).isfinite())
     moved = {key for key, p in module.named_parameters() if not torch.equal(p.float(), before[key].float())}
-    for part in ("router_llm.head", "projector.linear.weight", "two_towers.key.weight", "mine.layer.weight"):
+    for part in (
+        *("router_llm.head", "projector.linear.weight", "two_towers.key.weight", "mine.layer.weight"),
+        *("visual_projector.linear.weight", "visual_towers.query.2.weight", "visual_learners.learners.1.out.weight"),
+        "vision.backbone.network.stem.0.weight",
+    ):
         assert part not in before or part in moved or before[part].std() == 0, part
-    small = [p for key, p in module.named_parameters() if not key.startswith(("router_llm.b", "encoder.t", "b", "t"))]
+    small = [
+        p
+        for key, p in module.named_parameters()
+        if not key.startswith(("router_llm.b", "encoder.t", "b", "t", "vision."))
+    ]
     assert all(p.dtype == torch.float32 for p in small)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from satlight.errors import SatlightError
-from satlight.modules import CapabilityEncoder, ModelSAT, OptimizerSpec, RouterLLM, ScoreTerm
+from satlight.modules import CapabilityEncoder, ModelSAT, OptimizerSpec, RouterLLM, ScoreTerm, VisionEncoder
 from satlight.modules.model_sat import OPTIONS
 from satlight.routing import CapabilityRouter, Router
 from satlight.types import Candidate, Capability, Result, Stage
@@ -81,7 +81,10 @@ def test_config_adds_one_in_a_line():
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_are_shorthands_of_terms(option):
-    by_option, by_term = model(**{option: True}), model(OPTIONS[option]())
+    by_option, by_term = (
+        model(*terms, vision=VisionEncoder("tiny:conv"), **options)
+        for terms, options in (((), {option: True}), ((OPTIONS[option](),), {}))
+    )
     assert by_option.state_dict().keys() == by_term.state_dict().keys()
     for left, right in zip(by_option.parameters(), by_term.parameters(), strict=True):
         assert torch.equal(left, right)

@@ -81,7 +81,7 @@ def test_the_vector_stands_behind_the_beginning_of_the_prompt():
     llm = RouterLLM("tiny:llama").eval()
     token = torch.full((2, llm.hidden_size), 7.0)
     plain, plain_mask = llm.embed_instructions(TEXTS)
-    embeds, mask = llm.embed_instructions(TEXTS, token)
+    embeds, mask = llm.embed_instructions(TEXTS, (token[:, None], torch.ones(2, 1, dtype=torch.bool)))
     place = len(llm._begin)
     torch.testing.assert_close(embeds[:, place], token)
     torch.testing.assert_close(torch.cat([embeds[:, :place], embeds[:, place + 1 :]], dim=1), plain)

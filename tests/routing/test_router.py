@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from satlight.errors import SatlightError
-from satlight.modules import CapabilityEncoder, LoraSpec, ModelSAT, RouterLLM
+from satlight.images import MAX_SIDE, read_image
+from satlight.modules import CapabilityEncoder, LoraSpec, ModelSAT, RouterLLM, VisionEncoder, VisualLearners
 from satlight.routing import CapabilityRouter, Router
 from satlight.storage.provenance import provenance
 from satlight.types import Request, Scores
@@ -33,9 +35,32 @@ MODULES = {
         RouterLLM("tiny:llama", freeze_layers=1), CapabilityEncoder("tiny:bert", trainable=False, pooling="cls")
     ),
     "text, perturbed": lambda: ModelSAT(RouterLLM("tiny:llama", score_head="regression"), perturbations=2),
+    "frozen eyes": lambda: ModelSAT(
+        RouterLLM("tiny:llama"),
+        CapabilityEncoder("tiny:bert"),
+        vision=VisionEncoder("tiny:vit", tokens=4, num_layers=1),
+    ),
+    "trained eyes": lambda: ModelSAT(
+        RouterLLM("tiny:llama", order="capability_first"),
+        CapabilityEncoder("tiny:bert"),
+        vision=VisionEncoder("tiny:conv", tokens=4, image_size=32, trainable=True),
+        visual_towers=True,
+        visual_learners=VisualLearners(rank=2, layers=[1]),
+    ),
+    "eyes of a text router": lambda: ModelSAT(RouterLLM("tiny:llama"), vision=VisionEncoder("tiny:conv", tokens=1)),
     "router_llm alone": lambda: RouterLLM("tiny:llama"),
     "encoder alone": lambda: CapabilityEncoder("tiny:bert", max_tokens=40),
 }
+
+
+def with_images(folder) -> list[Request]:
+    """The texts, the second with two images, the third with one that is larger than a block keeps."""
+    paths = []
+    for i, size in enumerate([(30, 20), (40, 40), (1100, 90)]):
+        pixels = np.random.default_rng(i).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        paths.append(folder / f"{i}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return [Request(TEXTS[0]), Request(TEXTS[1], tuple(paths[:2])), Request(TEXTS[2], (paths[2],))]
 
 
 # -- routing -----------------------------------------------------------------------------------------------
@@ -59,6 +84,27 @@ def test_requests_and_texts_are_the_same(router):
     requests = [Request(TEXTS[0]), TEXTS[1], Request(TEXTS[2], metadata={"id": 7})]
     assert np.array_equal(router.score(requests).log_odds_BC, router.score(TEXTS).log_odds_BC)
     assert router.route(Request(TEXTS[0])) == router.route(TEXTS[0])
+
+
+def test_images_reach_the_module(make_router, make_block, tmp_path):
+    router = make_router(MODULES["trained eyes"]())
+    requests = with_images(tmp_path)
+    block = make_block(TEXTS, router.capabilities)
+    block.images = [tuple(read_image(path, max_side=MAX_SIDE) for path in request.images) for request in requests]
+    assert max(block.images[2][0].shape) == MAX_SIDE
+    with torch.no_grad():
+        expected = router.module(block).numpy()
+    got = router.score(requests).log_odds_BC
+    assert np.allclose(got, expected, atol=1e-6)
+    plain = router.score(TEXTS).log_odds_BC
+    assert np.allclose(got[0], plain[0], atol=1e-6)
+    assert not np.isclose(got[1:], plain[1:], atol=1e-5).any()
+
+
+def test_a_text_only_router_refuses_images(router, tmp_path):
+    assert not router.reads_images
+    with pytest.raises(SatlightError, match="reads text only, but got instructions with 1 images"):
+        router.score([Request("What is this?", (tmp_path / "not even there.png",))])
 
 
 def test_rankings_are_sorted_probabilities(router):
@@ -116,21 +162,22 @@ def test_mistakes_are_named(router, call, message):
 def test_load_save_and_load_again_give_the_same_scores_and_files(kind, make_router, contents, tmp_path):
     torch.manual_seed(1)
     router = make_router(MODULES[kind](), about={"note": [1]})
-    expected = router.score(TEXTS).log_odds_BC
+    requests = with_images(tmp_path) if router.reads_images else TEXTS
+    expected = router.score(requests).log_odds_BC
     router.save(tmp_path / "router")
     loaded = Router.from_pretrained(tmp_path / "router")
     assert isinstance(loaded, CapabilityRouter)
-    assert np.allclose(loaded.score(TEXTS).log_odds_BC, expected, atol=1e-5)
+    assert np.allclose(loaded.score(requests).log_odds_BC, expected, atol=1e-5)
     assert expected.std() > 1e-3
     assert loaded.candidates == router.candidates
     assert loaded.capabilities == router.capabilities
     assert loaded.about == {**provenance(), "note": [1]}
     assert not loaded.module.training
-    assert np.allclose(router.score(TEXTS).log_odds_BC, expected, atol=1e-6)  # saving changed nothing
+    assert np.allclose(router.score(requests).log_odds_BC, expected, atol=1e-6)  # saving changed nothing
     loaded.save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path / "router")
-    again = Router.from_pretrained(tmp_path / "again").score(TEXTS).log_odds_BC
-    assert np.array_equal(again, loaded.score(TEXTS).log_odds_BC)
+    again = Router.from_pretrained(tmp_path / "again").score(requests).log_odds_BC
+    assert np.array_equal(again, loaded.score(requests).log_odds_BC)
 
 
 def test_saving_replaces_the_whole_folder(router, router_folder, tmp_path):
