@@ -168,7 +168,8 @@ def _xlsx_rows(file: Path) -> Iterator[Row]:
         import openpyxl
     except ImportError:
         raise SatlightError(
-            f"{file} needs openpyxl, which is not installed: run `pip install 'satlight[xlsx]'`, or save the table as .tsv."
+            f"{file} needs openpyxl, which is not installed: run `pip install 'satlight[xlsx]'`, or save the table as "
+            ".tsv."
         ) from None
     try:
         sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
