@@ -138,8 +138,8 @@ def is_right(response: str, answer: str, options: list[str]) -> bool:
         options: Texts of the options, maybe none.
 
     Example:
-        >>> is_right(r"So the answer is \boxed{C}.", "C", ["1", "2", "3"]), is_right("The answer is 3.", "C", ["1", "2", "3"])
-        (True, True)
+        >>> is_right(r"So the answer is \boxed{C}.", "C", ["1", "2", "3"])
+        True
         >>> is_right(r"\boxed{\frac{1}{2}}", "0.5", []), is_right("(C) 2:30", "B", ["2:00", "2:15", "2:30"])
         (True, False)
     """
