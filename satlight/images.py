@@ -28,7 +28,7 @@ THUMBNAIL = 128
 """Length of the longer side of a thumbnail, in pixels."""
 
 MAX_SIDE = 512
-"""Longer side in pixels to which routers scale images down when they read them."""
+"""Longer side in pixels at which the images of a block are kept; networks that route read no more."""
 
 ADVICE = f"give an intact image ({', '.join(FORMATS)}) of at most {MAX_PIXELS // 1_000_000} megapixels"
 
@@ -154,7 +154,7 @@ def thumbnail_url(source: Path | str | bytes, side: int = THUMBNAIL) -> str:
 def content_keys(images: Iterable[Path | str | bytes]) -> list[str]:
     """Return keys that are equal for images of equal content: names and folders of copies do not matter.
 
-    Where a file cannot be read, the key is its path; opening it raises the error.
+    Where a file is empty or cannot be read, the key is its path; opening it raises the error.
 
     Args:
         images: Files, or contents of files.
@@ -180,9 +180,10 @@ def content_of(name: str) -> str:
 @lru_cache(maxsize=1 << 18)
 def _content_key(path: str) -> str:
     try:
-        return _digest(Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except OSError:
         return path
+    return _digest(content) if content else path
 
 
 def _digest(content: bytes) -> str:

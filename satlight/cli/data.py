@@ -308,7 +308,7 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     lines = [{key: value for key, value in line.items() if key not in empty} for line in lines]
     for line in lines:  # widest column last
         line["best_single"] = line.pop("best_single") or "–"
-    label = " (simulated)" if records.simulated and records.name != "simulated" else ""
+    label = " (simulated)" if records.simulated and not records.name.startswith("simulated") else ""
     size = f"{records.shape[0]} instructions × {records.shape[1]} candidates"
     title = f"{records.name}{label}: {size} (shares and means in %)"
     _print_table(console, title, lines)

@@ -97,7 +97,7 @@ def share_rows(image_R: np.ndarray, share: float, rng: np.random.Generator) -> n
 
     Example:
         >>> share_rows(np.array([True, True, False, True]), 0.5, np.random.default_rng(0)).tolist()
-        [0, 2]
+        [2, 3]
     """
     kinds = {"images": (np.flatnonzero(image_R), share), "text alone": (np.flatnonzero(~image_R), 1 - share)}
     for kind, (rows, part) in kinds.items():

@@ -102,9 +102,9 @@ class MultimodalDataModule(CapabilityInstructionDataModule):
     block is due, at most :data:`satlight.images.MAX_SIDE` pixels long.
 
     Args:
-        image_share: Share of the instructions of training blocks that have images, in [0, 1]: each pass draws as
-            many instructions as that allows; None = all, as the records have them. The mean over a pass, not of
-            each block.
+        image_share: Share of the instructions with images among those that a pass of the sampler draws from, in
+            [0, 1]; each pass takes as many as that allows. None = all, as the records have them. Single blocks
+            differ, and samplers that skip instructions (groups without a negative) change the share.
         num_workers: Processes that read and decode images; 0 = the training process does.
         cached_images: Number of decoded images that each of them keeps in memory.
 

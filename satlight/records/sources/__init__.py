@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 SOURCES = {
     "csv": "satlight.records.sources.csv",
     "lm-eval": "satlight.records.sources.lm_eval",
+    "mathv": "satlight.records.sources.mathv",
     "mmlu-pro": "satlight.records.sources.mmlu_pro",
     "routerdc": "satlight.records.sources.routerdc",
+    "vlmevalkit": "satlight.records.sources.vlmevalkit",
 }
 """Format name → module."""
 
