@@ -1,7 +1,7 @@
 """The interface of image encoders and the format in which they read images.
 
 Images are padded with white to a square, so that shapes keep their proportions and nothing is cut off, and resized.
-The processors of transformers are not used: they crop or stretch, and most need torchvision, which is no dependency.
+The processors of transformers are not used: they crop or stretch, and some need torchvision, which is no dependency.
 
 Shape legend: N images, H × W pixels, T patch tokens, D features.
 """

@@ -1,6 +1,8 @@
 """Model-SAT with images: reading orders, mixed blocks, towers, learners, stages, checkpoints."""
 
+import copy
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -319,6 +321,18 @@ def test_checkpoints_leave_out_a_frozen_encoder(block):
         other.on_load_checkpoint(checkpoint)
         other.load_state_dict(checkpoint["state_dict"])
         assert torch.equal(other.eval()(block(MIXED)), router(block(MIXED)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda router: pickle.loads(pickle.dumps(router))])
+def test_a_copy_has_learners_of_its_own(block, copied):
+    router = full()
+    expected = router(block(MIXED))
+    other = copied(router)
+    assert torch.equal(other(block(MIXED)), expected)
+    other.visual_learners.learners["1"].out.weight.neg_()
+    assert not torch.isclose(other(block(MIXED))[0], expected[0], atol=1e-6).any()
+    assert torch.equal(router(block(MIXED)), expected)
 
 
 @torch.no_grad()
