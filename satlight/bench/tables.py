@@ -136,6 +136,8 @@ def print_boards(boards: list[Board], console: Console | None = None) -> None:
         shown += [Text(title(board), style="bold"), _main_table(board)]
         for about in board.unseen:
             shown += [Text(f"{board.data}, {about.title}", style="bold"), _table(UNSEEN_HEADINGS, unseen_lines(about))]
+            shown += [Text(sentence) for sentence in about.notes]
+        shown += [Text(sentence) for sentence in board.notes]
         shown += [Text(f"failed: {sentence}", style="red") for sentence in board.failures]
     shown.append(Text(LEGEND, style="dim"))
     if any(board.unseen for board in boards):
@@ -170,13 +172,17 @@ def markdown(boards: list[Board]) -> str:
         counts = ", ".join(f"{name} n = {count}" for name, count in board.counts.items())
         names, rows = by_dataset(board)
         parts += [f"### {title(board)}", _grid(headings(board), lines(board))]
+        parts += _list(board.notes)
         parts += [f"Per dataset ({counts}):", _grid(names, rows)]
         for about in board.unseen:
             parts.append(f"{about.title[:1].upper()}{about.title[1:]}:")
-            parts += [_grid(UNSEEN_HEADINGS, unseen_lines(about)), UNSEEN_LEGEND]
-        if board.failures:
-            parts.append("\n".join(f"- failed: {_escape(sentence)}" for sentence in board.failures))
+            parts += [_grid(UNSEEN_HEADINGS, unseen_lines(about)), *_list(about.notes), UNSEEN_LEGEND]
+        parts += _list([f"failed: {sentence}" for sentence in board.failures])
     return "\n\n".join(parts) + "\n"
+
+
+def _list(sentences: list[str]) -> list[str]:
+    return ["\n".join(f"- {_escape(sentence)}" for sentence in sentences)] if sentences else []
 
 
 def by_dataset(board: Board) -> tuple[list[str], list[Line]]:
