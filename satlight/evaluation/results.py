@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
+from satlight.escaping import csv_text
 from satlight.files import read_json, write_text
 from satlight.types import Temperature
 
@@ -221,10 +222,8 @@ class RoutingResults:
         Args:
             folder: Output folder, created if missing; existing files of these names are replaced.
         """
-        import polars as pl
-
         for name, rows in (("choices.csv", self.choice_rows()), ("results.csv", self.rows())):
-            write_text(Path(folder) / name, pl.DataFrame(rows, infer_schema_length=None).write_csv())
+            write_text(Path(folder) / name, csv_text(rows))
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         write_text(Path(folder) / "results.json", text + "\n")
 
