@@ -21,6 +21,7 @@ SOURCES = {
     "csv": "satlight.records.sources.csv",
     "lm-eval": "satlight.records.sources.lm_eval",
     "mmlu-pro": "satlight.records.sources.mmlu_pro",
+    "routerbench": "satlight.records.sources.routerbench",
     "routerdc": "satlight.records.sources.routerdc",
 }
 """Format name → module."""
