@@ -96,7 +96,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("part", ALLOWED)
 def test_arrows_point_one_way(part):
-    allowed = [f"satlight.{name}" for name in ("errors", "files", "images", "types", *ALLOWED[part])]
+    allowed = [f"satlight.{name}" for name in ("errors", "files", "images", "escaping", "types", *ALLOWED[part])]
     for name, found in within(part).items():
         wrong = {i for i in found if i.startswith("satlight.") and not inside(i, *allowed)}
         assert not wrong, f"{name} imports {sorted(wrong)}; allowed: {allowed}"
@@ -168,7 +168,7 @@ def test_there_is_no_cycle_among_files():
 
 def test_the_top_level_holds_few_modules():
     assert {path.stem for path in ROOT.glob("*.py")} == {
-        "__init__", "__main__", "errors", "files", "images", "routers", "types",
+        "__init__", "__main__", "errors", "files", "images", "escaping", "routers", "types",
     }  # fmt: skip
 
 

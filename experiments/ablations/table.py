@@ -102,13 +102,13 @@ def _over(outcomes: list[np.ndarray], column: str) -> np.ndarray:
     return np.concatenate(outcomes) if column == "validation" else np.mean(outcomes, axis=0)
 
 
-def plot(columns: list[str], table: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Plot the differences to the base with their intervals, one panel per column."""
+def plot(data: str, columns: list[str], table: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """Plot the differences to the base with their intervals on one scale, one panel per column."""
     from matplotlib.figure import Figure
 
     names = [name for name in table if any(table[name][column][1] for column in columns)]
     figure = Figure(figsize=(2.2 + 2.4 * len(columns), 1.2 + 0.27 * len(names)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(columns), sharey=True))
+    panels = np.atleast_1d(figure.subplots(1, len(columns), sharex=True, sharey=True))
     for axes, column, color in zip(panels, columns, PALETTE, strict=False):
         axes.axvline(0, color=CONTROL_COLOR, linewidth=1)
         for place, name in enumerate(names):
@@ -122,6 +122,8 @@ def plot(columns: list[str], table: dict[str, dict[str, list[float]]], path: Pat
             axes.spines[side].set_visible(False)
     panels[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     panels[0].invert_yaxis()
+    note = f"{data}: difference to the base, paired\n95 % bootstrap intervals over instructions, of the mean over seeds"
+    figure.suptitle(note, x=0.01, ha="left", fontsize=9, color=INK)
     figure.savefig(path, dpi=130)
 
 
@@ -139,7 +141,7 @@ def main() -> None:
             cells = [f"{mean:.2f}" for mean, *_ in own.values()]
         print(f"| {method.replace('_', ' ')} |", " | ".join(cells), "|")
     if args.plot is not None:
-        plot(columns, table, args.plot)
+        plot(Path(args.bench).stem, columns, table, args.plot)
 
 
 if __name__ == "__main__":

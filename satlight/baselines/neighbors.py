@@ -35,6 +35,7 @@ class NeighbourVote(TunedBaseline):
         self._parts = [
             (columns, features_ND[rows], records.outcomes[np.ix_(rows, columns)])
             for rows, columns in column_patterns(records.known)
+            if len(rows)  # a candidate without an outcome on any of these rows gets no votes
         ]
 
     def weigh(self, cosine_QK: np.ndarray) -> np.ndarray:
@@ -61,7 +62,7 @@ class NeighbourVote(TunedBaseline):
         query_QD = self._features(*asked)
         found = [nearest(query_QD, base, min(max(sizes), base.shape[0])) for _, base, _ in self._parts]
         for size in sizes:
-            score_QM = np.empty((len(asked[0]), self._num_candidates))
+            score_QM = np.zeros((len(asked[0]), self._num_candidates))
             for (columns, _, outcome_NC), (id_QK, cosine_QK) in zip(self._parts, found, strict=True):
                 k = min(size, id_QK.shape[1])
                 weight_QK = self.weigh(cosine_QK[:, :k])

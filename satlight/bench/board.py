@@ -13,6 +13,7 @@ from satlight.bench.cells import CONTROLS, EMBEDDING, UNSEEN, Cell
 from satlight.bench.config import BenchConfig
 from satlight.bench.results import CellResult
 from satlight.evaluation import RoutingResults
+from satlight.evaluation.comparison import left_out
 from satlight.evaluation.leaderboard import Entry, Means, UnseenRow, entries, rank, release_curves, unseen_rows
 from satlight.evaluation.outcomes import INFORMED, METHOD, ORDINARY, SCHEMA, ZERO_ROUTER
 
@@ -29,12 +30,14 @@ class UnseenTable:
         group: Group of the macro mean.
         rows: Entries, best first.
         folds: Facts of the folds of the first seed.
+        notes: Sentences about what the comparison leaves out; none on complete records.
     """
 
     protocol: str
     group: str
     rows: list[UnseenRow]
     folds: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -70,6 +73,7 @@ class Board:
         fingerprints: Fingerprint of the records, for each seed.
         entries: Best first; entries without a figure are last.
         best_control: For each dataset or group, the best control that is no upper bound.
+        notes: Sentences about what the comparison leaves out; none on complete records.
         failures: A sentence for each failed cell.
         release: The release curve; None = not measured.
         unseen: Tables of the protocols with unseen candidates or tasks.
@@ -86,6 +90,7 @@ class Board:
     fingerprints: dict[int, str] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     best_control: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     release: ReleaseTable | None = None
     unseen: list[UnseenTable] = field(default_factory=list)
@@ -141,6 +146,7 @@ def _board(cells: list[Cell], output: Path, resamples: int) -> Board:
     if len(board.table):
         means = Means(board.table, board.groups, resamples)
         board.counts = means.counts
+        board.notes = left_out(means.left_out, means.compared)
         board.entries, board.best_control = entries(means, board.groups)
     _add_results(board, ordinary, output)
     members = board.groups[board.primary]
@@ -148,8 +154,8 @@ def _board(cells: list[Cell], output: Path, resamples: int) -> Board:
         board.release = ReleaseTable(folds["release"], release_curves(rows, members))
     for protocol in UNSEEN:
         if (rows := by_protocol.get((protocol,))) is not None:
-            found = unseen_rows(rows, board.primary, members, resamples)
-            board.unseen.append(UnseenTable(protocol, board.primary, found, folds[protocol]))
+            found, notes = unseen_rows(rows, board.primary, members, resamples)
+            board.unseen.append(UnseenTable(protocol, board.primary, found, folds[protocol], notes))
     return board
 
 

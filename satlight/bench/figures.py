@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from matplotlib.figure import Figure
 
 from satlight.bench.board import Board, UnseenTable
 from satlight.bench.results import CellResult
-from satlight.bench.tables import TEXTS
+from satlight.bench.tables import TEXTS, title
 from satlight.evaluation import leaderboard, plots
 from satlight.evaluation.outcomes import CANDIDATE, CONTROL, METHOD, UPPER_BOUND
 from satlight.evaluation.plots import Estimate
@@ -44,9 +45,13 @@ def board_plots(board: Board) -> list[Plot]:
     """Return the plots of one leaderboard, without those that its data do not allow."""
     if not board.methods:
         return []
-    makers: list[Callable[[Board], Plot | None]] = [_bars, _reliability, _heatmap, _quality_cost, _release]
+    makers: list[Callable[[Board], Plot | None]] = [_datasets, _reliability, _heatmap, _quality_cost, _release]
     made = [maker(board) for maker in makers]
     made += [_unseen(table) for table in board.unseen]
+    for plot in made:
+        if plot is not None:
+            kind = plot.name if plot.name in TEXTS["notes"] else "unseen"
+            plots.entitle(plot.figure, title(board), TEXTS["notes"][kind])
     prefix = f"{slug(board.data)}-{slug(board.setting)}"
     return [plot._replace(name=f"{prefix}-{plot.name}") for plot in made if plot is not None]
 
@@ -78,7 +83,7 @@ def _caption(key: str, board: Board, **values: object) -> str:
     return caption
 
 
-def _bars(board: Board) -> Plot:
+def _datasets(board: Board) -> Plot:
     accuracy = {
         entry.name: {name: _estimate(entry.datasets.get(name)) for name in board.counts}
         for entry in board.methods[:SHOWN]
@@ -89,7 +94,7 @@ def _bars(board: Board) -> Plot:
         for name in ("best_single", "dataset_best", "dataset_oracle")
         if name in controls
     }
-    return Plot("datasets", _caption("datasets", board), plots.dataset_bars(accuracy, marks))
+    return Plot("datasets", _caption("datasets", board), plots.dataset_points(accuracy, marks))
 
 
 def _reliability(board: Board) -> Plot | None:
@@ -130,7 +135,10 @@ def _quality_cost(board: Board) -> Plot | None:
     zero_router = (hull[0].tolist(), hull[1].tolist())
     shown = dict(list(priced.items())[:SHOWN])
     figure = plots.quality_cost(shown, points, zero_router, bounds["oracle"])
-    return Plot("quality-cost", _caption("quality-cost", board), figure)
+    caption = _caption("quality-cost", board)
+    if board.table.filter(pl.col("role") == CANDIDATE)["outcome"].null_count():
+        caption += " Outcomes are missing: each point is over the instructions that it has outcomes for."
+    return Plot("quality-cost", caption, figure)
 
 
 def _mean_curve(curves: list[list[list[float]] | None]) -> tuple[list[float], list[float]] | None:
@@ -155,22 +163,22 @@ def _release(board: Board) -> Plot | None:
 
 def _unseen(table: UnseenTable) -> Plot:
     methods = [row for row in table.rows if row.role == METHOD][:SHOWN]
-    bars = {
+    points = {
         "unseen": {row.name: _estimate(row.figure) for row in methods},
         "trained on all": {row.name: Estimate(math.nan if row.informed is None else row.informed) for row in methods},
     }
     marks = {
-        row.name.replace("_", " "): dict.fromkeys(bars["unseen"], _estimate(row.figure).value)
+        row.name.replace("_", " "): dict.fromkeys(points["unseen"], _estimate(row.figure).value)
         for row in table.rows
         if row.role != METHOD
     }
     caption = TEXTS["captions"]["unseen"].format(title=f"{table.title[:1].upper()}{table.title[1:]}")
-    return Plot(table.protocol.replace("_", "-"), caption, plots.dataset_bars(bars, marks))
+    return Plot(table.protocol.replace("_", "-"), caption, plots.dataset_points(points, marks))
 
 
 def _over_seeds(values: Sequence[float]) -> Estimate:
     mean, half = seed_interval(values)
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate(mean, mean - half, mean + half, tuple(values) if len(values) > 1 else ())
 
 
 def _zoo_size(data: str, boards: list[Board]) -> Plot:
@@ -182,11 +190,15 @@ def _zoo_size(data: str, boards: list[Board]) -> Plot:
     curves |= {label: [_estimate(by.get((name, False))) for by in found] for label, name in controls.items()}
     places = [f"{board.setting}\n({len(board.candidates)})" for board in boards]
     figure = plots.curves_over(places, curves, xlabel="zoo setting (candidates)", controls=list(controls))
+    seeds = len(largest.fingerprints)
+    plots.entitle(figure, f"{data}: {seeds} seed{'s' if seeds > 1 else ''}", TEXTS["notes"]["zoo-size"])
     return Plot(f"{slug(data)}-zoo-size", _caption("zoo-size", largest, data=data), figure)
 
 
 def _estimate(figure: leaderboard.Figure | None) -> Estimate:
-    """Return an accuracy with its interval over instructions; NaN = unknown."""
+    """Return an accuracy with its interval over instructions and its seeds, if they differ; NaN = unknown."""
     if figure is None or figure.routed is None or figure.interval is None:
         return Estimate(math.nan)
-    return Estimate(figure.routed, *figure.interval)
+    seeds = tuple(math.nan if value is None else value for value in figure.per_seed.values())
+    low, high = figure.interval
+    return Estimate(figure.routed, low, high, seeds if len(set(seeds)) > 1 else ())

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import yaml
 from rich import box
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from satlight.bench.board import COSTS, Board, UnseenTable
+from satlight.escaping import csv_text, markdown_text
 from satlight.evaluation.leaderboard import Entry, Figure
 from satlight.evaluation.outcomes import METHOD
 
@@ -136,6 +136,8 @@ def print_boards(boards: list[Board], console: Console | None = None) -> None:
         shown += [Text(title(board), style="bold"), _main_table(board)]
         for about in board.unseen:
             shown += [Text(f"{board.data}, {about.title}", style="bold"), _table(UNSEEN_HEADINGS, unseen_lines(about))]
+            shown += [Text(sentence) for sentence in about.notes]
+        shown += [Text(sentence) for sentence in board.notes]
         shown += [Text(f"failed: {sentence}", style="red") for sentence in board.failures]
     shown.append(Text(LEGEND, style="dim"))
     if any(board.unseen for board in boards):
@@ -167,16 +169,20 @@ def markdown(boards: list[Board]) -> str:
     """Return leaderboards and per-dataset tables in Markdown."""
     parts = []
     for board in boards:
-        counts = ", ".join(f"{name} n = {count}" for name, count in board.counts.items())
+        counts = ", ".join(f"{markdown_text(name)} n = {count}" for name, count in board.counts.items())
         names, rows = by_dataset(board)
-        parts += [f"### {title(board)}", _grid(headings(board), lines(board))]
+        parts += [f"### {markdown_text(title(board))}", _grid(headings(board), lines(board))]
+        parts += _list(board.notes)
         parts += [f"Per dataset ({counts}):", _grid(names, rows)]
         for about in board.unseen:
-            parts.append(f"{about.title[:1].upper()}{about.title[1:]}:")
-            parts += [_grid(UNSEEN_HEADINGS, unseen_lines(about)), UNSEEN_LEGEND]
-        if board.failures:
-            parts.append("\n".join(f"- failed: {_escape(sentence)}" for sentence in board.failures))
+            parts.append(f"{markdown_text(about.title[:1].upper() + about.title[1:])}:")
+            parts += [_grid(UNSEEN_HEADINGS, unseen_lines(about)), *_list(about.notes), UNSEEN_LEGEND]
+        parts += _list([f"failed: {sentence}" for sentence in board.failures])
     return "\n\n".join(parts) + "\n"
+
+
+def _list(sentences: list[str]) -> list[str]:
+    return ["\n".join(f"- {markdown_text(sentence)}" for sentence in sentences)] if sentences else []
 
 
 def by_dataset(board: Board) -> tuple[list[str], list[Line]]:
@@ -193,11 +199,7 @@ def _grid(names: list[str], rows: list[Line]) -> str:
     # polars writes Markdown tables too, but needs distinct headings and aligns all columns alike.
     rule = ["---", *["---:"] * (len(names) - 1)]
     table = (names, rule, *(cells for _, cells in rows))
-    return "\n".join(f"| {' | '.join(map(_escape, row))} |" for row in table)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "\n".join(f"| {' | '.join(map(markdown_text, row))} |" for row in table)
 
 
 def flat(boards: list[Board]) -> list[dict[str, Any]]:
@@ -227,8 +229,7 @@ def _flat(entry: Entry, kind: str, name: str, figure: Figure) -> dict[str, Any]:
 
 def to_csv(boards: list[Board]) -> str:
     """Return :func:`flat` as CSV."""
-    rows = flat(boards)
-    return pl.DataFrame(rows, schema=None if rows else ["data"], infer_schema_length=None).write_csv()
+    return csv_text(flat(boards)) if boards else "data\n"
 
 
 def to_json(boards: list[Board]) -> str:

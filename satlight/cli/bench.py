@@ -65,6 +65,7 @@ def run_bench(args: argparse.Namespace) -> None:
             "--scheduler ADDRESS`, this machine neither of them"
         )
     from satlight.bench.tables import LEGEND, markdown
+    from satlight.escaping import markdown_text
 
     parts = []
     for path, bench in zip(args.configs, benches, strict=True):
@@ -79,7 +80,7 @@ def run_bench(args: argparse.Namespace) -> None:
             workers=args.workers or bench.workers,
         )
         boards = _bench(bench, path.read_text(encoding="utf-8"), args)
-        parts.append(f"## {path.stem}\n\n{markdown(boards)}")
+        parts.append(f"## {markdown_text(path.stem)}\n\n{markdown(boards)}")
     if args.markdown is not None:
         paths = " ".join(path.as_posix() for path in args.configs)
         about = f"Written by `satlight bench {paths} --markdown FILE`; do not edit. {LEGEND}"

@@ -305,6 +305,8 @@ def _without_nan(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _print_records(console: Any, records: PerformanceRecords) -> None:
     lines = records.describe()
     empty = [name for name in ("validation", "test", "dropped") if not any(line[name] for line in lines)]
+    incomplete = any(line["compared"] < 1 for line in lines)
+    empty += [] if incomplete else ["compared"]
     lines = [{key: value for key, value in line.items() if key not in empty} for line in lines]
     for line in lines:  # widest column last
         line["best_single"] = line.pop("best_single") or "–"
@@ -312,6 +314,8 @@ def _print_records(console: Any, records: PerformanceRecords) -> None:
     size = f"{records.shape[0]} instructions × {records.shape[1]} candidates"
     title = f"{records.name}{label}: {size} (shares and means in %)"
     _print_table(console, title, lines)
+    if incomplete:
+        console.print("compared: share of the instructions, answered by the best single, that the means are over")
 
 
 HEADINGS = {"instructions": "n", "best_single_mean": "best", "params_b": "billion", "release_date": "released"}

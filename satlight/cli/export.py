@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import sys
+import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from satlight.cli import runs
 from satlight.cli.startup import import_torchmetrics_alone
 from satlight.errors import SatlightError
 
@@ -31,7 +37,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     """Rebuild module and data from the run's config.yaml, load the checkpoint, write the folder."""
-    from satlight.cli import runs
     from satlight.routing.export import export_router
 
     if (args.run_dir is None) == (args.name is None):
@@ -45,27 +50,26 @@ def run_export(args: argparse.Namespace) -> None:
         if not path.is_file():
             raise SatlightError(f"{path} does not exist; RUN is a folder that `fit` wrote, e.g. runs/full/1")
     import_torchmetrics_alone()
-    module, data = _rebuild(run / runs.CONFIG)
+    module, data = _rebuild(run)
     to = args.to.expanduser() if args.to else run / "router"
     print(export_router(module, data, checkpoint, to))
 
 
-def _rebuild(config: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule]:
-    from jsonargparse import ArgumentError, ArgumentParser
+def _rebuild(run: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule]:
+    """Build module and data from the run's settings, as ``test`` does."""
+    from satlight.cli import settings
+    from satlight.cli.training import SatlightCLI, ignore_noise
 
-    from satlight.cli.runs import read_config
-    from satlight.data import CapabilityInstructionDataModule
-    from satlight.modules import BlockRouter
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(BlockRouter, "model")
-    parser.add_subclass_arguments(CapabilityInstructionDataModule, "data")
-    content = read_config(config)
+    content = settings.of_run(run)
+    usage = io.StringIO()
     try:
-        parsed = parser.parse_object({key: content[key] for key in ("model", "data")})
-    except (ArgumentError, KeyError, TypeError) as error:
+        with warnings.catch_warnings(), redirect_stderr(usage):
+            ignore_noise()
+            cli = SatlightCLI(args=["--config", json.dumps(content), "--trainer.logger=false"], run=False)
+    except SystemExit as error:
+        problem = usage.getvalue().partition("error: ")[2].strip()
         raise SatlightError(
-            f"{config} is not what `fit` of this version writes for a module and data of satlight: {error}"
+            f"{run / runs.CONFIG} is not what `fit` of this version writes for a module and data of satlight: {problem}"
         ) from error
-    parts = parser.instantiate_classes(parsed)
-    return parts.model, parts.data
+    sys.stderr.write(usage.getvalue())
+    return cast("tuple[BlockRouter, CapabilityInstructionDataModule]", (cli.model, cli.datamodule))

@@ -77,7 +77,7 @@ def complete(argv: list[str]) -> list[str]:
             )
         run = runs.folder_of(path)
         if run is not None and verb != "fit":
-            base = ["--config", json.dumps(_of_run(run))]
+            base = ["--config", json.dumps(of_run(run) | {"trainer": _trainer_of_run(run)})]
         argv += ["--ckpt_path", path]
     return [verb, *base, *argv, "--name", given["name"]]
 
@@ -110,15 +110,19 @@ def _in_folder(folder: Path, verb: str, path: str | None) -> str:
     return str(folder / "checkpoints" / f"{path}.ckpt") if path in ("best", "last") else str(path)
 
 
-def _of_run(run: Path) -> dict[str, Any]:
-    """Return the part of a run's configuration that its evaluation uses."""
+def of_run(run: Path) -> dict[str, Any]:
+    """Return seed, module and data of a run's configuration, which every verb uses."""
     content = runs.read_config(run / runs.CONFIG)
-    trainer = content.get("trainer") or {}
+    return {key: content[key] for key in ("seed_everything", "model", "data") if key in content}
+
+
+def _trainer_of_run(run: Path) -> dict[str, Any]:
+    """Return the options of a run's trainer that its evaluation uses."""
+    trainer = runs.read_config(run / runs.CONFIG).get("trainer") or {}
     for logger in trainer.get("logger") or [] if isinstance(trainer.get("logger"), list) else []:
         if str(logger.get("class_path", "")).endswith("WandbLogger"):
             logger.get("init_args", {}).pop("save_dir", None)  # in the folder of the run, wherever that is now
-    own = {key: content[key] for key in ("seed_everything", "model", "data") if key in content}
-    return own | {"trainer": {key: trainer[key] for key in _TRAINER_KEYS if trainer.get(key) is not None}}
+    return {key: trainer[key] for key in _TRAINER_KEYS if trainer.get(key) is not None}
 
 
 def expand(config: Namespace) -> None:

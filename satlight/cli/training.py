@@ -243,12 +243,22 @@ class SatlightCLI(LightningCLI):
 
     def before_test(self) -> None:
         """Tell the data module which rows must not be judged."""
+        self._judge_only_new("test")
+
+    def before_validate(self) -> None:
+        """Tell the data module which validation rows of other data must not be judged."""
+        if self.config[self.subcommand].other_data:
+            self._judge_only_new("validation")
+
+    def _judge_only_new(self, split: str) -> None:
+        """Leave out rows of the split whose text or group the router was trained on."""
         if self.run_dir is None or not isinstance(self.datamodule, RoutingDataModule):
             return
+        self.datamodule.judged_split = split
         if (path := self.run_dir / runs.TRAINED_ON).is_file():
             self.datamodule.not_judged = TrainedOn.load(path)
         else:
-            log.warning("%s does not exist, so test rows that were trained on cannot be recognized", path)
+            log.warning("%s does not exist, so rows that were trained on cannot be recognized", path)
 
     def after_fit(self) -> None:
         """Export the best checkpoint, so that every run ends with a usable router.
@@ -311,7 +321,7 @@ def _ignore_own_folder(run_dir: Path) -> None:
         warnings.filterwarnings("ignore", message=f"Experiment logs directory {path}/* exists and is not empty")
 
 
-def _ignore_noise() -> None:
+def ignore_noise() -> None:
     """Silence warnings that ask nothing of the user: about Lightning's own use of its libraries."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
     warnings.filterwarnings("ignore", message="(?s).*instantiate_classes.*|.*add_instantiator.*|.*skip_none.*")
@@ -338,7 +348,7 @@ def run(argv: list[str], process_ends: bool = False) -> None:
     handler, code = signal.getsignal(signal.SIGINT), 1
     try:
         with warnings.catch_warnings():
-            _ignore_noise()
+            ignore_noise()
             SatlightCLI(args=argv)
         code = 0
     except SIGTERMException as error:  # to Lightning a success

@@ -145,7 +145,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         self.instruction_vectors: np.ndarray | None = None
         """Embeddings of :attr:`training_texts` (R, D), for samplers that need them; set by a callback."""
         self.not_judged: TrainedOn | None = None
-        """Training rows of the router; they leave the test split. None = test rows as they are."""
+        """Training rows of the router; they leave :attr:`judged_split`. None = its rows as they are."""
+        self.judged_split = "test"
         self.image_share: float | None = None
         """Share of training instructions with images; None = as in the records."""
         self._stream: BlockStream | None = None
@@ -285,7 +286,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         rows = np.ones(len(self.records.splits), dtype=bool) if split == "all" else self.records.splits == split
         if split == "validation" and self.train_datasets is not None:
             rows &= np.isin(self.records.datasets, self.train_datasets)
-        if split == "test" and self.not_judged is not None:
+        if split == self.judged_split and self.not_judged is not None:
             rows = self._without_trained(rows, self.not_judged)
         if not rows.any():
             raise SatlightError(
@@ -315,13 +316,13 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         left = rows & ~trained.holds(self.records)
         if rows.any() and not left.any():
             raise SatlightError(
-                f"The router was trained on the text or group of each of the {rows.sum()} test rows of "
-                f"{self.records.name}, so none can be judged; test it on other rows"
+                f"The router was trained on the text or group of each of the {rows.sum()} {self.judged_split} rows of "
+                f"{self.records.name}, so none can be judged; use other rows"
             )
         if (dropped := int(rows.sum() - left.sum())) != self._told:
             log.warning(
-                "%d of %d test rows of %s are left out: the router was trained on their text or group",
-                *(dropped, rows.sum(), self.records.name),
+                "%d of %d %s rows of %s are left out: the router was trained on their text or group",
+                *(dropped, rows.sum(), self.judged_split, self.records.name),
             )
             self._told = dropped
         return left

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from satlight.errors import SatlightError
+from satlight.evaluation.comparison import judged_rows
 from satlight.evaluation.controls import Control, matrices, measure_controls
 from satlight.evaluation.results import (
     ControlResult,
@@ -58,10 +59,11 @@ def evaluate(
     """Evaluate a router's scores on test records, next to all controls.
 
     Each instruction goes to the candidate with the highest score (the first one in a tie). If that candidate
-    has no record there, the instruction is left out of ``routed`` and counted in ``n_unknown``. Groups are
-    macro means over their datasets; their ``gap_closed`` is that of the macro means. Intervals are 95 %
-    percentile bootstrap over instructions, within each dataset; a dataset's interval depends only on its own
-    rows and the seed. Costs are reported where every record has one.
+    has no record there, the instruction is counted in ``n_unknown``. Where outcomes are missing, the accuracies and
+    costs of the router and of all controls are means over the same ``n_compared`` instructions, see
+    :mod:`satlight.evaluation.comparison`. Groups are macro means over their datasets; their ``gap_closed`` is that
+    of the macro means. Intervals are 95 % percentile bootstrap over instructions, within each dataset; a dataset's
+    interval depends only on its own rows and the seed. Costs are reported where every record has one.
 
     Args:
         score_NM: Log-odds (N, M) in the order of ``test``.
@@ -96,9 +98,15 @@ def evaluate(
     controls = measure_controls(test, train, core) if controls is None else controls
     columns = _columns(choice_N, test, controls, spending)
     parts = {name: torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in names}
+    coverage = [{name: _known_share(control.at(rows)) for name, control in columns.items()} for rows in parts.values()]
+    columns = _comparable(columns, list(parts.values()))
+    judged = [rows[columns["routed"].known[rows]] for rows in parts.values()]
     draws = _draws(columns, list(parts.values()), [zlib.crc32(f"{seed} {name}".encode()) for name in names], resamples)
-    entries = [_measure(rows, score_NM, test, columns, spending, calibration) for rows in parts.values()]
-    inputs = [] if spending is None else [spending.curve_inputs(score_NM, rows) for rows in parts.values()]
+    entries = [
+        replace(_measure(rows, score_NM, test, columns, spending, calibration), coverage=shares)
+        for rows, shares in zip(parts.values(), coverage, strict=True)
+    ]
+    inputs = [] if spending is None else [spending.curve_inputs(score_NM, rows) for rows in judged]
     finish = partial(_finish_part, draws=draws, inputs=inputs, best=_column(columns["best_single"]))
     places = {name: [names.index(member) for member in members] for name, members in groups.items()}
     return RoutingResults(
@@ -118,6 +126,25 @@ def _finish_part(entry: G, members: list[int], draws: dict[str, Tensor], inputs:
     draw = {name: draw_PR[members].mean(0) for name, draw_PR in draws.items()}
     mean = CurveInputs.mean([inputs[p] for p in members]) if inputs else None
     return _finished(entry, draw, mean, best)
+
+
+def _known_share(control: Control) -> float:
+    """Return the share of the instructions on which a policy has an outcome."""
+    return control.known.double().mean().item()
+
+
+def _comparable(columns: dict[str, Control], parts: Sequence[Tensor]) -> dict[str, Control]:
+    """Restrict the outcomes of all policies to the instructions of each dataset that they are compared on."""
+    names = list(columns)
+    known_EN = torch.stack([control.known for control in columns.values()])
+    kept_EN = torch.zeros_like(known_EN)
+    for rows in parts:
+        row_N, policy_E = judged_rows(known_EN[:, rows], [names.index("routed"), names.index("oracle")])
+        kept_EN[:, rows] = policy_E[:, None] & row_N
+    return {
+        name: replace(control, outcomes=torch.where(kept_N, control.outcomes, 0.0), known=kept_N)
+        for (name, control), kept_N in zip(columns.items(), kept_EN, strict=True)
+    }
 
 
 def _checked_scores(score_NM: np.ndarray | Tensor, test: PerformanceRecords) -> Tensor:
@@ -186,14 +213,16 @@ def _measure(
     if calibration is not None:
         calibrated = forecast.expected_calibration_error(calibration.apply(score_NM), *cells).item()
     share_M = functional.selection_share(choice_N, len(ids))
-    single_M = 100 * functional.group_means(outcome_NM, known_NM, torch.zeros_like(rows), 1)[0]
+    judged_N = columns["routed"].known
+    single_M = 100 * functional.group_means(outcome_NM, known_NM & judged_N[:, None], torch.zeros_like(rows), 1)[0]
     best, dataset_best = (
         None if column == functional.NONE else ids[column]
         for column in (_column(columns[name]) for name in ("best_single", "dataset_best"))
     )
     return DatasetResult(
         n=len(rows),
-        n_unknown=int((~columns["routed"].known).sum()),
+        n_unknown=int((~functional.outcomes_of(choice_N, *cells)[1]).sum()),
+        n_compared=int(judged_N.sum()),
         routed=routed,
         controls=results,
         gain_random=selection.accuracy_ratio(routed, accuracy["random"]) - 1,
@@ -237,7 +266,7 @@ def _macro(entries: list[DatasetResult]) -> GroupResult:
     """Average results over datasets and add their counts; what is NaN in one dataset is NaN in the mean."""
     mean = map_numbers(lambda *values: sum(values) / len(values), *entries)
     values = {field.name: getattr(mean, field.name) for field in fields(GroupResult)}
-    counts = {key: sum(getattr(entry, key) for entry in entries) for key in ("n", "n_unknown")}
+    counts = {key: sum(getattr(entry, key) for entry in entries) for key in ("n", "n_unknown", "n_compared")}
     return GroupResult(**values | counts)
 
 
@@ -254,6 +283,7 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
     if "bayes_optimal" in accuracy:
         ends = ("routed_expected", "best_single_expected", "bayes_optimal")
         reachable = functional.gap_closed(*(accuracy[name] for name in ends))
+    best = functional.NONE if math.isnan(single) else best  # not comparable
     area: dict[str, Any] = {} if inputs is None else areas(inputs, best)
     complete = replace(
         entry,

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from satlight.evaluation.comparison import comparable, left_out
 from satlight.evaluation.outcomes import CONTROL, INFORMED, KEY, METHOD, UPPER_BOUND, ZERO_ROUTER
 from satlight.evaluation.spending import PER
 from satlight.metrics.bootstrap import part_draws, percentile_interval
@@ -102,7 +103,8 @@ class Means:
     """Mean outcomes of all entries: for each seed, and over bootstrap resamples of the instructions.
 
     Args:
-        table: Rows of one data and zoo setting under one protocol.
+        table: Rows of one data and zoo setting under one protocol. Where outcomes are missing, all means are over the
+            instructions of :func:`satlight.evaluation.comparison.comparable`.
         groups: Datasets of each group.
         resamples: R.
         seeds: Seed of the draws for each dataset; None = derived from its name.
@@ -112,6 +114,7 @@ class Means:
         self, table: pl.DataFrame, groups: dict[str, list[str]], resamples: int, seeds: dict[str, int] | None = None
     ) -> None:
         self.counts = dict(table.group_by("dataset", maintain_order=True).agg(pl.col("row").n_unique()).iter_rows())
+        table, self.compared, self.left_out = comparable(table)
         self.parts = {("dataset", name): [name] for name in self.counts}
         self.parts |= {("group", name): members for name, members in groups.items()}
         # One value per entry, seed and instruction: the mean over the folds that judge it.
@@ -217,8 +220,10 @@ def _rank(figure: Figure | None, name: str) -> tuple[bool, float, str]:
     return routed is None, -(routed or 0.0), name
 
 
-def unseen_rows(table: pl.DataFrame, group: str, members: list[str], resamples: int) -> list[UnseenRow]:
-    """Return the table of a protocol with unseen candidates or tasks, best first.
+def unseen_rows(
+    table: pl.DataFrame, group: str, members: list[str], resamples: int
+) -> tuple[list[UnseenRow], list[str]]:
+    """Return the table of a protocol with unseen candidates or tasks, best first, and what it leaves out.
 
     Args:
         table: Rows of the protocol.
@@ -234,19 +239,20 @@ def unseen_rows(table: pl.DataFrame, group: str, members: list[str], resamples: 
         if row.role == METHOD:
             row.informed = figures[INFORMED, row.name].routed
             row.loss = means.difference(figures, part, (METHOD, row.name), (INFORMED, row.name))
-    return sorted(rows, key=lambda row: _rank(row.figure, row.name))
+    return sorted(rows, key=lambda row: _rank(row.figure, row.name)), left_out(means.left_out, means.compared)
 
 
 def release_curves(table: pl.DataFrame, members: list[str]) -> dict[str, dict[str, list[list[float]]]]:
-    """Return role → router → for each seed the accuracies after each release.
+    """Return role → router → for each seed the accuracies after each release; NaN = cannot be compared.
 
     Args:
         table: Rows of the release protocol, a fold per release.
         members: Datasets of the macro mean.
     """
-    rows = table.filter(pl.col("dataset").is_in(members))
+    rows = comparable(table.filter(pl.col("dataset").is_in(members)), ("dataset", "fold")).table
     by_dataset = rows.group_by(*KEY, "seed", "fold", "dataset", maintain_order=True).agg(_mean("outcome"))
-    by_fold = by_dataset.group_by(*KEY, "seed", "fold", maintain_order=True).agg(pl.col("outcome").mean() * 100)
+    mean = pl.when(pl.col("outcome").is_not_null().all()).then(pl.col("outcome").mean()).otherwise(float("nan"))
+    by_fold = by_dataset.group_by(*KEY, "seed", "fold", maintain_order=True).agg((mean * 100).alias("outcome"))
     curves: dict[str, dict[str, list[list[float]]]] = {}
     for (role, router, _), curve in by_fold.sort("seed", "fold").group_by(*KEY, "seed", maintain_order=True):
         curves.setdefault(str(role), {}).setdefault(str(router), []).append(curve["outcome"].to_list())

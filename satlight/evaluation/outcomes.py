@@ -65,6 +65,9 @@ ORDINARY = "ordinary"
 KEY = ["role", "router"]
 """Columns that identify an entry."""
 
+ORACLE = f"{UPPER_BOUND} oracle"
+"""The oracle's key as one text."""
+
 
 class OutcomeTable:
     """Collect the rows of an outcome table for one problem and fold.
@@ -105,7 +108,9 @@ class OutcomeTable:
         candidate = score = None
         if control.choices is not None:
             choice_N = control.choices.numpy()
-            candidate = np.array([*self.test.model_ids, None], dtype=object)[choice_N]  # -1, no choice, is the last
+            candidate = np.array([*self.test.model_ids, None], dtype=object)[
+                choice_N
+            ].tolist()  # -1, no choice, is last
             if score_NM is not None:
                 score = score_NM[np.arange(len(choice_N)), choice_N]
         columns = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
@@ -38,11 +39,13 @@ class Estimate(NamedTuple):
         value: In the unit of the axis.
         low: Lower bound.
         high: Upper bound.
+        seeds: Value of each seed, drawn as small points; empty with one seed.
     """
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
+    seeds: tuple[float, ...] = ()
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -68,56 +71,72 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def _errors(estimates: Sequence[Estimate]) -> np.ndarray:
-    """Return the distances (2, n) of the bounds from the values; NaN, which draws nothing, without bounds."""
-    value, low, high = np.array(estimates, dtype=float).T
-    return np.array([value - low, high - value]).clip(min=0)
+def _bounds(estimates: Sequence[Estimate]) -> np.ndarray:
+    """Return values, lower and upper bounds (3, n)."""
+    return np.array([estimate[:3] for estimate in estimates], dtype=float).T
+
+
+def _draw_seeds(axes: Axes, places: Sequence[float], estimates: Sequence[Estimate], color: str) -> None:
+    """Draw a small point for each seed."""
+    points = [(x, value) for x, one in zip(places, estimates, strict=True) for value in one.seeds if np.isfinite(value)]
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.scatter(x, y, 8, color, alpha=0.55, lw=0, zorder=2.5)
 
 
 @_styled
-def dataset_bars(
+def dataset_points(
     accuracy: Mapping[str, Mapping[str, Estimate]], marks: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
-    """Plot routed accuracy per dataset, with one bar and interval for each router.
+    """Plot routed accuracy per dataset, with a point, its interval and the points of the seeds for each router.
+
+    Points, unlike bars, are compared by their position alone, so the axis need not start at 0.
 
     Args:
         accuracy: Router → dataset → accuracy in percent; datasets in the order of the first router.
-        marks: Control → dataset → accuracy in percent, drawn as a line across the dataset's bars.
+        marks: Control → dataset → accuracy in percent, drawn as a line across the dataset's points.
 
     Returns:
         The figure.
 
     Example:
-        >>> figure = dataset_bars({"knn": {"math": Estimate(60, 55, 65), "code": Estimate(40, 30, 50)}})
-        >>> len(figure.axes[0].patches)
-        2
+        >>> figure = dataset_points({"knn": {"math": Estimate(60, 55, 65), "code": Estimate(40, 30, 50)}})
+        >>> figure.axes[0].lines[0].get_ydata().tolist()
+        [60.0, 40.0]
     """
     datasets = list(next(iter(accuracy.values())))
-    figure, axes = _figure(max(6.4, 0.9 + len(datasets) * (0.35 + 0.16 * len(accuracy))), 3.8)
+    figure, axes = _figure(max(6.4, 0.9 + len(datasets) * (0.35 + 0.16 * len(accuracy))), 4.0)
     width = 0.8 / len(accuracy)
     place = np.arange(len(datasets))
     for i, (name, values) in enumerate(accuracy.items()):
         estimates = [values.get(dataset, Estimate(float("nan"))) for dataset in datasets]
-        axes.bar(
-            place - 0.4 + (i + 0.5) * width,
-            [estimate.value for estimate in estimates],
-            width * 0.92,
-            yerr=_errors(estimates),
-            color=PALETTE[i % len(PALETTE)],
-            error_kw={"ecolor": INK, "elinewidth": 0.8, "capsize": 1.5},
-            label=name,
-        )
+        value, low, high = _bounds(estimates)
+        x = place - 0.4 + (i + 0.5) * width
+        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        errors = np.array([value - low, high - value]).clip(min=0)
+        axes.errorbar(x, value, errors, fmt=marker, color=color, ms=5, elinewidth=1, capsize=2, label=name)
+        _draw_seeds(axes, (x + 0.28 * width).tolist(), estimates, color)
     for (name, levels), line in zip((marks or {}).items(), itertools.cycle(LINES), strict=False):
         heights = [levels.get(dataset, float("nan")) for dataset in datasets]
-        axes.hlines(heights, place - 0.45, place + 0.45, colors=INK, linestyles=line, lw=1.3, label=name)
+        axes.hlines(heights, place - 0.45, place + 0.45, colors=INK, linestyles=line, lw=1.1, label=name)
     rotation, ha = (25, "right") if len(datasets) > 4 else (0, "center")
     axes.set_xticks(place, datasets, rotation=rotation, ha=ha)
     axes.grid(visible=False, axis="x")
-    drawn = [v for values in accuracy.values() for estimate in values.values() for v in estimate]
-    drawn += [v for levels in (marks or {}).values() for v in levels.values()]
-    if (lowest := min(filter(np.isfinite, drawn), default=0)) > 20:  # cut off the empty part below all bars
-        axes.set_ylim(bottom=np.floor((lowest - 5) / 10) * 10)
     return _finished(figure, ylabel="accuracy (%)")
+
+
+def entitle(figure: Figure, title: str, note: str) -> None:
+    """Write the name of the data and what the intervals mean above a figure.
+
+    Example:
+        >>> figure = reliability({"knn": [(0.2, 0.3, 10)]})
+        >>> entitle(figure, "RouterDC, 3 seeds", "all seeds together")
+        >>> figure.get_suptitle()
+        'RouterDC, 3 seeds\\nall seeds together'
+    """
+    width = int(figure.get_size_inches()[0] * 15)
+    lines = [*textwrap.wrap(title, width), *textwrap.wrap(note, width)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5, color=INK)
 
 
 @_styled
@@ -186,7 +205,7 @@ def _label_apart(
 def curves_over(
     places: Sequence[str], curves: Mapping[str, Sequence[Estimate]], *, xlabel: str, controls: Sequence[str] = ()
 ) -> Figure:
-    """Plot accuracy over releases or zoo sizes, with a band for each interval.
+    """Plot accuracy over releases or zoo sizes, with a band for each interval and the points of the seeds.
 
     Args:
         places: Names of the points, drawn evenly spaced.
@@ -208,9 +227,10 @@ def curves_over(
     for i, (name, estimates) in enumerate(curves.items()):
         control = name in controls
         color = CONTROL_COLOR if control else next(colors)
-        y, low, high = np.array(estimates, dtype=float).T
+        y, low, high = _bounds(estimates)
         line, marker = (next(grays), None) if control else ("-", MARKERS[i % len(MARKERS)])
         axes.plot(x, y, color=color, label=name, lw=1.4, ls=line, marker=marker, ms=4.5)
+        _draw_seeds(axes, x.tolist(), estimates, color)
         if not control and np.isfinite(low).any():
             axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
     rotation, ha = (45, "right") if len(places) > 3 else (0, "center")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from satlight.errors import SatlightError
+from satlight.escaping import csv_text
 from satlight.files import read_json, write_text
 from satlight.types import Temperature
 
@@ -43,7 +44,9 @@ class GroupResult:
 
     Args:
         n: Number of instructions.
-        n_unknown: Number of those without a record of the routed candidate; ``routed`` leaves them out.
+        n_unknown: Number of those without a record of the routed candidate.
+        n_compared: Number of those that accuracies and costs of all policies are means over, see
+            :mod:`satlight.evaluation.comparison`; equal to ``n`` on complete records.
         routed: Routed accuracy in percent.
         controls: Every control by name: those of :mod:`satlight.evaluation.controls`; ``zero_router`` on records with
             costs; ``routed_expected`` and ``best_single_expected``, by true probabilities, on simulated records.
@@ -59,7 +62,8 @@ class GroupResult:
         log_loss: Nats per cell.
         rare_solver_recall: Share of instructions with few solvers that are routed to a solver.
         share: Share of the choices of each candidate.
-        single: Accuracy of each candidate on its own, in percent.
+        single: Accuracy of each candidate on its own, in percent, where it has an outcome among ``n_compared``.
+        coverage: Share of the instructions on which ``routed`` and each control has an outcome.
         best_single_candidate: Best single candidate, chosen on train.
         cost_routed: US dollars per 1,000 instructions; this and the next five are None also without costs.
         rci: Routing collapse index.
@@ -76,6 +80,7 @@ class GroupResult:
 
     n: int
     n_unknown: int
+    n_compared: int
     routed: float | None
     controls: dict[str, ControlResult]
     interval: Interval = (None, None)
@@ -91,6 +96,7 @@ class GroupResult:
     rare_solver_recall: float | None
     share: dict[str, float | None]
     single: dict[str, float | None]
+    coverage: dict[str, float] = field(default_factory=dict)
     best_single_candidate: str | None
     cost_routed: float | None = None
     rci: float | None = None
@@ -216,10 +222,8 @@ class RoutingResults:
         Args:
             folder: Output folder, created if missing; existing files of these names are replaced.
         """
-        import polars as pl
-
         for name, rows in (("choices.csv", self.choice_rows()), ("results.csv", self.rows())):
-            write_text(Path(folder) / name, pl.DataFrame(rows, infer_schema_length=None).write_csv())
+            write_text(Path(folder) / name, csv_text(rows))
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         write_text(Path(folder) / "results.json", text + "\n")
 
@@ -295,8 +299,8 @@ def _to_flat(entry: GroupResult, calibrated: bool) -> Json:
     if "bayes_optimal" not in entry.controls:
         expanded["reachable_gap_closed"] = {}
     flat: Json = {}
-    for field in fields(entry):
-        flat |= expanded.get(field.name, {field.name: getattr(entry, field.name)})
+    for name in (one.name for one in fields(entry)):
+        flat |= expanded.get(name, {name: getattr(entry, name)})
     return flat
 
 

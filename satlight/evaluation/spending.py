@@ -106,7 +106,7 @@ class Spending:
         return torch.where(known_N, mixed_N, 0.0).float(), known_N
 
     def costs(self, columns: dict[str, Control], rows: Tensor) -> dict[str, float]:
-        """Compute the mean cost of the router and of every control on some rows.
+        """Compute the mean cost of the router and of every control on some rows, where their outcomes are known.
 
         Args:
             columns: ``routed`` and the controls, on all rows.
@@ -117,7 +117,7 @@ class Spending:
         """
         paid = {name: self.paid(control) for name, control in columns.items()}
         return {
-            name: PER * functional.masked_mean(paid_N[rows].double(), known_N[rows]).item()
+            name: PER * functional.masked_mean(paid_N[rows].double(), (known_N & columns[name].known)[rows]).item()
             for name, (paid_N, known_N) in paid.items()
         }
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from satlight.evaluation.comparison import left_out
 from satlight.evaluation.results import GroupResult, RoutingResults
 
 
@@ -113,8 +114,20 @@ def _remarks(results: RoutingResults) -> list[str]:
     if results.data.costs == "incomplete":
         lines.append("costs are left out: some records have no cost_usd, and an unknown price is not $0")
     if unknown := sum(entry.n_unknown for entry in results.datasets.values()):
-        lines.append(f"routed leaves out {unknown} of the instructions: no record of the routed candidate")
-    return lines
+        lines.append(f"{unknown} of the instructions have no record of the routed candidate")
+    return lines + _not_compared(results)
+
+
+def _not_compared(results: RoutingResults) -> list[str]:
+    """Return what the comparison leaves out where outcomes are missing."""
+    shares: dict[str, dict[str, float]] = {}
+    for dataset, entry in results.datasets.items():
+        for name, share in entry.coverage.items():
+            if name != "routed" and share and entry.controls[name].accuracy is None:
+                candidate = f", {entry.best_single_candidate}," if name == "best_single" else ""
+                shares.setdefault(f"{name.replace('_', ' ')}{candidate}", {})[dataset] = share
+    compared = {name: entry.n_compared / entry.n for name, entry in results.datasets.items()}
+    return left_out(shares, compared)
 
 
 def _over(entry: GroupResult, control: str) -> str:

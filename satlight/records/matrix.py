@@ -6,7 +6,7 @@ Shape legend: N instructions (rows), M candidates (columns).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -266,8 +266,9 @@ class PerformanceRecords:
         Returns:
             Dictionaries with ``dataset`` (``all`` for the last, ``(all)`` where a dataset has that name),
             ``instructions``, one count per split, ``filled`` (fraction of known cells), ``random`` (mean over
-            candidates), ``best_single`` (highest mean on these rows), ``best_single_mean`` and ``oracle`` (mean
-            over instructions of the best known outcome).
+            candidates), ``best_single`` (highest mean among candidates that answered at least half of the
+            instructions), ``best_single_mean``, ``oracle`` (best known outcome), and ``compared``: the fraction of the
+            instructions, answered by the best single candidate, that these three means are over.
         """
         names = list(dict.fromkeys(self.datasets.tolist()))
         lines = [self._describe(name, np.flatnonzero(self.datasets == name)) for name in names]
@@ -277,31 +278,37 @@ class PerformanceRecords:
         return lines
 
     def _describe(self, dataset: str, rows: np.ndarray) -> dict[str, Any]:
-        right, count = np.zeros(self.shape[1]), np.zeros(self.shape[1])
-        best_sum, answered = 0.0, 0
-        step = max(1, CHUNK_CELLS // self.shape[1])
-        for start in range(0, len(rows), step):
-            chunk = rows[start : start + step]
-            outcomes, known = self.outcomes[chunk], self.known[chunk]
+        right, count, answered = np.zeros(self.shape[1]), np.zeros(self.shape[1]), 0
+        for outcomes, known in self._chunks(rows):
             right += outcomes.sum(0, dtype=np.float64)  # unknown cells hold 0
             count += known.sum(0)
-            some = known.any(1)
-            best_sum += float(outcomes[some].max(1).sum(dtype=np.float64))
-            answered += int(some.sum())
-        with np.errstate(invalid="ignore"):
-            means = right / count
-        nothing = bool(np.isnan(means).all())
-        best = None if nothing else int(np.nanargmax(means))
+            answered += int(known.any(1).sum())
+        eligible = count >= max(1.0, min(answered / 2, count.max()))
+        means = np.divide(right, count, out=np.full(self.shape[1], np.nan), where=count > 0)
+        best = int(np.nanargmax(np.where(eligible, means, np.nan))) if answered else None
+        random, oracle = 0.0, 0.0
+        for outcomes, known in self._chunks(rows) if best is not None else ():
+            outcomes, known = outcomes[known[:, best]], known[known[:, best]]
+            random += float((outcomes.sum(1, dtype=np.float64) / known.sum(1)).sum())
+            oracle += float(outcomes.max(1, initial=0.0).sum(dtype=np.float64))
         return {
             "dataset": dataset,
             "instructions": len(rows),
             **{split: int((self.splits[rows] == split).sum()) for split in SPLITS},
             "filled": float(count.sum() / (len(rows) * self.shape[1])),
-            "random": float("nan") if nothing else float(np.nanmean(means)),
+            "random": float("nan") if best is None else random / count[best],
             "best_single": None if best is None else self.model_ids[best],
             "best_single_mean": float("nan") if best is None else float(means[best]),
-            "oracle": best_sum / answered if answered else float("nan"),
+            "oracle": float("nan") if best is None else oracle / count[best],
+            "compared": 0.0 if best is None else float(count[best] / len(rows)),
         }
+
+    def _chunks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield outcomes and known mask of some rows, a few megabytes at a time."""
+        step = max(1, CHUNK_CELLS // self.shape[1])
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            yield self.outcomes[chunk], self.known[chunk]
 
     def _subset(self, rows: np.ndarray, columns: np.ndarray) -> PerformanceRecords:
         every_column = np.array_equal(columns, np.arange(self.shape[1]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from satlight.escaping import markdown_text
 from satlight.files import write_text
 from satlight.storage.folder import CARD, CONFIG, json_text, read_config, read_zoo
 from satlight.types import Candidate
@@ -41,7 +42,8 @@ def text(config: Mapping[str, Any], candidates: Sequence[Candidate]) -> str:
     trained = ""
     if data:
         simulated = " (simulated)" if data.get("simulated") else ""
-        trained = f" Trained on {data.get('name')}{simulated}, fingerprint `{data.get('fingerprint')}`."
+        name = markdown_text(str(data.get("name")))
+        trained = f" Trained on {name}{simulated}, fingerprint `{data.get('fingerprint')}`."
     parts = [
         _HEAD.format(count=len(candidates), source="path/to/this/folder", method=module["class_path"], trained=trained)
     ]
@@ -77,7 +79,7 @@ def _candidate_table(candidates: Sequence[Candidate]) -> str:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [f"## {title}\n", "| " + " | ".join(header).lstrip() + " |", "|---" * len(header) + "|"]
+    lines = [f"## {title}\n", "| " + " | ".join(map(markdown_text, header)).lstrip() + " |", "|---" * len(header) + "|"]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
@@ -85,5 +87,4 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
-    text = f"{value:.1f}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown_text(f"{value:.1f}" if isinstance(value, float) else str(value))

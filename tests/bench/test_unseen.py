@@ -98,7 +98,8 @@ def test_a_table_by_hand():
         ],
         infer_schema_length=None,
     )
-    rows = unseen_rows(table, "both", ["one", "two"], resamples=20)
+    rows, notes = unseen_rows(table, "both", ["one", "two"], resamples=20)
+    assert notes == ["compared on 50 % of the instructions of two: those on which all policies have an outcome"]
     assert [row.name for row in rows] == ["oracle", "a", "best_single", "random"]
     row = rows[1]
     assert row.figure.routed == 50.0  # mean of the seeds 100 and 0

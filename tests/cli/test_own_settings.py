@@ -99,6 +99,23 @@ def test_rows_that_were_trained_on_are_not_judged(mine, records_folder, command,
     assert sum(entry["n"] for entry in results["datasets"].values()) < turned.filter(split="test").height
 
 
+def test_validation_rows_that_were_trained_on_are_not_judged(mine, records_folder, command, tmp_path):
+    """Training rows of the run become validation rows of the other data, next to new ones."""
+    other = tmp_path / "later"
+    shutil.copytree(records_folder, other)
+    table = pl.read_parquet(other / "instructions.parquet")
+    every_second = pl.int_range(pl.len()) % 2 == 0
+    table.with_columns(
+        split=pl.when(every_second).then(pl.lit("validation")).otherwise("split"), family=pl.lit(None, pl.String)
+    ).write_parquet(other / "instructions.parquet")
+    words = ("--data.records", other, "--data.group_column=null", "--other-data")
+    result = command("validate", mine, *words)
+    assert result.code is None, result.err
+    assert "validation rows of later are left out: the router was trained on their text or group" in result.err
+    assert command("validate", mine).code is None  # its own validation rows are judged
+    assert "left out" not in command("validate", mine).err
+
+
 def test_a_test_split_of_trained_rows_only_is_an_error(mine, records_folder, command, tmp_path):
     """Train and test exchanged, in the datasets that were trained on."""
     other = tmp_path / "exchanged"

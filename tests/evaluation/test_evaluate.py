@@ -59,17 +59,18 @@ def test_every_figure_of_a_small_case():
     assert entry["routed"] == pytest.approx(100 / 3)
     assert entry["best_single"] == pytest.approx(200 / 3)
     assert entry["best_single_candidate"] == entry["dataset_best_candidate"] == "lab/c0"
-    assert entry["random"] == pytest.approx(37.5)
+    assert entry["n_compared"] == 3  # all accuracies are over the first three
+    assert entry["random"] == pytest.approx(50)
     assert entry["dataset_oracle"] == pytest.approx(200 / 3)
-    assert entry["oracle"] == pytest.approx(75)
-    assert entry["gap_closed"] == pytest.approx((100 / 3 - 200 / 3) / (75 - 200 / 3), rel=1e-5)
+    assert entry["oracle"] == pytest.approx(100)
+    assert entry["gap_closed"] == pytest.approx(-1)
     assert entry["share"] == {"lab/c0": 0.75, "lab/c1": 0.25}
-    assert entry["single"] == {"lab/c0": pytest.approx(200 / 3), "lab/c1": 25.0}
+    assert entry["single"] == {"lab/c0": pytest.approx(200 / 3), "lab/c1": pytest.approx(100 / 3)}
     brier = (2 * 0.2**2 + 2 * 0.5**2 + 2 * 0.8**2) / 7
     assert entry["brier"] == pytest.approx(brier, rel=1e-3)
-    assert entry["gain_random"] == pytest.approx((100 / 3) / 37.5 - 1, rel=1e-4)
+    assert entry["gain_random"] == pytest.approx((100 / 3) / 50 - 1, rel=1e-4)
     assert entry["gain_best_single"] == pytest.approx(-0.5)
-    assert entry["gap_oracle"] == pytest.approx(1 - (100 / 3) / 75, rel=1e-4)
+    assert entry["gap_oracle"] == pytest.approx(2 / 3)
     assert entry["v_b"] == pytest.approx(0.5)
     assert entry["selection_entropy"] == pytest.approx(-0.75 * np.log2(0.75) - 0.25 * np.log2(0.25), abs=1e-5)
     assert entry["rare_solver_recall"] == pytest.approx(1 / 3, abs=1e-5)  # the fourth choice has no record

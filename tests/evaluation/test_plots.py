@@ -6,6 +6,8 @@ import matplotlib
 import matplotlib.colors
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.container import ErrorbarContainer
 
 from satlight.evaluation import plots
 from satlight.evaluation.plots import Estimate
@@ -13,9 +15,9 @@ from satlight.evaluation.plots import Estimate
 ONE = Estimate(50, 45, 55)
 
 
-def bars():
-    accuracy = {"knn": {"math": ONE, "code": Estimate(40, 30, 60)}, "mlp": {"math": ONE}}
-    return plots.dataset_bars(accuracy, {"best single": {"math": 48.0, "code": 39.0}})
+def points():
+    accuracy = {"knn": {"math": ONE, "code": Estimate(40, 30, 60, (38, 42))}, "mlp": {"math": ONE}}
+    return plots.dataset_points(accuracy, {"best single": {"math": 48.0, "code": 39.0}})
 
 
 def cost():
@@ -37,7 +39,7 @@ def heatmap():
     return plots.choice_heatmap(np.array([[0.25, 0.75], [0.0, 1.0]]), ["math", "code"], ["org/a", "org/b"])
 
 
-ALL = (bars, cost, release, diagram, heatmap)
+ALL = (points, cost, release, diagram, heatmap)
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -50,33 +52,35 @@ def test_every_plot_can_be_saved_and_has_labelled_axes(make):
         figure.savefig(io.BytesIO(), format=kind)
 
 
-def test_bars_have_intervals_and_controls_are_lines():
-    (axes,) = bars().axes
-    assert [bar.get_height() for bar in axes.patches[:3]] == [50, 40, 50]
-    assert np.isnan(axes.patches[3].get_height())  # mlp has nothing on code
+def test_points_have_intervals_and_seeds_and_controls_are_lines():
+    (axes,) = points().axes
+    knn, mlp = (container for container in axes.containers if isinstance(container, ErrorbarContainer))
+    assert knn[0].get_ydata().tolist() == [50, 40]
+    assert np.isnan(mlp[0].get_ydata()[1])  # mlp has nothing on code
+    assert [segment[:, 1].tolist() for segment in knn[2][0].get_segments()] == [[45, 55], [30, 60]]
     lines = [c for c in axes.collections if c.get_label() == "best single"]
     assert [segment[0][1] for segment in lines[0].get_segments()] == [48, 39]
-    whiskers = [segment for c in axes.collections for segment in c.get_segments() if c is not lines[0]]
-    assert [whiskers[1][0][1], whiskers[1][1][1]] == [30, 60]
+    (seeds,) = [c for c in axes.collections if isinstance(c, PathCollection)]
+    assert seeds.get_offsets()[:, 1].tolist() == [38, 42]
     assert "%" in axes.get_ylabel()
+    assert not axes.patches  # no bars, whose length would mislead where the axis does not start at 0
 
 
-def test_bars_may_leave_out_the_bottom_of_the_axis_but_never_cut_a_bar():
-    (axes,) = bars().axes
-    assert 0 < axes.get_ylim()[0] < 30
-    (axes,) = plots.dataset_bars({"knn": {"math": Estimate(12, 8, 16)}}).axes
-    assert axes.get_ylim()[0] == 0
-
-
-def test_a_bar_without_an_interval_has_no_whisker():
-    figure = plots.dataset_bars({"knn": {"math": Estimate(52)}, "mlp": {"math": Estimate(55, 50, 60)}})
+def test_a_point_without_an_interval_has_no_whisker():
+    figure = plots.dataset_points({"knn": {"math": Estimate(52)}, "mlp": {"math": Estimate(55, 50, 60)}})
     (axes,) = figure.axes
     segments = [segment for lines in axes.collections for segment in lines.get_segments()]
-    heights = [[end[1] for end in segment] for segment in segments if len(segment)]
+    heights = [[end[1] for end in segment] for segment in segments if np.isfinite(segment).all() and len(segment)]
     assert heights == [[50, 60]]
-    caps = [height for line in axes.lines for height in line.get_ydata() if np.isfinite(height)]
-    assert sorted(caps) == [50, 60]
-    assert 0 < axes.get_ylim()[0] < 50
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_data_and_interval_stand_on_the_picture(make):
+    figure = make()
+    plots.entitle(figure, "RouterDC, all candidates: 7 candidates, 3 seeds", "95 % bootstrap interval")
+    figure.savefig(io.BytesIO(), format="png")
+    assert "RouterDC" in figure.get_suptitle()
+    assert "95 % bootstrap interval" in figure.get_suptitle()
 
 
 def test_costs_are_sorted_and_the_quality_end_is_marked():
@@ -118,7 +122,7 @@ def test_heat_map_cells_hold_percentages_but_for_zeros():
 
 def test_the_callers_style_is_left_alone():
     before = dict(matplotlib.rcParams)
-    bars()
+    points()
     assert dict(matplotlib.rcParams) == before
 
 

@@ -150,7 +150,7 @@ def test_table_fits_110_columns_with_every_figure(results):
 def test_table_takes_names_literally_and_tells_what_was_left_out(results):
     text = printed(results)
     assert "[b]" in text
-    assert "routed leaves out 1 of the instructions" in text
+    assert "1 of the instructions have no record of the routed candidate" in text
     assert "a_dataset_with_quit…" in text
 
 

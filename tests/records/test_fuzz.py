@@ -20,7 +20,7 @@ from satlight.capability.keywords import load_keywords
 from satlight.errors import SatlightError
 from satlight.records import open_records
 from satlight.records.outputs import CandidateOutputs
-from satlight.records.sources import csv, lm_eval, mmlu_pro, routerdc
+from satlight.records.sources import csv, lm_eval, mmlu_pro, routerbench, routerdc
 from satlight.records.zoo import load_setting
 
 fuzzed = settings(
@@ -127,6 +127,18 @@ DC = [[{"question": "q", "scores": {"m": 0.5, "n": 1}, "cluster_id": 3}, {"quest
 @given(damaged(json.dumps(DC[0]).encode()) | misshapen(DC))
 def test_routerdc(content):
     survives(routerdc.read, {"mmlu_test.json": content})
+
+
+BENCH = """,sample_id,prompt,eval_name,a,b,a|total_cost,b|total_cost
+0,mbpp.0,"['Sort, ""it""']",mbpp,1.0,0.0,0.5,0.25
+1,mmlu-law.1,"['x','y']",mmlu-law,,1,0,0
+"""
+
+
+@fuzzed
+@given(damaged(BENCH.encode()))
+def test_routerbench(content):
+    survives(routerbench.read, {"mbpp_train.csv": content})
 
 
 PRO = [

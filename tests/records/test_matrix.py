@@ -140,8 +140,9 @@ def test_describe_by_hand(demo):
     assert math["filled"] == 0.75
     assert math["best_single"] == "org/large-70b"
     assert math["best_single_mean"] == 1.0
-    assert math["random"] == pytest.approx((0.125 + 1) / 2)  # unknown is not wrong
-    assert math["oracle"] == pytest.approx((1.0 + 0.0) / 2)
+    assert math["compared"] == 0.5  # the best single candidate answered one of the two
+    assert math["random"] == pytest.approx((0.25 + 1) / 2)
+    assert math["oracle"] == 1.0
     assert everything["filled"] == pytest.approx(5 / 6)
 
 

@@ -22,6 +22,7 @@ SOURCES = {
     "lm-eval": "satlight.records.sources.lm_eval",
     "mathv": "satlight.records.sources.mathv",
     "mmlu-pro": "satlight.records.sources.mmlu_pro",
+    "routerbench": "satlight.records.sources.routerbench",
     "routerdc": "satlight.records.sources.routerdc",
     "vlmevalkit": "satlight.records.sources.vlmevalkit",
 }

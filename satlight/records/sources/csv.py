@@ -24,6 +24,7 @@ from typing import Any, Literal
 import polars as pl
 
 from satlight.errors import SatlightError
+from satlight.escaping import ESCAPED
 from satlight.files import read_jsonl, read_text
 from satlight.records.chat import last_user_turn
 from satlight.records.dense import build_records
@@ -169,6 +170,12 @@ def _read_file(path: Path, columns: Mapping[str, str], notes: list[str]) -> pl.D
     if len(header) != frame.width:
         raise SatlightError(f"{path} cannot be read: its first line must name every column; {ADVICE}.")
     frame.columns = header
+    escaped = frame.select(pl.sum_horizontal(pl.all().str.contains(ESCAPED).fill_null(False))).to_series().sum()
+    if escaped:
+        notes.append(
+            f"{escaped} cells start with an apostrophe before =, +, -, @, a tab or a line end, as satlight writes them "
+            "for spreadsheets; they were read as they are."
+        )
     return frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
 
 
