@@ -176,3 +176,16 @@ def test_records_do_not_import_torch(write_folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_split_of_another_column(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    rows = ["1?,tiny,0,test,train", "2?,tiny,1,train,test", "3?,tiny,1,test,train"]
+    path.write_text("\n".join(["instruction,candidate,score,split,other", *rows]))
+    data("describe", path, "--split-column", "other", "--json")
+    (line,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert (line["train"], line["test"]) == (2, 1)
+    data("validate", path, "--split-column", "other")
+    assert "1 test, 1 train, 1 validation" in capsys.readouterr().out
+    with pytest.raises(SatlightError, match="no column 'nowhere' to take the split from"):
+        data("describe", path, "--split-column", "nowhere")

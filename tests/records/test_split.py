@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from satlight.errors import SatlightError
-from satlight.records import open_records, split_records
+from satlight.records import open_records, split_records, use_split
 from satlight.records.split import _say_once
 
 
@@ -124,6 +124,23 @@ def test_a_large_group_does_not_swallow_training(make_records):
     records = make_records([f"q{row}" for row in range(20)], split=["train"] * 20, group=[0] * 15 + [1] * 5)
     split = split_records(records, validation_fraction=0.1, group_column="group")
     assert Counter(split.tolist()) == {"train": 15, "validation": 5}
+
+
+def test_the_split_may_come_from_another_column(make_records):
+    records = make_records(
+        ["a", "b", "c"],
+        split=["test", "train", "train"],
+        by_group=["train", "test", "train"],
+        some=["test", None, "train"],
+    )
+    assert use_split(records) is records
+    assert use_split(records, "by_group").splits.tolist() == ["train", "test", "train"]
+    with pytest.raises(SatlightError, match=r"row 1 .*column 'some': got None.*Give the split of every row"):
+        use_split(records, "some")
+    with pytest.raises(SatlightError, match=r"column 'instruction': got 'a'.*Allowed: train, validation"):
+        use_split(records, "instruction")
+    with pytest.raises(SatlightError, match=r"no column 'nowhere' to take the split from\. Available: "):
+        use_split(records, "nowhere")
 
 
 @pytest.mark.parametrize(
