@@ -96,7 +96,7 @@ def test_vlmevalkit_without_the_dataset_says_so(outputs):
 def test_vlmevalkit_reads_xlsx(outputs):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
-    table = answers([0, 1, 1.0])
+    table = answers([0.0, 1.0, 1.0])
     for line in [table.columns, *table.rows()]:
         book.active.append(list(line))
     folder = outputs / "gpt-x"
