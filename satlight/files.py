@@ -22,6 +22,7 @@ from filelock import Timeout
 from satlight.errors import SatlightError
 
 _LOCK, _OLD = ".lock", "replaced"
+_TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}({re.escape(_LOCK)})?")
 
 MAX_DEPTH = 100
 """Nested lists and objects that JSON input may have."""
@@ -284,9 +285,18 @@ def recover(path: Path) -> None:
             shutil.rmtree(holder, ignore_errors=True)
 
 
+def clean(*folders: Path) -> None:
+    """Undo what killed processes left in these folders, whatever they were writing; see :func:`recover`."""
+    for folder in folders:
+        with suppress(OSError):  # missing, or a folder that may not be read
+            names = {found[1] for one in folder.iterdir() if (found := _TEMPORARY.fullmatch(one.name))}
+            for name in names:
+                recover(folder / name)
+
+
 def _temporaries(path: Path) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}({re.escape(_LOCK)})?")
-    return [one for one in path.parent.iterdir() if pattern.fullmatch(one.name)]
+    matches = ((one, _TEMPORARY.fullmatch(one.name)) for one in path.parent.iterdir())
+    return [one for one, found in matches if found and found[1] == path.name]
 
 
 def sync(path: Path, deep: bool = True) -> None:
