@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-
 from common import show
 from faults import disk, jobs, kills, mutations
 

@@ -51,9 +51,12 @@ def run(source: Path | None, place: Path) -> list[Row] | None:
         A row per command; None if no tmpfs can be mounted.
     """
     place.mkdir(parents=True)
-    if shutil.which("unshare") is None or subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(place)], check=False, capture_output=True
-    ).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(
+            ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", str(place)], check=False, capture_output=True
+        ).returncode
+    ):
         return None
     rows = []
     for name, kilobytes in (("data import", 64), ("export", 96), ("fit, first checkpoint", 128), ("fit, router", 480)):
@@ -85,7 +88,11 @@ def _try(name: str, argv: list[str], folder: Path, report: Path, kilobytes: int)
         "PYTHON": sys.executable, "SATLIGHT_CACHE": str(report / "cache"), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", _SCRIPT, "sh", *argv], env=environment, check=False, capture_output=True, text=True
+        ["unshare", "-rm", "sh", "-c", _SCRIPT, "sh", *argv],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     said = [line for line in (report / "err.txt").read_text().splitlines() if line.startswith("error: ")]
     row = Row(name, done.returncode, said[0] if said else "")

@@ -213,7 +213,10 @@ def bench_result(folder: Path, printed: str) -> dict[str, Any]:
     for path in sorted((folder / "out/cells").glob("*/result.json")):
         content = json.loads(path.read_text())
         found[path.parent.name] = json.dumps({key: content[key] for key in content.keys() - _TIMES}, sort_keys=True)
-        found |= {f"{path.parent.name}/{name}": value for name, value in hashes(path.parent, ["result.json", "log.txt"]).items()}
+        found |= {
+            f"{path.parent.name}/{name}": value
+            for name, value in hashes(path.parent, ["result.json", "log.txt"]).items()
+        }
     seen = _finished(folder)
     if (folder / "finished.json").is_file():
         again = [key for key, stamp in json.loads((folder / "finished.json").read_text()).items() if seen[key] != stamp]

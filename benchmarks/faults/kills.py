@@ -183,7 +183,9 @@ def chain(job: Job, moments: Sequence[Moment], place: Path, reference: dict[str,
         faults.append(f"{seed}, resumed: {error!r:.700}")
     for row in rows:
         row.resumed = 0 if faults else row.kills
-    print(*faults or [f"{seed}: {sum(row.kills for row in rows)} kills, resumed"], sep="\n", file=sys.stderr, flush=True)
+    print(
+        *faults or [f"{seed}: {sum(row.kills for row in rows)} kills, resumed"], sep="\n", file=sys.stderr, flush=True
+    )
     rows[-1].faults = faults
     return rows
 
@@ -251,7 +253,9 @@ def run(jobs: Sequence[Job], place: Path, kills: int, seed: int, workers: int, l
     """
     rows: dict[tuple[str, str], Row] = {}
     with ThreadPoolExecutor(workers) as pool:
-        references = dict(zip([job.name for job in jobs], pool.map(lambda job: _reference(job, place), jobs), strict=True))
+        references = dict(
+            zip([job.name for job in jobs], pool.map(lambda job: _reference(job, place), jobs), strict=True)
+        )
         todo = []
         shares = [job for job in jobs for _ in range(job.share)]
         for job in jobs:

@@ -15,7 +15,10 @@ import torch
 import yaml
 from safetensors.numpy import load, save
 
-_TOKENS = "NaN|Infinity|-Infinity|1e999|-1e999|null|-1|2|true|\"\"|{}|[]|'|\"|,|\\n|\\r|\\t|;|:|#|*|&a|!!python/object:os.system"
+_TOKENS = (
+    'NaN|Infinity|-Infinity|1e999|-1e999|null|-1|2|true|""|{}|[]|\'|"|,|\\n|\\r|\\t|;|:|#|*|&a'
+    "|!!python/object:os.system"
+)
 PIECES = (
     *(token.encode() for token in _TOKENS.split("|")),
     *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\xfe\xff", b"\xed\xa0\xbd", b"\\ud83d", b"\\u0000", "ﷺ‮\u2028🧪".encode()),
@@ -24,8 +27,41 @@ PIECES = (
 """What is inserted at a random place."""
 
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 2, 10**18, 10**400, -(10**19), 0.5, 1e308, float("nan"), float("inf"), -float("inf")),
-    *("", " ", "x", "\ud83d", "\0", "NaN", "inf", "1e999", "../..", "a" * 2000, "ü\u202e", [], {}, [None], [[]], [1, "a"]),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2,
+        10**18,
+        10**400,
+        -(10**19),
+        0.5,
+        1e308,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+    ),
+    *(
+        "",
+        " ",
+        "x",
+        "\ud83d",
+        "\0",
+        "NaN",
+        "inf",
+        "1e999",
+        "../..",
+        "a" * 2000,
+        "ü\u202e",
+        [],
+        {},
+        [None],
+        [[]],
+        [1, "a"],
+    ),
     *({"": None}, {"a": {"b": [1]}}, {"class_path": "os.system", "init_args": {}}, ["x", "x"], "DEEP"),
 )
 """What takes the place of a value."""
@@ -77,7 +113,10 @@ def altered(value: Any, rng: random.Random) -> Any:
         if kind == 0:
             return rest
         if kind == 1:
-            return {**rest, str(rng.choice(("", "x", "a.b", "\ud83d", key + "2" if isinstance(key, str) else "y"))): value[key]}
+            return {
+                **rest,
+                str(rng.choice(("", "x", "a.b", "\ud83d", key + "2" if isinstance(key, str) else "y"))): value[key],
+            }
         return {**value, key: altered(value[key], rng)}
     if isinstance(value, list) and value and rng.random() < 0.8:
         place, kind = rng.randrange(len(value)), rng.randrange(8)
@@ -175,11 +214,14 @@ def _changed_array(arrays: dict[str, np.ndarray], name: str, rng: random.Random)
         return {**arrays, name: array[None]}
     if array.size and array.dtype.kind == "f":
         flat = array.reshape(-1).copy()
-        flat[rng.randrange(array.size) if kind < 7 else slice(None)] = rng.choice((np.nan, np.inf, -np.inf, 3e38, 1e-45))
+        flat[rng.randrange(array.size) if kind < 7 else slice(None)] = rng.choice(
+            (np.nan, np.inf, -np.inf, 3e38, 1e-45)
+        )
         return {**arrays, name: flat.reshape(array.shape)}
     if array.size:
         flat = array.reshape(-1).copy()
-        flat[rng.randrange(array.size)] = rng.choice((np.iinfo(array.dtype).max, np.iinfo(array.dtype).min)) if array.dtype.kind in "iu" else True  # fmt: skip
+        limits = (True,) if array.dtype.kind == "b" else (np.iinfo(array.dtype).max, np.iinfo(array.dtype).min)
+        flat[rng.randrange(array.size)] = rng.choice(limits)
         return {**arrays, name: flat.reshape(array.shape)}
     return {}
 

@@ -21,7 +21,8 @@ import torch
 
 from faults.kills import LEFTOVER
 from faults.mutate import mutate
-from faults.readers import Reader, all_readers
+from faults.readers import Reader
+from faults.router_readers import all_readers
 
 MEMORY = 6 << 30
 """Address space of a worker in bytes: a reader that believes a damaged size runs into it."""
@@ -141,7 +142,13 @@ class Worker:
 
 
 def run(
-    source: Path | None, names: Sequence[str] | None, place: Path, inputs: int, seed: int, workers: int, timeout: float = 30.0
+    source: Path | None,
+    names: Sequence[str] | None,
+    place: Path,
+    inputs: int,
+    seed: int,
+    workers: int,
+    timeout: float = 30.0,
 ) -> list[Row]:
     """Try damaged inputs on all readers.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
@@ -94,7 +92,14 @@ def _import(format_: str, path: str, *more: str) -> Callable[[Path], None]:
 
 ROWS = [
     {"instruction_id": "1", "instruction": "1+1?", "candidate": "m", "score": 1, "cost_usd": 0.5, "split": "test"},
-    {"instruction_id": "2", "instruction": "Ä?", "candidate": "m", "score": 0.5, "choices": ["a", "b"], "split": "train"},
+    {
+        "instruction_id": "2",
+        "instruction": "Ä?",
+        "candidate": "m",
+        "score": 0.5,
+        "choices": ["a", "b"],
+        "split": "train",
+    },
     {"instruction_id": "2", "instruction": "Ä?", "candidate": "n", "score": 0, "choices": ["a", "b"], "split": "train"},
 ]
 TABLE = """instruction_id,instruction,dataset,candidate,score,cost_usd,split,rotation_of
@@ -109,7 +114,15 @@ MODELS = [
 ]
 DC = [{"question": "q", "scores": {"m": 0.5, "n": 1}, "cluster_id": 3}, {"question": "p", "scores": {"m": 0, "n": 1}}]
 PRO = [
-    {"question_id": 7, "question": "q", "options": ["a", "b"], "answer": "A", "category": "law", "src": "x", "pred": "A"},
+    {
+        "question_id": 7,
+        "question": "q",
+        "options": ["a", "b"],
+        "answer": "A",
+        "category": "law",
+        "src": "x",
+        "pred": "A",
+    },
     {"question_id": 8, "question": "p", "options": ["a"], "answer": "A", "category": "law", "src": "x", "pred": None},
 ]
 SAMPLES = [
@@ -165,7 +178,12 @@ def _zip() -> bytes:
 def _records_folder(folder: Path) -> None:
     (folder / "mine").mkdir()
     ids = {"instruction_id": ["1", "2", "3"]}
-    texts = {"dataset": ["d"] * 3, "task": ["t"] * 3, "instruction": ["q", "p", "r"], "split": ["train", "test", "train"]}
+    texts = {
+        "dataset": ["d"] * 3,
+        "task": ["t"] * 3,
+        "instruction": ["q", "p", "r"],
+        "split": ["train", "test", "train"],
+    }
     pl.DataFrame(ids | texts).write_parquet(folder / "mine/instructions.parquet")
     pairs = {"instruction_id": list("112233"), "model_id": list("mnmnmn")}
     scores = {"score": [1.0, 0.5, 0.0, 1.0, 0.0, 0.0], "cost_usd": [0.5, None, 0.1, 0.1, 0.2, 0.3]}
@@ -192,18 +210,16 @@ def record_readers() -> list[Reader]:
     """Return the readers of results and records."""
     folder = ("mine/instructions.parquet", "mine/records.parquet", "mine/models.json", "mine/about.json")
     logs = _files(m_in_samples_t_2024__jsonl=_lines(SAMPLES), m_in_results_2024__json=RESULT)
+    pro = _files(pro_in_model_outputs_m_5shots__json=PRO)
+    pro_zip = _files(pro_in_model_outputs_m_5shots__zip=_zip())
     dc, models = _files(dc_in_mmlu_test__json=DC, dc_in_law_train__json=DC), ("--models", "models.json")
     return [
         Reader("csv", _files(log__csv=TABLE), ("log.csv",), _import("csv", "log.csv"), 6),
         Reader("jsonl", _files(log__jsonl=_lines(ROWS)), ("log.jsonl",), _import("csv", "log.jsonl"), 6),
         Reader("lm-eval", logs, ("m/*",), _import("lm-eval", "m"), 8),
         Reader("routerdc", dc, ("dc/*",), _import("routerdc", "dc")),
-        Reader(
-            "mmlu-pro", _files(pro_in_model_outputs_m_5shots__json=PRO), ("pro/*",), _import("mmlu-pro", "pro")
-        ),
-        Reader(
-            "mmlu-pro archive", _files(pro_in_model_outputs_m_5shots__zip=_zip()), ("pro/*",), _import("mmlu-pro", "pro"), 2
-        ),
+        Reader("mmlu-pro", pro, ("pro/*",), _import("mmlu-pro", "pro")),
+        Reader("mmlu-pro archive", pro_zip, ("pro/*",), _import("mmlu-pro", "pro"), 2),
         Reader(
             "models.json, prices", _files(log__csv=TABLE, models__json=MODELS), ("models.json",),
             lambda folder: _import("csv", "log.csv", "--models", str(folder / models[1]))(folder),
@@ -263,7 +279,8 @@ def _bench(folder: Path) -> None:
     json.dumps(asdict(config), allow_nan=False, ensure_ascii=False, default=str).encode()
 
 
-def _baseline(name: str, folder: Path, **options: Any) -> None:
+def baseline(name: str, folder: Path, **options: Any) -> None:
+    """Fit a baseline on a small simulated zoo and save it."""
     from satlight.backbones.embedding import Embedder
     from satlight.baselines import build
     from satlight.records import open_records, split_records
@@ -276,11 +293,13 @@ def _baseline(name: str, folder: Path, **options: Any) -> None:
 
 
 def _requests(folder: Path) -> None:
-    _baseline("tfidf_knn", folder / "router")
+    baseline("tfidf_knn", folder / "router")
     (folder / "in.jsonl").write_text(_lines(REQUESTS))
 
 
-def _strict(line: str) -> Any:
+def strict(line: str) -> Any:
+    """Parse what was printed; NaN and infinity are refused."""
+
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} was printed")
 
@@ -289,7 +308,7 @@ def _strict(line: str) -> Any:
 
 def _route(folder: Path) -> None:
     for line in command("route", "--router", folder / "router", "--file", folder / "in.jsonl").splitlines():
-        _strict(line)
+        strict(line)
 
 
 def _arena(folder: Path) -> None:
@@ -322,124 +341,3 @@ def text_readers() -> list[Reader]:
         Reader("RouterArena prompts", _arena, ("prompts.json", "names.json"), _export_arena, 3),
         Reader("scores.parquet", _arena, ("scores.parquet",), _stored, 2),
     ]
-
-
-# -- routers, checkpoints, bench results -------------------------------------------------------------------
-
-
-def _model_sat(folder: Path) -> None:
-    import torch
-
-    from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
-    from satlight.routing import CapabilityRouter
-    from satlight.types import Candidate, Capability, Result
-
-    torch.manual_seed(0)
-    module = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), task_attention=True)
-    results = [Capability((Result("algebra", "algebra", 0.5, 20, z),), (f"It is {z}.",)) for z in (1.0, -1.0)]
-    CapabilityRouter(module, [Candidate("m", params_b=7, price_in=1.0), Candidate("n")], results).save(folder / "router")
-
-
-def _scored(router: Any) -> np.ndarray:
-    """Return the scores of a request, B × C; they and the calibration must be finite."""
-    scores, calibration = router.score(["What is 2 + 2?"]), router.calibration
-    assert np.isfinite(scores.log_odds_BC).all() and np.isfinite(scores.probability_BC).all(), "scores are not finite"
-    assert np.isfinite([calibration.temperature, calibration.bias]).all(), "the calibration is not finite"
-    return scores.log_odds_BC
-
-
-def _load_router(folder: Path) -> None:
-    from satlight import Router
-    from satlight.storage.card import record_test
-
-    router = Router.from_pretrained(folder / "router")
-    scores = _scored(router)
-    check_candidates(router.candidates)
-    record_test(folder / "router", {"all": {"routed": 50.0}})
-    router.save(folder / "out")
-    assert np.array_equal(_scored(Router.from_pretrained(folder / "out")), scores), "other scores after saving"
-
-
-def _backbone(folder: Path) -> None:
-    _model_sat(folder)
-    (folder / "router/encoder").rename(folder / "encoder")
-    shutil.rmtree(folder / "router")
-
-
-def _load_backbone(folder: Path) -> None:
-    from satlight.modules import CapabilityEncoder
-
-    encoder = CapabilityEncoder(str(folder / "encoder"))
-    assert encoder.embed(["What is 2 + 2?"]).isfinite().all(), "vectors are not finite"
-
-
-def _run_of(source: Path) -> Callable[[Path], None]:
-    return lambda folder: shutil.copytree(source, folder / "run", ignore=shutil.ignore_patterns("router", "last.ckpt"))
-
-
-def _export(folder: Path) -> None:
-    from satlight import Router
-
-    command("export", folder / "run", "--to", folder / "out")
-    _scored(Router.from_pretrained(folder / "out"))
-
-
-def _trained_on(folder: Path) -> None:
-    from satlight.data.trained_on import TrainedOn
-
-    TrainedOn({"instruction": frozenset("ab"), "group g": frozenset("c")}).save(folder / "trained_on.parquet")
-
-
-def _load_trained_on(folder: Path) -> None:
-    from satlight.data.trained_on import TrainedOn
-
-    TrainedOn.load(folder / "trained_on.parquet")
-
-
-def _write_bench(folder: Path) -> None:
-    data = {"name": "zoo", "records": "simulated", "simulated": {"num_instructions": 120, "num_candidates": 3}}
-    content = {"methods": ["tfidf_knn"], "data": [data], "seeds": [0], "output": "bench", "resamples": 20, "workers": 1}
-    (folder / "small.yaml").write_text(json.dumps(content))
-    with _inside(folder):
-        command("bench", "small.yaml")
-
-
-def _report(folder: Path) -> None:
-    with _inside(folder):
-        command("bench", "small.yaml", "--report-only")
-        for path in folder.glob("bench/results.json"):
-            _strict(path.read_text())
-
-
-class _inside:
-    """Work in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.before = folder, Path.cwd()
-
-    def __enter__(self) -> None:
-        os.chdir(self.folder)
-
-    def __exit__(self, *error: object) -> None:
-        os.chdir(self.before)
-
-
-def router_readers(run: Path | None) -> list[Reader]:
-    """Return the readers of routers, and of checkpoints of a training run if there is one."""
-    methods: dict[str, dict[str, Any]] = {"tfidf_knn": {}, "knn": {}, "forest": {"fixed": {"leaf": 80}}, "mlp": {"fixed": {"steps": 250, "alpha": 0.3}}, "irt": {}}
-    made = [Reader("router folder, Model-SAT", _model_sat, ("router/**/*",), _load_router, 12)]
-    for name, options in methods.items():
-        build = lambda folder, name=name, options=options: _baseline(name, folder / "router", **options)  # noqa: E731
-        made.append(Reader(f"router folder, {name}", build, ("router/**/*",), _load_router, 4))
-    made.append(Reader("backbone folder", _backbone, ("encoder/**/*",), _load_backbone, 3))
-    made.append(Reader("trained_on.parquet", _trained_on, ("*.parquet",), _load_trained_on, 1))
-    made.append(Reader("bench results", _write_bench, ("bench/cells/*/*.json", "bench/cells/*/*.parquet"), _report, 1))
-    if run is not None:
-        made.append(Reader("checkpoint", _run_of(run), ("run/checkpoints/best.ckpt",), _export, 4))
-        made.append(Reader("config.yaml of a run", _run_of(run), ("run/config.yaml",), _export, 2))
-    return made
-
-
-def all_readers(run: Path | None) -> list[Reader]:
-    """Return every reader; those of checkpoints need a run folder."""
-    return [*record_readers(), *text_readers(), *router_readers(run)]

@@ -122,9 +122,9 @@ def _read_modules(folder: Path | None) -> list[tuple[str, str]]:
     """Return path and type of each module in modules.json; none without the file."""
     if folder is None or not (path := folder / "modules.json").is_file():
         return []
-    content = read_json(path, ADVICE)
-    entries = content if isinstance(content, list) else [None]
-    if not all(isinstance(one, dict) and isinstance(one.get("type"), str) for one in entries):
+    entries: Any = read_json(path, ADVICE)
+    are_typed = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
+    if not are_typed or not all(isinstance(one.get("type"), str) for one in entries):
         raise SatlightError(f"{path} is no list of modules with a type; {ADVICE}")
     modules = [(one.get("path"), one["type"]) for one in entries]
     if not all(isinstance(place, str) and ".." not in PurePath(place).parts for place, _ in modules):

@@ -233,7 +233,7 @@ def _with_name(item: Any) -> Any:
     """Expand ``~`` and a baseline that is given by its name alone, and name a method without a name."""
     item = {"baseline": item} if isinstance(item, str) else item
     if isinstance(item, dict):
-        item = {key: expanduser(value) if key in FILES and isinstance(value, str) else value for key, value in item.items()}
+        item = item | {key: expanduser(item[key]) for key in FILES if isinstance(item.get(key), str)}
     if not isinstance(item, dict) or item.get("name"):
         return item
     if (baseline := item.get("baseline")) is not None:

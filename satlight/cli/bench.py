@@ -25,7 +25,9 @@ def add_parser(subparsers: Any) -> None:
         description="Run the cells that have no result yet, then write tables, plots and a report. After an "
         "interruption, the same command resumes.",
     )
-    parser.add_argument("configs", nargs="+", type=user_path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml")
+    parser.add_argument(
+        "configs", nargs="+", type=user_path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     parser.add_argument("--report-only", action="store_true", help="run nothing, report the existing results")
     parser.add_argument(
