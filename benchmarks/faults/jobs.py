@@ -62,8 +62,14 @@ def trained(folder: Path, printed: str) -> dict[str, Any]:
         found[f"last.ckpt {name}"] = value.double().numpy() if isinstance(value, torch.Tensor) else repr(value)
     for path in (run / "router").rglob("*.safetensors"):
         found |= {f"{path.parent.name} {name}": value for name, value in load_file(path).items()}
-    others = hashes(run / "router")
-    return found | {name: others[name] for name in others if not name.endswith(".safetensors")}
+    return found | {name: value for name, value in exported(run / "router").items() if ".safetensors" not in name}
+
+
+def exported(folder: Path) -> dict[str, Any]:
+    """Return the files of a router, without the commit of satlight, which may change while a chain runs."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["about"]["commit"]
+    return hashes(folder, ["config.json"]) | {"config.json": json.dumps(config)}
 
 
 def checkpoints_load(folder: Path) -> None:
@@ -283,7 +289,7 @@ def jobs(run: Path | None) -> list[Job]:
     if run is not None:
         made.append(
             Job(
-                "export", lambda folder: ["export", RUN, "--to", "out"], lambda folder, printed: hashes(folder / "out"),
+                "export", lambda folder: ["export", RUN, "--to", "out"], lambda folder, printed: exported(folder / "out"),
                 [Moment("while it is written", ".out.*", 0.1), *some], trained_run(run), router_loads,
             )
         )  # fmt: skip
