@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
 from satlight.errors import SatlightError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _LOCK, _OLD = ".lock", "replaced"
 _TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}({re.escape(_LOCK)})?")
@@ -324,6 +327,22 @@ def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(frame: pl.DataFrame, path: Path | str) -> None:
+    """Write a Parquet file; a full disk is an OSError, as for other files, which polars hides in its own error.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from polars.exceptions import ComputeError
+
+    try:
+        frame.write_parquet(path)
+    except ComputeError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
 
 
 def unwritable(path: Path | str, error: OSError) -> SatlightError:

@@ -17,7 +17,7 @@ from satlight.bench.config import load_config
 from satlight.bench.results import CellResult
 from satlight.cli import runs
 from satlight.errors import SatlightError
-from satlight.files import atomic_path, clean
+from satlight.files import atomic_path, clean, write_table
 from satlight.routing import StoredScores
 from satlight.storage.checkpoints import read_checkpoint
 from satlight.storage.typed import typed
@@ -123,6 +123,12 @@ def test_lists_and_dictionaries_are_checked_inside():
     assert typed(dict[str, list[int]], {"a": [1]}, "x") == {"a": [1]}
     with pytest.raises(TypeError, match=r"x\.a\[1\] is 'b'"):
         typed(dict[str, list[int]], {"a": [1, "b"]}, "x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_is_an_oserror_for_tables_too():
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        write_table(pl.DataFrame({"a": range(1000)}), "/dev/full")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])

@@ -289,7 +289,8 @@ def jobs(run: Path | None) -> list[Job]:
     if run is not None:
         made.append(
             Job(
-                "export", lambda folder: ["export", RUN, "--to", "out"], lambda folder, printed: exported(folder / "out"),
+                "export", lambda folder: ["export", RUN, "--to", "out"],
+                lambda folder, printed: exported(folder / "out"),
                 [Moment("while it is written", ".out.*", 0.1), *some], trained_run(run), router_loads,
             )
         )  # fmt: skip
