@@ -188,6 +188,8 @@ def run(
             kind, detail = worker.attempt(name, case)
             row.seconds += time.monotonic() - begin
             row.inputs += 1
+            if (done := sum(one.inputs for one in rows.values())) % 250 == 0:
+                print(f"{done} of {len(tasks)} damaged inputs", file=sys.stderr, flush=True)
             if kind in ("read", "refused"):
                 setattr(row, kind, getattr(row, kind) + 1)
             else:
