@@ -15,13 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
 from satlight.errors import SatlightError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _LOCK, _OLD = ".lock", "replaced"
+_TEMPORARY = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}({re.escape(_LOCK)})?")
 
 MAX_DEPTH = 100
 """Nested lists and objects that JSON input may have."""
@@ -284,9 +288,18 @@ def recover(path: Path) -> None:
             shutil.rmtree(holder, ignore_errors=True)
 
 
+def clean(*folders: Path) -> None:
+    """Undo what killed processes left in these folders, whatever they were writing; see :func:`recover`."""
+    for folder in folders:
+        with suppress(OSError):  # missing, or a folder that may not be read
+            names = {found[1] for one in folder.iterdir() if (found := _TEMPORARY.fullmatch(one.name))}
+            for name in names:
+                recover(folder / name)
+
+
 def _temporaries(path: Path) -> list[Path]:
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}({re.escape(_LOCK)})?")
-    return [one for one in path.parent.iterdir() if pattern.fullmatch(one.name)]
+    matches = ((one, _TEMPORARY.fullmatch(one.name)) for one in path.parent.iterdir())
+    return [one for one, found in matches if found and found[1] == path.name]
 
 
 def sync(path: Path, deep: bool = True) -> None:
@@ -314,6 +327,22 @@ def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(frame: pl.DataFrame, path: Path | str) -> None:
+    """Write a Parquet file; a full disk is an OSError, as for other files, which polars hides in its own error.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from polars.exceptions import ComputeError
+
+    try:
+        frame.write_parquet(path)
+    except ComputeError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
 
 
 def unwritable(path: Path | str, error: OSError) -> SatlightError:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from satlight.errors import SatlightError
+from satlight.files import read_json
+
 Pooling = Literal["mean", "cls", "last"]
+
+ADVICE = "copy the model folder again, or remove the file"
 
 # Flags of sentence-transformers' Pooling module that name a pooling satlight has.
 _POOLING_FLAGS: dict[str, Pooling] = {
@@ -57,6 +62,9 @@ def read_convention(name: str, folder: Path | None, limit: int = 512) -> Encoder
     Returns:
         The convention; ``max_length`` is never above ``limit``.
 
+    Raises:
+        SatlightError: A file that cannot be read, or has other content than sentence-transformers writes.
+
     Example:
         >>> read_convention("BAAI/bge-large-en-v1.5", None).pooling
         'cls'
@@ -64,18 +72,20 @@ def read_convention(name: str, folder: Path | None, limit: int = 512) -> Encoder
         'query: '
     """
     is_e5, is_bge = bool(_E5.search(name)), bool(_BGE.search(name))
-    modules = _read_json(folder, "modules.json", default=[])
-    pooling_file = next((m["path"] for m in modules if m["type"].endswith("Pooling")), "1_Pooling")
-    flags = _read_json(folder, f"{pooling_file}/config.json", default={})
+    modules = _read_modules(folder)
+    pooling_file = next((path for path, kind in modules if kind.endswith("Pooling")), "1_Pooling")
+    flags = _read_object(folder, f"{pooling_file}/config.json")
     stated_pooling = [mode for flag, mode in _POOLING_FLAGS.items() if flags.get(flag)]
     pooling = stated_pooling[0] if stated_pooling else ("cls" if is_bge else "mean")
-    stated = _read_json(folder, "sentence_bert_config.json", default={}).get("max_seq_length")
-    prompts = _read_json(folder, "config_sentence_transformers.json", default={})
+    stated = _read_object(folder, "sentence_bert_config.json", max_seq_length=int).get("max_seq_length")
+    prompts = _read_object(folder, "config_sentence_transformers.json", prompts=dict, default_prompt_name=str)
     prefix = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or "")
     if prefix is None:
         prefix = "query: " if is_e5 else ""
-    normalize = any(m["type"].endswith("Normalize") for m in modules) or (not modules and (is_e5 or is_bge))
-    return EncoderConvention(pooling, min(int(stated or limit), limit), prefix, normalize)
+    if not isinstance(prefix, str) or (stated is not None and stated < 1):
+        raise SatlightError(f"{folder}: the prefix {prefix!r:.80} or max_seq_length {stated!r} is invalid; {ADVICE}")
+    normalize = any(kind.endswith("Normalize") for _, kind in modules) or (not modules and (is_e5 or is_bge))
+    return EncoderConvention(pooling, min(stated or limit, limit), prefix, normalize)
 
 
 def write_convention(convention: EncoderConvention, folder: Path, dimension: int) -> None:
@@ -108,7 +118,28 @@ def write_convention(convention: EncoderConvention, folder: Path, dimension: int
         target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(folder: Path | None, path: str, default: Any) -> Any:
-    if folder is None or not (folder / path).is_file():
-        return default
-    return json.loads((folder / path).read_text(encoding="utf-8"))
+def _read_modules(folder: Path | None) -> list[tuple[str, str]]:
+    """Return path and type of each module in modules.json; none without the file."""
+    if folder is None or not (path := folder / "modules.json").is_file():
+        return []
+    entries: Any = read_json(path, ADVICE)
+    are_typed = isinstance(entries, list) and all(isinstance(one, dict) for one in entries)
+    if not are_typed or not all(isinstance(one.get("type"), str) for one in entries):
+        raise SatlightError(f"{path} is no list of modules with a type; {ADVICE}")
+    modules = [(one.get("path"), one["type"]) for one in entries]
+    if not all(isinstance(place, str) and ".." not in PurePath(place).parts for place, _ in modules):
+        raise SatlightError(f"{path} names a module whose path is not below its folder; {ADVICE}")
+    return modules
+
+
+def _read_object(folder: Path | None, name: str, **kinds: type) -> dict[str, Any]:
+    """Return the object in a file; empty without the file. Values of other types than ``kinds`` are refused."""
+    if folder is None or not (path := folder / name).is_file():
+        return {}
+    content = read_json(path, ADVICE)
+    if not isinstance(content, dict):
+        raise SatlightError(f"{path} holds a {type(content).__name__}, not an object; {ADVICE}")
+    for key, kind in kinds.items():
+        if content.get(key) is not None and (isinstance(content[key], bool) or not isinstance(content[key], kind)):
+            raise SatlightError(f"{path}: {key} is {content[key]!r:.80}, not of type {kind.__name__}; {ADVICE}")
+    return content

@@ -286,7 +286,7 @@ def _config_and_tokenizer(name: str, folder: Path) -> tuple[PreTrainedConfig, To
         with _quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what transformers raises on a damaged file is arbitrary
         raise SatlightError(
             f"backbone {name!r}: {folder} has no readable config.json and tokenizer ({error}). A model "
             "folder holds config.json, tokenizer.json and *.safetensors."
@@ -302,7 +302,7 @@ def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torc
                 folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
                 trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # what transformers raises on damaged files is arbitrary
         raise SatlightError(
             f"backbone {name!r}: {folder} has no readable *.safetensors ({error}). Pickled weights "
             "(.bin, .pt) are not loaded; choose a revision with safetensors or convert the files."
@@ -314,6 +314,11 @@ def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torc
             f"backbone {name!r}: the weights in {folder} do not fit its config.json "
             f"({type(model).__name__}): {len(wrong)} tensors are missing or have another shape, "
             f"e.g. {min(wrong)!r}. Fetch the model again or correct config.json."
+        )
+    if broken := [key for key, value in model.named_parameters() if not value.isfinite().all()]:
+        raise SatlightError(
+            f"backbone {name!r}: {broken[0]} in {folder} has values that are not finite (NaN or infinity); the file is "
+            "damaged. Fetch the model again."
         )
     return model
 

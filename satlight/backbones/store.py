@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from satlight.errors import SatlightError
-from satlight.files import atomic_path
+from satlight.files import atomic_path, read_json
 
 MANIFEST = "satlight_manifest.json"
 CONVERTED = (".gguf", ".pth")
@@ -60,9 +60,10 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest | None:
         """Read the manifest of ``folder``; None if it is missing or invalid."""
         try:
-            content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            return cls(content["name"], {path: (size, sha) for path, (size, sha) in content["files"].items()})
-        except (OSError, ValueError, KeyError, TypeError):
+            content = read_json(folder / MANIFEST, "the folder is fetched again")
+            files = {str(path): (int(size), str(sha)) for path, (size, sha) in content["files"].items()}
+            return cls(str(content["name"]), files)
+        except (SatlightError, AttributeError, KeyError, TypeError, ValueError):
             return None
 
     @classmethod
@@ -212,8 +213,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         SatlightError: No disk space, or no permission to write.
     """
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)  # left by a killed process
     with _room(folder), atomic_path(folder) as temporary:
         yield temporary
 

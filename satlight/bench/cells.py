@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import satlight
 from satlight.bench.config import BenchConfig, DataSpec, MethodSpec
 from satlight.errors import SatlightError
-from satlight.files import write_text
+from satlight.files import read_json, write_text
+from satlight.storage.typed import typed
 
 if TYPE_CHECKING:
     from satlight.baselines import Baseline
@@ -291,6 +292,14 @@ def write_cell(cell: Cell, folder: Path) -> None:
 
 
 def read_cell(folder: Path) -> Cell:
-    """Read a description written by :func:`write_cell`."""
-    content = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-    return Cell(**content | {"problem": Problem(**content["problem"])})
+    """Read a description written by :func:`write_cell`.
+
+    Raises:
+        SatlightError: It is missing or damaged.
+    """
+    path, advice = folder / "cell.json", "delete the folder of the cell, and the bench computes it again"
+    content = read_json(path, advice)
+    try:
+        return typed(Cell, content, "the cell")
+    except TypeError as error:
+        raise SatlightError(f"{path}: {error}; {advice}") from error

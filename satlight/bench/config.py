@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from satlight.errors import SatlightError
+from satlight.files import parse_yaml, read_text
 from satlight.records.sources import SimulatedSpec
 
 T = TypeVar("T")
 
 KINDS = ("baseline", "config", "scores")
 """Kinds of methods; each method has exactly one of these keys."""
+
+FILES = ("config", "scores")
+"""Those that are paths."""
 
 
 @dataclass(frozen=True)
@@ -207,17 +212,14 @@ def load_config(path: Path | str) -> BenchConfig:
         >>> config.name, config.output, config.methods[0].baseline
         ('demo', 'runs/bench/demo', 'knn')
     """
-    import yaml
-
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SatlightError(f"Cannot read the bench config {path}: {error}") from error
+    path = Path(path).expanduser()
+    advice = "give the YAML file of a bench, e.g. configs/bench/quick.yaml"
+    content = parse_yaml(read_text(path, advice), str(path), advice)
     if not isinstance(content, dict):
         raise SatlightError(f"{path}: expected a mapping with 'methods' and 'data', got {content!r}")
     content = {"name": path.stem} | content
     content = {"output": f"runs/bench/{content['name']}"} | content
+    content["output"] = expanduser(content["output"]) if isinstance(content["output"], str) else content["output"]
     if isinstance(methods := content.get("methods"), list):
         content["methods"] = [_with_name(item) for item in methods]
     for key, cls in (("methods", MethodSpec), ("data", DataSpec)):
@@ -228,8 +230,10 @@ def load_config(path: Path | str) -> BenchConfig:
 
 
 def _with_name(item: Any) -> Any:
-    """Expand a baseline that is given by its name alone, and name a method without a name."""
+    """Expand ``~`` and a baseline that is given by its name alone, and name a method without a name."""
     item = {"baseline": item} if isinstance(item, str) else item
+    if isinstance(item, dict):
+        item = item | {key: expanduser(item[key]) for key in FILES if isinstance(item.get(key), str)}
     if not isinstance(item, dict) or item.get("name"):
         return item
     if (baseline := item.get("baseline")) is not None:

@@ -30,6 +30,7 @@ from satlight.evaluation.outcomes import (
 )
 from satlight.evaluation.protocols import Setting
 from satlight.evaluation.spending import cost_state
+from satlight.files import write_table
 from satlight.metrics.forecast import reliability_bins
 from satlight.metrics.functional import choose
 
@@ -53,7 +54,7 @@ def measure(cell: Cell, train: PerformanceRecords, test: PerformanceRecords, fol
     if table.spending is not None:
         for column, name in enumerate(test.model_ids):
             table.add(CANDIDATE, name, Control.of(torch.full((test.shape[0],), column), *matrices(test)))
-    table.frame().write_parquet(folder / "outcomes.parquet")
+    write_table(table.frame(), folder / "outcomes.parquet")
     return CellResult(fit_seconds=clock() - start)
 
 
@@ -81,7 +82,7 @@ def judge(
     """
     score_NM = prediction.scores.astype(np.float32)
     ids = test.instructions.select(pl.col("instruction_id").cast(pl.String))
-    ids.hstack(pl.DataFrame(score_NM, schema=test.model_ids)).write_parquet(folder / "scores.parquet")
+    write_table(ids.hstack(pl.DataFrame(score_NM, schema=test.model_ids)), folder / "scores.parquet")
     results = evaluate(
         prediction.scores,
         test,
@@ -97,7 +98,7 @@ def judge(
     table.add(METHOD, cell.method, Control.of(choice_N, *matrices(test)), score_NM)
     if table.spending is not None:
         table.add(ZERO_ROUTER, cell.method, table.spending.zero_router(choice_N))
-    table.frame().write_parquet(folder / "outcomes.parquet")
+    write_table(table.frame(), folder / "outcomes.parquet")
     calibrated = prediction.probabilistic
     bins = reliability_bins(torch.from_numpy(score_NM), *matrices(test)) if calibrated else []
     priced = calibrated and cost_state(test) == cost_state(train) == "complete"

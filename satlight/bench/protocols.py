@@ -19,6 +19,7 @@ from satlight.evaluation import Control
 from satlight.evaluation.controls import matrices, numbered, oracle
 from satlight.evaluation.outcomes import CONTROL, INFORMED, METHOD, UPPER_BOUND, OutcomeTable
 from satlight.evaluation.protocols import PROTOCOLS, Setting
+from satlight.files import write_table
 from satlight.metrics import functional
 from satlight.routing.scores import StoredScores
 
@@ -71,7 +72,7 @@ def run_protocol(cell: Cell, records: PerformanceRecords, folder: Path, output: 
             _add(table, INFORMED, cell.method, StoredScores.read(path))
         _add_controls(table, setting)
         tables.append(table.frame())
-    pl.concat(tables).write_parquet(folder / "outcomes.parquet")
+    write_table(pl.concat(tables), folder / "outcomes.parquet")
     return CellResult(folds=[dict(setting.about) for setting in settings], fit_seconds=seconds)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from satlight.files import write_text
+from satlight.errors import SatlightError
+from satlight.files import read_json, write_text
+from satlight.storage.typed import typed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,10 +58,17 @@ class CellResult:
 
     @classmethod
     def read(cls, output: Path, key: str) -> CellResult | None:
-        """Return the result of the cell ``key`` in the bench's folder ``output``; None = there is none yet."""
+        """Return the result of the cell ``key`` in the bench's folder ``output``; None = there is none yet.
+
+        A damaged result is none, so that the cell is computed again.
+        """
+        path = output / "cells" / key / "result.json"
+        if not path.is_file():
+            return None
         try:
-            return cls(**json.loads((output / "cells" / key / "result.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            return typed(cls, read_json(path, "the cell is computed again"), "the result")
+        except (SatlightError, TypeError) as error:
+            log.warning("%s is damaged (%s) and counts as missing", path, error)
             return None
 
     def write(self, folder: Path) -> None:

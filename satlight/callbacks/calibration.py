@@ -13,6 +13,7 @@ from torch import Tensor
 
 from satlight.errors import SatlightError
 from satlight.metrics.calibration import Temperature, fit_temperature
+from satlight.storage.typed import typed
 
 if TYPE_CHECKING:
     from satlight.types import Block
@@ -65,4 +66,4 @@ class TemperatureScaling(Callback):
 def temperature_of(checkpoint: dict[str, Any]) -> Temperature | None:
     """Return the temperature stored in a checkpoint; None without :class:`TemperatureScaling`."""
     state = checkpoint.get("callbacks", {}).get(TemperatureScaling.__name__)
-    return Temperature(**state) if state else None
+    return typed(Temperature, state, "the temperature") if state else None

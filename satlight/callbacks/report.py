@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.errors import SatlightError
-from satlight.files import atomic_path
+from satlight.files import atomic_path, write_table
 from satlight.storage.card import record_test
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class RoutingReport(Callback):
         )
         path = run_folder(trainer) / "scores.parquet"
         with atomic_path(path) as temporary:
-            table.write_parquet(temporary)
+            write_table(table, temporary)
         log.info("wrote the scores of %d instructions x %d candidates to %s", *self._scores.shape, path)
 
 

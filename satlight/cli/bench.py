@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from satlight.cli.route import user_path
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,7 +25,9 @@ def add_parser(subparsers: Any) -> None:
         description="Run the cells that have no result yet, then write tables, plots and a report. After an "
         "interruption, the same command resumes.",
     )
-    parser.add_argument("configs", nargs="+", type=Path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml")
+    parser.add_argument(
+        "configs", nargs="+", type=user_path, metavar="YAML", help="benches, e.g. configs/bench/quick.yaml"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     parser.add_argument("--report-only", action="store_true", help="run nothing, report the existing results")
     parser.add_argument(
@@ -38,10 +42,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="the Dask scheduler, e.g. tcp://10.0.0.1:8786")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the configs' methods")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="output folder instead of the config's; one bench only"
+        "--output", type=user_path, metavar="DIR", help="output folder instead of the config's; one bench only"
     )
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="also write the leaderboards of all benches to this file"
+        "--markdown", type=user_path, metavar="FILE", help="also write the leaderboards of all benches to this file"
     )
     parser.set_defaults(run=run_bench)
 
@@ -52,7 +56,7 @@ def run_bench(args: argparse.Namespace) -> None:
 
     from satlight.bench.config import load_config
     from satlight.errors import SatlightError
-    from satlight.files import write_text
+    from satlight.files import read_text, write_text
 
     benches = [load_config(path) for path in args.configs]
     if args.output is not None and len(benches) > 1:
@@ -79,7 +83,7 @@ def run_bench(args: argparse.Namespace) -> None:
             output=str(args.output or bench.output),
             workers=args.workers or bench.workers,
         )
-        boards = _bench(bench, path.read_text(encoding="utf-8"), args)
+        boards = _bench(bench, read_text(path, "give the YAML file of a bench"), args)
         parts.append(f"## {markdown_text(path.stem)}\n\n{markdown(boards)}")
     if args.markdown is not None:
         paths = " ".join(path.as_posix() for path in args.configs)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from satlight.errors import SatlightError
-from satlight.files import read_text, recover, unwritable
+from satlight.files import parse_yaml, read_text, unwritable
 
 CONFIG, TRAINED_ON = "config.yaml", "trained_on.parquet"
 
@@ -90,10 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
         SatlightError: It cannot be read or is not a mapping.
     """
     advice = "give a YAML file of options"
-    try:
-        content = yaml.safe_load(read_text(path, advice))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SatlightError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {advice}") from error
+    content = parse_yaml(read_text(path, advice), str(path), advice)
     if not isinstance(content, dict):
         raise SatlightError(f"{path} holds {type(content).__name__}, not a mapping; {advice}")
     return content
@@ -114,11 +108,3 @@ def name_of(config: Path | None) -> str:
         return config.stem
     folder = config.expanduser().absolute().parent
     return folder.parent.name if folder.name.isdigit() else folder.name
-
-
-def clean(run: Path) -> None:
-    """Remove what killed processes left in a run folder."""
-    for folder in (run, run / "checkpoints"):
-        for path in folder.glob(".*"):
-            if found := re.fullmatch(r"\.(.+)\.\w{8}(\.lock)?", path.name):
-                recover(folder / found[1])

@@ -30,7 +30,7 @@ from satlight.cli import runs, settings
 from satlight.data import RoutingDataModule
 from satlight.data.trained_on import TrainedOn
 from satlight.errors import SatlightError
-from satlight.files import write_text
+from satlight.files import clean, write_text
 from satlight.routing.export import export_router
 from satlight.storage.checkpoints import read_checkpoint
 
@@ -201,7 +201,9 @@ class SatlightCLI(LightningCLI):
             # First in the list, so that it determines the log folder.
             kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
         if self.subcommand == "fit":
-            runs.clean(self.run_dir)
+            # Also of earlier runs: one that was killed in its first checkpoint is never continued.
+            earlier = runs.existing(self.run_dir.parent.parent, self.run_dir.parent.name)
+            clean(*(folder for run in (self.run_dir, *earlier) for folder in (run, run / "checkpoints")))
         if given.enable_checkpointing is not False:
             callbacks += _checkpoints(self.run_dir / "checkpoints", callbacks)
         _ignore_own_folder(self.run_dir)

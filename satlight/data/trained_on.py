@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from satlight.errors import SatlightError
-from satlight.files import atomic_path
+from satlight.files import atomic_path, write_table
 
 if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
@@ -74,7 +74,7 @@ class TrainedOn:
             hashes = {key: hashes.get(key, frozenset()) | earlier.get(key, frozenset()) for key in {*hashes, *earlier}}
         rows = [(column, value) for column in sorted(hashes) for value in sorted(hashes[column])]
         with atomic_path(path) as temporary:
-            pl.DataFrame(rows, schema={"column": pl.String, "hash": pl.String}, orient="row").write_parquet(temporary)
+            write_table(pl.DataFrame(rows, {"column": pl.String, "hash": pl.String}, orient="row"), temporary)
 
     def holds(self, records: PerformanceRecords) -> np.ndarray:
         """Return which rows have a text or a group value that was trained on: bool (N,)."""

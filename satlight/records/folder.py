@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from satlight.errors import SatlightError
-from satlight.files import atomic_path, read_json
+from satlight.files import atomic_path, read_json, write_table
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
@@ -152,7 +152,7 @@ def _write(
     try:
         with atomic_path(target) as folder:
             folder.mkdir()
-            _with_copied_images(instructions, folder).write_parquet(folder / INSTRUCTIONS)
+            write_table(_with_copied_images(instructions, folder), folder / INSTRUCTIONS)
             (folder / MODELS).write_text(json.dumps(models, indent=1, ensure_ascii=False) + "\n", "utf-8")
             (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
             write_frames(frames, folder / RECORDS)

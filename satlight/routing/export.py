@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from satlight.errors import SatlightError
+
 if TYPE_CHECKING:
     from satlight.data import CapabilityInstructionDataModule
     from satlight.modules import BlockRouter
@@ -33,8 +35,14 @@ def export_router(
     from satlight.storage.checkpoints import read_checkpoint
 
     content = read_checkpoint(checkpoint)
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"])
+    try:
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"])
+        calibration = temperature_of(content)  # None: trained without it, probabilities as they are
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SatlightError(
+            f"{checkpoint} does not fit the module of its run ({error}). Give a checkpoint of that run, or train again"
+        ) from error
     data.setup("fit")
     candidates = [c for c in data.records.candidates if c.model_id in {*data.seen, *data.unseen}]
     names = [candidate.model_id for candidate in candidates]
@@ -46,7 +54,6 @@ def export_router(
     capabilities = data.capabilities(names)
     spec = data.aptitude_spec
     text = CapabilityText(shots=spec.shots, style=spec.style)
-    calibration = temperature_of(content)  # None: trained without it, probabilities as they are
     router = CapabilityRouter(module.cpu(), candidates, capabilities, about, calibration, data.aptitude, text)
     router.save(folder)
     return Path(folder)

@@ -78,7 +78,7 @@ class StoredScores(Router):
             path: A column ``instruction_id`` and one number column per candidate.
 
         Raises:
-            SatlightError: It cannot be read, or is no such table.
+            SatlightError: It cannot be read, is no such table, or has scores that are not finite.
         """
         import polars as pl
 
@@ -96,7 +96,13 @@ class StoredScores(Router):
                 "numbers per candidate, as `lightning predict` writes them"
             )
         ids = table["instruction_id"].cast(pl.String).to_list()
-        return cls(ids, model_ids, table.select(model_ids).to_numpy().astype(np.float32))
+        score_NM = table.select(model_ids).to_numpy().astype(np.float32)
+        if None in ids or not np.isfinite(score_NM).all():
+            raise SatlightError(
+                f"{path} has a row without instruction_id, or a score that is missing or not finite; score the "
+                "instructions again with `lightning predict`"
+            )
+        return cls(ids, model_ids, score_NM)
 
     def at(self, instruction_ids: Sequence[str], model_ids: Sequence[str]) -> np.ndarray:
         """Return the scores of these instructions and candidates, in this order.

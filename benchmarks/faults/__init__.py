@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/reliability.py``: kills, mutated inputs, and full disks."""
