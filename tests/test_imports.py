@@ -63,9 +63,11 @@ ALLOWED = {
     "errors": [],
     "files": [],
     "images": [],
+    "costs": [],
     "storage": ["storage"],
-    "routers": ["storage"],
-    "metrics": ["metrics"],
+    "rules": ["storage.classes"],
+    "routers": ["storage", "rules", "costs"],
+    "metrics": ["metrics", "rules"],
     "losses": ["losses"],
     "backbones": ["backbones", "storage.classes"],
     "records": ["records"],
@@ -168,7 +170,7 @@ def test_there_is_no_cycle_among_files():
 
 def test_the_top_level_holds_few_modules():
     assert {path.stem for path in ROOT.glob("*.py")} == {
-        "__init__", "__main__", "errors", "files", "images", "escaping", "routers", "types",
+        "__init__", "__main__", "costs", "errors", "files", "images", "escaping", "routers", "rules", "types",
     }  # fmt: skip
 
 

@@ -279,7 +279,7 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
 
 def _candidate(entry: dict[str, Any], where: str) -> Candidate:
     values = {field.name: entry[field.name] for field in fields(Candidate) if entry.get(field.name) is not None}
-    for key in ("params_b", "price_in", "price_out"):
+    for key in ("params_b", "price_in", "price_out", "tokens_out", "cost_usd"):
         value = values.get(key)
         if value is None:
             continue
