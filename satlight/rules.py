@@ -63,6 +63,22 @@ class Rule(Configured, ABC):
             >>> CheapestAtLeast(0.5).order(np.array([[0.2, 0.9, 0.6]]), np.array([1.0, 3.0, 2.0])).tolist()
             [[2, 1, 0]]
         """
+        return np.lexsort(self._keys(probability_BC, cost_BC)[::-1], axis=1)
+
+    def choose(self, probability_BC: np.ndarray, cost_BC: np.ndarray | None = None) -> np.ndarray:
+        """Choose a candidate for every request: int64 (B,), the first column of :meth:`order`, without sorting.
+
+        Example:
+            >>> Utility(0.4).choose(np.array([[0.6, 0.9]]), np.array([1.0, 2.0])).tolist()
+            [0]
+        """
+        left_BC = np.ones(np.shape(probability_BC), dtype=bool)
+        for key_BC in self._keys(probability_BC, cost_BC):
+            masked_BC = np.where(left_BC, key_BC, np.inf)
+            left_BC &= masked_BC == masked_BC.min(axis=1, keepdims=True)
+        return left_BC.argmax(axis=1)
+
+    def _keys(self, probability_BC: np.ndarray, cost_BC: np.ndarray | None) -> tuple[np.ndarray, ...]:
         probability_BC = np.asarray(probability_BC)
         if np.isnan(probability_BC).any():
             raise SatlightError(f"The rule {self.text} got probabilities that are NaN; give numbers in [0, 1]")
@@ -73,16 +89,7 @@ class Rule(Configured, ABC):
                 f"{cost.size} are unknown. Give prices, or use the rule 'best'"
             )
         cost_BC = np.broadcast_to(np.where(np.isnan(cost), np.inf, cost), probability_BC.shape)
-        return np.lexsort(self.keys(probability_BC, cost_BC)[::-1], axis=1)
-
-    def choose(self, probability_BC: np.ndarray, cost_BC: np.ndarray | None = None) -> np.ndarray:
-        """Choose a candidate for every request: int64 (B,), the first column of :meth:`order`.
-
-        Example:
-            >>> Utility(0.4).choose(np.array([[0.6, 0.9]]), np.array([1.0, 2.0])).tolist()
-            [0]
-        """
-        return self.order(probability_BC, cost_BC)[:, 0]
+        return self.keys(probability_BC, cost_BC)
 
     def __str__(self) -> str:
         return self.text

@@ -70,14 +70,14 @@ ALLOWED = {
     "metrics": ["metrics", "rules"],
     "losses": ["losses"],
     "backbones": ["backbones", "storage.classes"],
-    "records": ["records"],
+    "records": ["records", "costs"],
     "capability": ["capability", "records"],
     # The wording of the prompt belongs to the capability package; modules know nothing else of it.
     "modules": ["modules", "losses", "metrics", "backbones", "storage.classes", "capability.text"],
     "data": ["data", "capability", "records"],
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
     "baselines": ["baselines", "routers", "storage", "records", "metrics", "capability"],
-    "evaluation": ["evaluation", "baselines", "records", "metrics"],
+    "evaluation": ["evaluation", "baselines", "records", "metrics", "rules"],
     "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics", "storage.card", "storage.checkpoints"],
     "routing": [
         "routing",
