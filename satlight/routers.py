@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self, overload
@@ -78,6 +78,34 @@ class Router(Configured, ABC):
             f"{type(self).__name__} cannot admit '{candidate.model_id}' without training: its parameters "
             f"belong to the candidates that it was trained on. Methods that can: {', '.join(ADMITTING)}"
         )
+
+    def remove(self, model_id: str) -> Self:
+        """Return the same router without one of its candidates; nothing is trained.
+
+        Raises:
+            SatlightError: An unknown candidate, or the only one.
+        """
+        self._named([model_id])
+        if len(self.candidates) == 1:
+            raise SatlightError(f"'{model_id}' is the only candidate of the router; admit another one before")
+        other = copy.copy(self)
+        other.candidates = tuple(one for one in self.candidates if one.model_id != model_id)
+        return other
+
+    def rename(self, model_id: str, new: str) -> Self:
+        """Return the same router with another name for one of its candidates.
+
+        Raises:
+            SatlightError: An unknown candidate, or a name that is empty or in use.
+        """
+        self._named([model_id])
+        if not new.strip() or new in self.model_ids:
+            raise SatlightError(f"The new name of '{model_id}' is {new!r:.80}; it must be a text that no candidate has")
+        other = copy.copy(self)
+        other.candidates = tuple(
+            replace(one, model_id=new) if one.model_id == model_id else one for one in self.candidates
+        )
+        return other
 
     # -- scoring -------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ Means are over instructions, as for a stream of requests, not macro means over d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -60,8 +60,8 @@ class RuleRows:
 
     def at(self, rows: np.ndarray) -> RuleRows:
         """Return some rows."""
-        matrices = (self.score_NM, self.expected_NM, self.outcome_NM, self.known_NM, self.paid_NM)
-        return RuleRows(*(matrix[rows] for matrix in matrices), self.temperature)
+        names = ("score_NM", "expected_NM", "outcome_NM", "known_NM", "paid_NM")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     @cached_property
     def calibration(self) -> Temperature:

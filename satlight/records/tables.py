@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 BATCH_ROWS = 1 << 22
 """Number of records to read at once."""
 
-KEY_COLUMNS = ("instruction_id", "model_id", "cost_usd", "expected")
+KEY_COLUMNS = ("instruction_id", "model_id", "cost_usd", "tokens_out", "expected")
 """Columns of the records that are not scores."""
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from satlight.costs import PER, prompt_tokens
+from satlight.records.folder import read_tables
 from satlight.records.matrix import PerformanceRecords
 from satlight.types import Candidate
 
@@ -29,7 +32,6 @@ def with_log_costs(
         Candidates in the same order.
 
     Example:
-        >>> import polars as pl
         >>> rows = pl.DataFrame({"instruction_id": ["1"], "dataset": ["a"], "task": ["a"], "split": ["train"],
         ...     "instruction": ["x" * 40]})
         >>> zoo, one = (Candidate("m", price_in=1.0, price_out=2.0), Candidate("n")), np.ones((1, 2), dtype=np.float32)
@@ -58,3 +60,26 @@ def with_log_costs(
             )
         )
     return tuple(filled)
+
+
+def mean_tokens_out(folder: Path | str, instruction_ids: Sequence[str]) -> dict[str, float]:
+    """Return the mean of the column ``tokens_out`` of a records folder for each candidate.
+
+    Args:
+        folder: A records folder; one without the column gives nothing.
+        instruction_ids: Rows to read, e.g. those of train.
+
+    Returns:
+        Mean generated tokens per call by name, for candidates with any count.
+    """
+    records = read_tables(folder).records
+    if "tokens_out" not in records.collect_schema():
+        return {}
+    means = (
+        records.filter(pl.col("instruction_id").cast(pl.String).is_in(list(instruction_ids)))
+        .group_by(pl.col("model_id").cast(pl.String))
+        .agg(pl.col("tokens_out").cast(pl.Float64, strict=False).mean())
+        .drop_nulls()
+        .collect()
+    )
+    return dict(means.rows())
