@@ -137,8 +137,8 @@ def fit_rule(rule: Rule, rows: RuleRows) -> Rule:
     else:
         return rule
     choices = [one.choose(probability_NM, rows.expected_NM) for one in rules]
-    means = [[np.nanmean(side) for side in rows.realized(choice_N)] for choice_N in choices]
-    quality_T, cost_T = np.array(means).T
+    means = np.array([[_mean(side) for side in rows.realized(choice_N)] for choice_N in choices])
+    quality_T, cost_T = np.nan_to_num(means[:, 0], nan=-1), np.nan_to_num(means[:, 1], nan=np.inf)
     if isinstance(rule, WithinBudget):
         meets_T, place = cost_T <= rule.usd, int((cost_T <= rule.usd).argmax())
         if not meets_T.any():
@@ -160,6 +160,11 @@ def fit_rule(rule: Rule, rows: RuleRows) -> Rule:
         )
     place = int(np.where(quality_T >= rule.target, cost_T, np.inf).argmin())
     return rules[place]
+
+
+def _mean(value_N: np.ndarray) -> float:
+    known = value_N[~np.isnan(value_N)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _probabilities(probability_NM: np.ndarray) -> list[float]:
@@ -205,7 +210,9 @@ def cross_fit(
     group_N = np.unique(groups, return_inverse=True)[1]
     count = int(group_N.max(initial=-1)) + 1
     if folds < 2 or count < folds:
-        raise SatlightError(f"{folds} folds need 2 or more, and as many different instructions; there are {count}")
+        raise SatlightError(
+            f"got {folds} folds; there must be 2 or more, and not more than different instructions ({count})"
+        )
     fitted = fit_rule(rule, rows)
     fold_N = (np.random.default_rng(seed).permutation(count) % folds)[group_N]
     realized_2N = np.full((2, len(fold_N)), np.nan)
@@ -219,8 +226,7 @@ def cross_fit(
         realized_2N[:, fold_N == fold] = outside.realized(choice_N)
     draws_2R = bootstrap_means(torch.from_numpy(realized_2N), seed=seed)
     quality, cost = (
-        (float(np.nanmean(value_N)) if np.isfinite(value_N).any() else float("nan"), *percentile_interval(draws_R))
-        for value_N, draws_R in zip(realized_2N, draws_2R, strict=True)
+        (_mean(value_N), *percentile_interval(draws_R)) for value_N, draws_R in zip(realized_2N, draws_2R, strict=True)
     )
     choice_N = fitted.choose(rows.probability(rows.calibration), rows.expected_NM)
     share_M = np.bincount(choice_N, minlength=len(model_ids)) / len(choice_N)
