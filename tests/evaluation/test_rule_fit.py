@@ -54,7 +54,7 @@ def test_a_case_by_hand():
 
 def test_targets_and_budgets_hold_on_held_out_rows_and_on_new_ones():
     held = [0, 0]
-    for seed in range(10):
+    for seed in range(4):
         rows, new = drawn(seed, bias=1.0), drawn(1000 + seed, 5000, bias=1.0)  # overconfident: 0.8 is not 0.8
         for rule, place in ((CheapestAtLeast(0.7), 0), (WithinBudget(0.004), 1)):
             found = cross_fit(rule, rows, list("abc"), np.arange(600), seed=seed)
@@ -63,7 +63,7 @@ def test_targets_and_budgets_hold_on_held_out_rows_and_on_new_ones():
             held[place] += low <= goal <= high
             assert mean == pytest.approx(goal, rel=0.1)
             assert means(found.rule, new)[place] == pytest.approx(goal, rel=0.1)
-    assert min(held) >= 8
+    assert min(held) >= 3
     assert means(CheapestAtLeast(0.7), drawn(0, 5000, bias=1.0))[0] < 0.67  # not fitted
 
 
