@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
 
+from satlight.costs import expected_costs, require_costs
 from satlight.errors import SatlightError
+from satlight.rules import BestQuality, Rule, parse_rule, rule_from
 from satlight.storage import card, hub
 from satlight.storage import folder as files
-from satlight.storage.classes import Configured, describe, import_class
+from satlight.storage.classes import Configured, build, describe, import_class
 from satlight.storage.provenance import provenance
 from satlight.storage.typed import typed
 from satlight.types import AptitudeResults, Candidate, Ranking, Request, Scores, Temperature
@@ -30,11 +32,13 @@ class Router(Configured, ABC):
     Attributes:
         candidates: M candidates, the columns of :meth:`score`.
         calibration: Temperature and bias of the probabilities; scores stay as they are.
+        rule: Decision rule of :meth:`route`.
         about: Facts kept with the router, e.g. what it was trained on.
     """
 
     candidates: tuple[Candidate, ...] = ()
     calibration: Temperature = Temperature()
+    rule: Rule = BestQuality()
     about: Mapping[str, Any] = {}
 
     @property
@@ -75,6 +79,34 @@ class Router(Configured, ABC):
             f"belong to the candidates that it was trained on. Methods that can: {', '.join(ADMITTING)}"
         )
 
+    def remove(self, model_id: str) -> Self:
+        """Return the same router without one of its candidates; nothing is trained.
+
+        Raises:
+            SatlightError: An unknown candidate, or the only one.
+        """
+        self._named([model_id])
+        if len(self.candidates) == 1:
+            raise SatlightError(f"'{model_id}' is the only candidate of the router; admit another one before")
+        other = copy.copy(self)
+        other.candidates = tuple(one for one in self.candidates if one.model_id != model_id)
+        return other
+
+    def rename(self, model_id: str, new: str) -> Self:
+        """Return the same router with another name for one of its candidates.
+
+        Raises:
+            SatlightError: An unknown candidate, or a name that is empty or in use.
+        """
+        self._named([model_id])
+        if not new.strip() or new in self.model_ids:
+            raise SatlightError(f"The new name of '{model_id}' is {new!r:.80}; it must be a text that no candidate has")
+        other = copy.copy(self)
+        other.candidates = tuple(
+            replace(one, model_id=new) if one.model_id == model_id else one for one in self.candidates
+        )
+        return other
+
     # -- scoring -------------------------------------------------------------------------------------------
 
     @property
@@ -110,12 +142,20 @@ class Router(Configured, ABC):
 
     @overload
     def route(  # type: ignore[overload-overlap]
-        self, requests: Request | str, candidates: Sequence[str] | None = None, top_k: int | None = None
+        self,
+        requests: Request | str,
+        candidates: Sequence[str] | None = None,
+        top_k: int | None = None,
+        rule: Rule | str | None = None,
     ) -> Ranking: ...
 
     @overload
     def route(
-        self, requests: Sequence[Request | str], candidates: Sequence[str] | None = None, top_k: int | None = None
+        self,
+        requests: Sequence[Request | str],
+        candidates: Sequence[str] | None = None,
+        top_k: int | None = None,
+        rule: Rule | str | None = None,
     ) -> list[Ranking]: ...
 
     def route(
@@ -123,33 +163,66 @@ class Router(Configured, ABC):
         requests: Request | str | Sequence[Request | str],
         candidates: Sequence[str] | None = None,
         top_k: int | None = None,
+        rule: Rule | str | None = None,
     ) -> Ranking | list[Ranking]:
-        """Rank candidates, best first.
+        """Rank candidates by a decision rule, the chosen one first.
 
         Args:
             requests: One request or text, or several.
             candidates: Choose among these only; None = the whole zoo.
             top_k: Keep the first K, at least 1; None = all.
+            rule: A rule or its text, e.g. ``"cheapest@0.9"``, see :meth:`rule_for`; None = that of the router.
 
         Returns:
             A :class:`~satlight.types.Ranking` for one request, a list of them for several.
 
         Raises:
             SatlightError: A request that is no text, is empty or holds half of a character, an unknown candidate,
-                images for a router that reads text only, or ``top_k`` below 1.
+                images for a router that reads text only, ``top_k`` below 1, no such rule, or a rule that needs the
+                cost of a candidate without one.
         """
         if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
             raise SatlightError(f"top_k is {top_k!r:.80}; it must be a whole number, 1 or more")
         if isinstance(requests, str | Request):
             _check_text(requests, "the request")
-            return self.score([requests], candidates).rankings(top_k)[0]
+            return self._ranked([requests], candidates, top_k, rule)[0]
         if not isinstance(requests, Sequence) or isinstance(requests, bytes | bytearray):
             raise SatlightError(
                 f"route got {requests!r:.80} ({type(requests).__name__}); give a text, a Request, or a list of them"
             )
         for number, request in enumerate(requests):
             _check_text(request, f"requests[{number}]")
-        return self.score(requests, candidates).rankings(top_k)
+        return self._ranked(requests, candidates, top_k, rule)
+
+    def rule_for(self, rule: Rule | str | None) -> Rule:
+        """Return the rule that a text stands for.
+
+        Args:
+            rule: A text such as ``"cheapest@0.9"``; that of the router's own rule gives the latter, with its fitted
+                threshold. A rule is returned as it is; None = the router's own.
+
+        Raises:
+            SatlightError: No such rule.
+        """
+        wanted = parse_rule(rule) if isinstance(rule, str) else rule or self.rule
+        return self.rule if isinstance(rule, str) and wanted.text == self.rule.text else wanted
+
+    def _ranked(
+        self,
+        requests: Sequence[Request | str],
+        candidates: Sequence[str] | None,
+        top_k: int | None,
+        rule: Rule | str | None,
+    ) -> list[Ranking]:
+        rule = self.rule_for(rule)
+        known = {candidate.model_id: candidate for candidate in self.candidates}
+        zoo = [known[name] for name in self._named(candidates)]
+        if rule.needs_costs:
+            require_costs(zoo, f"The rule {rule.text}")
+        scores = self.score(requests, candidates)
+        cost_BC = expected_costs(zoo, requests)
+        order_BC = None if isinstance(rule, BestQuality) else rule.order(scores.probability_BC, cost_BC)
+        return scores.rankings(top_k, order_BC, cost_BC, rule.text)
 
     def check_images(self, request: Request, name: str) -> None:
         """Raise if the request has images and the router reads text only.
@@ -204,6 +277,7 @@ class Router(Configured, ABC):
                 **describe(self, temporary),
                 **self.write(temporary),
                 "calibration": asdict(self.calibration),
+                "rule": describe(self.rule, temporary),
                 "about": {**provenance(), **self.about},
             }
             files.write_json(temporary / files.CONFIG, config)
@@ -233,6 +307,8 @@ class Router(Configured, ABC):
             router = router_class.restore(folder, config, candidates, allow)
             router.candidates = candidates
             router.calibration = typed(Temperature, config["calibration"], "calibration")
+            where = str(folder / files.CONFIG)
+            router.rule = rule_from(build(config.get("rule"), folder, allow, where), where)
             router.about = dict(config["about"])
         return router
 

@@ -100,6 +100,8 @@ class Candidate:
         open_weights: Whether the weights are public.
         price_in: US dollars per million prompt tokens; None = unknown, 0 = free.
         price_out: US dollars per million generated tokens; None = unknown, 0 = free.
+        tokens_out: Mean number of tokens that it generates per request; None = unknown.
+        cost_usd: Mean cost of one of its calls in the log, in US dollars; None = unknown, 0 = free.
         notes: Expert knowledge added to its capability representation, e.g. ``("It supports Chinese.",)``.
 
     Example:
@@ -114,6 +116,8 @@ class Candidate:
     open_weights: bool | None = None
     price_in: float | None = None
     price_out: float | None = None
+    tokens_out: float | None = None
+    cost_usd: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -231,18 +235,32 @@ class Scores:
     probability_BC: np.ndarray
     candidates: tuple[str, ...]
 
-    def rankings(self, top_k: int | None = None) -> list[Ranking]:
-        """Return B rankings, best first; equal scores keep the order of the candidates.
+    def rankings(
+        self,
+        top_k: int | None = None,
+        order_BC: np.ndarray | None = None,
+        cost_BC: np.ndarray | None = None,
+        rule: str = "best",
+    ) -> list[Ranking]:
+        """Return B rankings.
 
         Args:
             top_k: Keep the first K candidates; None = all.
+            order_BC: Columns in the order of a decision rule; None = best first, and equal scores keep the order of
+                the candidates.
+            cost_BC: Expected costs to show, in US dollars, NaN = unknown; None = all unknown.
+            rule: Text form of the rule that gave the order.
         """
-        order_BC = (-self.log_odds_BC).argsort(axis=1, kind="stable")[:, :top_k]
+        if order_BC is None:
+            order_BC = (-self.log_odds_BC).argsort(axis=1, kind="stable")
+        columns = [self.probability_BC, self.log_odds_BC, self.log_odds_BC * math.nan if cost_BC is None else cost_BC]
+
+        def choice(b: int, c: int) -> Choice:
+            probability, score, cost = (float(column[b, c]) for column in columns)
+            return Choice(self.candidates[c], probability, score, None if math.isnan(cost) else cost)
+
         return [
-            Ranking(tuple(Choice(self.candidates[c], float(probability_C[c]), float(score_C[c])) for c in order))
-            for order, probability_C, score_C in zip(
-                order_BC.tolist(), self.probability_BC, self.log_odds_BC, strict=True
-            )
+            Ranking(tuple(choice(b, c) for c in order), rule) for b, order in enumerate(order_BC[:, :top_k].tolist())
         ]
 
 
@@ -254,18 +272,26 @@ class Choice:
         model_id: The candidate.
         probability: Predicted Pr(correct) in [0, 1], calibrated where the router is.
         score: Log-odds, as the method gives them.
+        cost_usd: Expected cost in US dollars (:func:`satlight.costs.expected_costs`); None = unknown.
     """
 
     model_id: str
     probability: float
     score: float
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Candidates for one request, best first."""
+    """Candidates for one request, in the order of a decision rule.
+
+    Args:
+        choices: The chosen candidate first.
+        rule: Text form of the rule (:mod:`satlight.rules`).
+    """
 
     choices: tuple[Choice, ...]
+    rule: str = "best"
 
     @property
     def best(self) -> str:
@@ -273,8 +299,8 @@ class Ranking:
         return self.choices[0].model_id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return {"route": best candidate, "ranking": [{"model_id", "probability", "score"}, ...]}."""
-        return {"route": self.best, "ranking": [asdict(choice) for choice in self.choices]}
+        """Return {"route": the choice, "rule": its text, "ranking": [the fields of each :class:`Choice`, ...]}."""
+        return {"route": self.best, "rule": self.rule, "ranking": [asdict(choice) for choice in self.choices]}
 
 
 class Block:

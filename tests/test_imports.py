@@ -63,19 +63,21 @@ ALLOWED = {
     "errors": [],
     "files": [],
     "images": [],
+    "costs": [],
     "storage": ["storage"],
-    "routers": ["storage"],
-    "metrics": ["metrics"],
+    "rules": ["storage.classes"],
+    "routers": ["storage", "rules", "costs"],
+    "metrics": ["metrics", "rules"],
     "losses": ["losses"],
     "backbones": ["backbones", "storage.classes"],
-    "records": ["records"],
+    "records": ["records", "costs"],
     "capability": ["capability", "records"],
     # The wording of the prompt belongs to the capability package; modules know nothing else of it.
     "modules": ["modules", "losses", "metrics", "backbones", "storage.classes", "capability.text"],
     "data": ["data", "capability", "records"],
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
     "baselines": ["baselines", "routers", "storage", "records", "metrics", "capability"],
-    "evaluation": ["evaluation", "baselines", "records", "metrics"],
+    "evaluation": ["evaluation", "baselines", "records", "metrics", "rules"],
     "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics", "storage.card", "storage.checkpoints"],
     "routing": [
         "routing",
@@ -168,7 +170,7 @@ def test_there_is_no_cycle_among_files():
 
 def test_the_top_level_holds_few_modules():
     assert {path.stem for path in ROOT.glob("*.py")} == {
-        "__init__", "__main__", "errors", "files", "images", "escaping", "routers", "types",
+        "__init__", "__main__", "costs", "errors", "files", "images", "escaping", "routers", "rules", "types",
     }  # fmt: skip
 
 

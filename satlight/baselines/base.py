@@ -53,12 +53,14 @@ class Baseline(Router):
         predicts_outcomes: Whether predictions are expected outcomes in [0, 1], so that log-odds follow.
         GRID: Hyper-parameters and the values to choose from on validation rows; in every combination.
         chosen: The values in use, after ``fit``.
+        columns: Names of the columns that :meth:`predict` learned, "" for a removed candidate; None = the candidates.
     """
 
     needs_embeddings: ClassVar[bool] = True
     predicts_outcomes: ClassVar[bool] = True
     GRID: ClassVar[Mapping[str, Sequence[Any]]] = {}
     chosen: dict[str, Any]
+    columns: tuple[str, ...] | None = None
 
     @abstractmethod
     def fit(self, records: PerformanceRecords, embed: Embed | None = None) -> Self:
@@ -108,6 +110,24 @@ class Baseline(Router):
         """Return the instructions of records as :meth:`predict` takes them: requests, or texts."""
         return records.requests() if self.reads_images else records.texts
 
+    def remove(self, model_id: str) -> Self:
+        """Remove a candidate; what was learned stays, so that the scores of the others do."""
+        other = super().remove(model_id)
+        other.columns = tuple("" if name == model_id else name for name in self.columns or self.model_ids)
+        return other
+
+    def rename(self, model_id: str, new: str) -> Self:
+        other = super().rename(model_id, new)
+        if self.columns is not None:
+            other.columns = tuple(new if name == model_id else name for name in self.columns)
+        return other
+
+    def _with(self, candidate: Candidate) -> Self:
+        other = super()._with(candidate)
+        if self.columns is not None:
+            other.columns = (*self.columns, candidate.model_id)
+        return other
+
     def _keep(self, rows: PerformanceRecords) -> None:
         """Keep the candidates, and what the records were."""
         self.candidates, self.about = rows.candidates, {"data": rows.facts()}
@@ -131,7 +151,7 @@ class Baseline(Router):
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the learned attributes as state.json and safetensors."""
         self._require_fit()
-        apart = ("candidates", "calibration", "about")  # zoo.json and config.json hold them
+        apart = ("candidates", "calibration", "rule", "about")  # zoo.json and config.json hold them
         state = {name: value for name, value in self.learned().items() if name not in apart}
         packer = Packer(folder, self._who)
         tree = packer.pack(state, "")
@@ -181,8 +201,8 @@ class Baseline(Router):
             SatlightError: An unknown name.
         """
         self._require_fit()
-        column = {name: m for m, name in enumerate(self.model_ids)}
-        if unknown := [name for name in candidates if name not in column]:
+        column = {name: m for m, name in enumerate(self.columns or self.model_ids)}
+        if unknown := [name for name in candidates if not name or name not in column]:
             raise SatlightError(
                 f"{self._who} was asked to score {listed(unknown)}, which it was not fitted on. Known: "
                 f"{listed(self.model_ids)}. Fit it on records with outcomes of the others."

@@ -74,6 +74,12 @@ class Rerank(Baseline):
             )
         return scores.reshape(len(instructions), len(candidates))
 
+    def rename(self, model_id: str, new: str) -> Self:
+        raise SatlightError(
+            f"{self._who} cannot rename '{model_id}': it looks up the stored answers by name. Rename it in the "
+            "records, and fit again"
+        )
+
     def learned(self) -> dict[str, Any]:
         """Return the candidates and the outputs, so that a router folder needs no records."""
         _, outputs = self._parts()

@@ -50,12 +50,12 @@ def run_export(args: argparse.Namespace) -> None:
         if not path.is_file():
             raise SatlightError(f"{path} does not exist; RUN is a folder that `fit` wrote, e.g. runs/full/1")
     import_torchmetrics_alone()
-    module, data = _rebuild(run)
+    module, data = rebuild(run)
     to = args.to.expanduser() if args.to else run / "router"
     print(export_router(module, data, checkpoint, to))
 
 
-def _rebuild(run: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule]:
+def rebuild(run: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule]:
     """Build module and data from the run's settings, as ``test`` does."""
     from satlight.cli import settings
     from satlight.cli.training import SatlightCLI, ignore_noise

@@ -73,6 +73,7 @@ def add_parser(subparsers: Any) -> None:
     )
     route.add_argument("--top-k", type=int, metavar="K", help="show the first K candidates only")
     add_candidates_option(route)
+    add_rule_option(route)
     route.add_argument("--format", choices=("table", "json"), help="default: table on a terminal, JSON lines otherwise")
     route.add_argument(
         "--allow",
@@ -92,6 +93,15 @@ def add_candidates_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="A,B",
         help="choose among these candidates only; may be repeated, for names with commas",
+    )
+
+
+def add_rule_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--rule``; :func:`satlight.rules.parse_rule` reads it."""
+    parser.add_argument(
+        "--rule",
+        metavar="RULE",
+        help="best, cheapest@PROBABILITY, budget@USD or utility@WEIGHT (default: the rule saved in the router folder)",
     )
 
 
@@ -138,11 +148,12 @@ def run_route(args: argparse.Namespace) -> None:
 
         router = Router.from_pretrained(args.router, allow=args.allow)
     candidates = candidate_names(args.candidates, router.model_ids)
+    rule = router.rule_for(args.rule)
     show = _print_table if (args.format or ("table" if sys.stdout.isatty() else "json")) == "table" else _print_json
     skipped = 0
     items = (_checked(item, where, router.check_images) for where, item in _items(args, form))
     for batch, error in _batches(_with_progress(items, args), args.batch_size):
-        rankings = router.route([asked.request for asked in batch], candidates, args.top_k)
+        rankings = router.route([asked.request for asked in batch], candidates, args.top_k, rule)
         for asked, ranking in zip(batch, rankings, strict=True):
             show(asked, ranking)
         if error is not None:
@@ -321,9 +332,15 @@ def _print_table(asked: Asked, ranking: Ranking) -> None:
     table.add_column("candidate", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
+    priced = any(choice.cost_usd is not None for choice in ranking.choices)
+    if priced:
+        table.add_column("$ / 1000", justify="right", no_wrap=True)
+    if ranking.rule != "best":
+        table.caption, table.caption_justify = f"rule: {ranking.rule}", "left"
     for place, choice in enumerate(ranking.choices, 1):
         name = _literal(choice.model_id)
-        table.add_row(str(place), name, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}")
+        cost = ["–" if choice.cost_usd is None else f"{1000 * choice.cost_usd:.3f}"] if priced else []
+        table.add_row(str(place), name, f"{100 * choice.probability:.1f} %", f"{choice.score:+.2f}", *cost)
     Console().print(table)
 
 

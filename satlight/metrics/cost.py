@@ -13,6 +13,7 @@ from torch import Tensor
 
 from satlight.errors import SatlightError
 from satlight.metrics.functional import NONE, masked_mean, outcomes_of
+from satlight.rules import BestQuality, Utility
 
 Curve = tuple[Tensor, Tensor]
 """Mean costs and mean outcomes of P policies, float64 (P,) each."""
@@ -90,31 +91,6 @@ def single_points(outcome_NM: Tensor, known_NM: Tensor, cost_NM: Tensor) -> Curv
 # -- trading quality for cost ------------------------------------------------------------------------------
 
 
-def trade_off_choices(probability_NM: Tensor, price: Tensor, weight: float) -> Tensor:
-    """Return, per instruction, the candidate with the highest Pr(correct) - weight · price.
-
-    Args:
-        probability_NM: Pr(correct) (N, M); minus infinity excludes a candidate.
-        price: Expected cost of each candidate, (M,) or (N, M), in US dollars.
-        weight: Probability that one dollar is worth, >= 0; infinity = the lowest price, ties by the highest
-            probability.
-
-    Returns:
-        int64 (N,), columns.
-
-    Example:
-        >>> probability, price = torch.tensor([[0.6, 0.9]]), torch.tensor([1.0, 2.0])
-        >>> [trade_off_choices(probability, price, weight).item() for weight in (0.0, 0.4, float("inf"))]
-        [1, 0, 0]
-    """
-    price_NM = price.expand_as(probability_NM).double()
-    if weight != float("inf"):
-        return (probability_NM.double() - weight * price_NM).argmax(1)
-    allowed_NM = torch.where(probability_NM == float("-inf"), float("inf"), price_NM)
-    cheapest_NM = allowed_NM == allowed_NM.min(1, keepdim=True).values
-    return torch.where(cheapest_NM, probability_NM, float("-inf")).argmax(1)
-
-
 def trade_off_weights(price: Tensor, steps: int = 49) -> list[float]:
     """Return weights from "quality alone" to "price alone", independent of the unit of the prices.
 
@@ -172,10 +148,12 @@ def trade_off_curve(
             "candidate needs a price in US dollars, e.g. its mean cost on train"
         )
     cost_NM = checked_costs(cost_NM, known_NM)
+    probability, cost = probability_NM.cpu().numpy(), price.cpu().numpy()
     points = []
     for weight in trade_off_weights(price):
-        choice_N = trade_off_choices(probability_NM, price, weight)
-        points.append(policy_point(choice_N, outcome_NM, known_NM, cost_NM))
+        # At weight 0 ties go to the first candidate, so that the curve starts at the router's own choices.
+        choice_N = Utility(weight).choose(probability, cost) if weight else BestQuality().choose(probability)
+        points.append(policy_point(torch.from_numpy(choice_N).to(known_NM.device), outcome_NM, known_NM, cost_NM))
     costs, qualities = zip(*points, strict=True)
     return torch.stack(costs), torch.stack(qualities)
 

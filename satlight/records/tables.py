@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 BATCH_ROWS = 1 << 22
 """Number of records to read at once."""
 
-KEY_COLUMNS = ("instruction_id", "model_id", "cost_usd", "expected")
+KEY_COLUMNS = ("instruction_id", "model_id", "cost_usd", "tokens_out", "expected")
 """Columns of the records that are not scores."""
 
 
@@ -279,7 +279,7 @@ def check_candidates(entries: Any, file: str) -> tuple[Candidate, ...]:
 
 def _candidate(entry: dict[str, Any], where: str) -> Candidate:
     values = {field.name: entry[field.name] for field in fields(Candidate) if entry.get(field.name) is not None}
-    for key in ("params_b", "price_in", "price_out"):
+    for key in ("params_b", "price_in", "price_out", "tokens_out", "cost_usd"):
         value = values.get(key)
         if value is None:
             continue

@@ -114,6 +114,13 @@ class CapabilityRouter(Router):
         other.capabilities = (*self.capabilities, capability)
         return other
 
+    def remove(self, model_id: str) -> Self:
+        """Remove a candidate with its capability; see :meth:`satlight.routers.Router.remove`."""
+        other = super().remove(model_id)
+        pairs = zip(self.candidates, self.capabilities, strict=True)
+        other.capabilities = tuple(capability for one, capability in pairs if one.model_id != model_id)
+        return other
+
     # -- folder --------------------------------------------------------------------------------------------
 
     def write(self, folder: Path) -> dict[str, Any]:

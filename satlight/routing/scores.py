@@ -126,6 +126,12 @@ class StoredScores(Router):
         ids = [str(one) for one in records.instructions["instruction_id"].to_list()]
         return self.at(ids, records.model_ids)
 
+    def remove(self, model_id: str) -> Self:
+        """Remove a candidate with its scores; see :meth:`satlight.routers.Router.remove`."""
+        other = super().remove(model_id)
+        other.score_NM = self.score_NM[:, [name != model_id for name in self.model_ids]]
+        return other
+
     # -- as a router ---------------------------------------------------------------------------------------
 
     @property

@@ -97,6 +97,20 @@ def test_a_baseline_survives_its_folder(name, options, records, new_texts, tmp_p
     assert np.array_equal(again.score(new_texts).log_odds_BC, want.log_odds_BC)
     assert folders_equal(tmp_path / "one", tmp_path / "two")
     assert [one.best for one in loaded.route(new_texts)] == [one.best for one in router.route(new_texts)]
+    # Without a candidate, the others keep their scores to the last bit; a network sees other batches.
+    rest = ["adds", "weak"]
+    want_rest = router.score(new_texts, rest).log_odds_BC
+    assert name == "rerank" or np.array_equal(want_rest, want.log_odds_BC[:, [0, 2]])
+    again.remove("sorts").save(tmp_path / "three")
+    left = Router.from_pretrained(tmp_path / "three")
+    assert left.model_ids == rest
+    assert np.array_equal(left.score(new_texts).log_odds_BC, want_rest)
+    if name == "rerank":
+        with pytest.raises(SatlightError, match="cannot rename 'weak': it looks up"):
+            left.rename("weak", "sorts")
+    else:
+        renamed = left.rename("weak", "sorts")  # a removed name is free again
+        assert np.array_equal(renamed.score(new_texts, ["sorts"]).log_odds_BC, want.log_odds_BC[:, 2:])
 
 
 @every_case
@@ -237,6 +251,9 @@ def test_admission_changes_nothing_else(name, records, new_texts, tmp_path):
     assert after.log_odds_BC[:, :3] == pytest.approx(before.log_odds_BC, abs=1e-6)
     assert np.array_equal(router.score(new_texts).log_odds_BC, before.log_odds_BC)
     assert router.candidates == records.candidates
+    again = router.remove("sorts").admit(Candidate("sorts"), results).score(new_texts)  # under the removed name
+    assert again.candidates == ("adds", "weak", "sorts")
+    assert again.log_odds_BC == pytest.approx(after.log_odds_BC[:, [0, 2, 3]], abs=1e-6)
 
     order = np.random.default_rng(1).permutation(len(results.outcomes))
     shuffled = AptitudeResults(

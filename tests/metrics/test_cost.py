@@ -59,19 +59,6 @@ def test_single_points_and_bounds_mask_what_is_unknown():
 # -- trade-off ---------------------------------------------------------------------------------------------
 
 
-def test_trade_off_weighs_probability_against_price():
-    probability, price = torch.tensor([[0.5, 0.9], [0.5, 0.6]]), torch.tensor([1.0, 2.0])
-    assert C.trade_off_choices(probability, price, 0.0).tolist() == [1, 1]
-    assert C.trade_off_choices(probability, price, 0.2).tolist() == [1, 0]
-    assert C.trade_off_choices(probability, price, 1.0).tolist() == [0, 0]
-
-
-def test_at_any_price_the_cheapest_then_the_likeliest_is_chosen():
-    probability = torch.tensor([[0.1, 0.8, 0.9], [0.7, 0.2, 0.9], [float("-inf"), 0.2, 0.9]])
-    price = torch.tensor([1.0, 1.0, 2.0])
-    assert C.trade_off_choices(probability, price, float("inf")).tolist() == [1, 0, 1]
-
-
 def test_curve_runs_from_the_router_to_the_cheapest_candidate():
     outcome, known, cost = zoo()
     price = C.single_points(outcome, known, cost)[0]
