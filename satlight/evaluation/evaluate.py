@@ -19,6 +19,7 @@ from torch import Tensor
 from satlight.errors import SatlightError
 from satlight.evaluation.controls import Control, matrices, measure_controls
 from satlight.evaluation.results import (
+    LEAST_GAP,
     ControlResult,
     DatasetResult,
     EvaluatedData,
@@ -253,14 +254,14 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
     reachable = None
     if "bayes_optimal" in accuracy:
         ends = ("routed_expected", "best_single_expected", "bayes_optimal")
-        reachable = functional.gap_closed(*(accuracy[name] for name in ends))
+        reachable = functional.gap_closed(*(accuracy[name] for name in ends), least=LEAST_GAP)
     area: dict[str, Any] = {} if inputs is None else areas(inputs, best)
     complete = replace(
         entry,
         interval=percentile_interval(draws["routed"]),
         controls=controls,
         **area,
-        gap_closed=functional.gap_closed(routed, single, accuracy["oracle"]),
+        gap_closed=functional.gap_closed(routed, single, accuracy["oracle"], LEAST_GAP),
         v_b=selection.accuracy_ratio(routed, single),
         selection_entropy=selection.entropy_of_shares(share_M).item(),
         reachable_gap_closed=reachable,
