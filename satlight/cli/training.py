@@ -184,11 +184,13 @@ class SatlightCLI(LightningCLI):
         kwargs["plugins"] = [*plugins, SafeCheckpointIO()]
         if isinstance(self.datamodule, RoutingDataModule):
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # the data module is
+        loggers, callbacks = _as_list(given.logger), _as_list(given.callbacks)
+        if given.enable_checkpointing is False:  # also switches off the checkpoints of the config
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         if self.run_dir is None:
-            return super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         if isinstance(self.datamodule, RoutingDataModule):
             self.datamodule.setup(str(self.subcommand))  # before any file is written
-        loggers, callbacks = _as_list(given.logger), _as_list(given.callbacks)
         kwargs["default_root_dir"] = str(self._out_dir)
         for logger in wandb_loggers(loggers):
             offline_without_key()

@@ -20,6 +20,7 @@ from satlight.errors import SatlightError
 from satlight.evaluation.comparison import judged_rows
 from satlight.evaluation.controls import Control, matrices, measure_controls
 from satlight.evaluation.results import (
+    LEAST_GAP,
     ControlResult,
     DatasetResult,
     EvaluatedData,
@@ -282,7 +283,7 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
     reachable = None
     if "bayes_optimal" in accuracy:
         ends = ("routed_expected", "best_single_expected", "bayes_optimal")
-        reachable = functional.gap_closed(*(accuracy[name] for name in ends))
+        reachable = functional.gap_closed(*(accuracy[name] for name in ends), least=LEAST_GAP)
     best = functional.NONE if math.isnan(single) else best  # not comparable
     area: dict[str, Any] = {} if inputs is None else areas(inputs, best)
     complete = replace(
@@ -290,7 +291,7 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
         interval=percentile_interval(draws["routed"]),
         controls=controls,
         **area,
-        gap_closed=functional.gap_closed(routed, single, accuracy["oracle"]),
+        gap_closed=functional.gap_closed(routed, single, accuracy["oracle"], LEAST_GAP),
         v_b=selection.accuracy_ratio(routed, single),
         selection_entropy=selection.entropy_of_shares(share_M).item(),
         reachable_gap_closed=reachable,

@@ -18,6 +18,7 @@ import torch
 
 from satlight.evaluation.comparison import comparable, left_out
 from satlight.evaluation.outcomes import CONTROL, INFORMED, KEY, METHOD, UPPER_BOUND, ZERO_ROUTER
+from satlight.evaluation.results import LEAST_GAP
 from satlight.evaluation.spending import PER
 from satlight.metrics.bootstrap import part_draws, percentile_interval
 from satlight.metrics.functional import gap_closed
@@ -41,7 +42,8 @@ class Figure:
         per_seed: Accuracy for each seed.
         versus_best_single: Difference to ``best_single`` on the same instructions, with its interval.
         versus_best_control: Difference to the best control that is no upper bound, likewise.
-        gap_closed: Share of the distance from ``best_single`` to ``oracle``.
+        gap_closed: Share of the distance from ``best_single`` to ``oracle``; None if that is below
+            :data:`~satlight.evaluation.results.LEAST_GAP`.
     """
 
     routed: float | None
@@ -157,7 +159,7 @@ class Means:
             figure.versus_best_single = self.difference(figures, part, key, single)
             figure.versus_best_control = self.difference(figures, part, key, best)
             if figure.routed is not None and low is not None and high is not None:
-                figure.gap_closed = _finite(gap_closed(figure.routed, low, high))
+                figure.gap_closed = _finite(gap_closed(figure.routed, low, high, LEAST_GAP))
         return figures
 
     def best_control(self, figures: dict[Key, Figure]) -> Key | None:

@@ -16,6 +16,9 @@ from satlight.types import Temperature
 Interval = tuple[float | None, float | None]
 """Lower and upper bound of a 95 % bootstrap interval; None where it cannot be measured."""
 
+LEAST_GAP = 2.0
+"""Percentage points from best single to a bound, below which no share of the gap is reported."""
+
 Json = dict[str, Any]
 Row = dict[str, float | int | str | None]
 T = TypeVar("T")
@@ -71,11 +74,12 @@ class GroupResult:
         nauc: Normalized area under the quality-cost curve, percent.
         qnc: Quality-neutral cost, relative to the best single candidate.
         zero_router_aiq: AIQ of the zero router, percent.
-        gap_closed: Share of the gap from best single to oracle that the router closes.
+        gap_closed: Share of the gap from best single to oracle that the router closes; None also if the gap is
+            below :data:`LEAST_GAP`.
         v_b: Routed accuracy over that of the best single candidate.
         selection_entropy: Entropy of the choices in bits.
         reachable_gap_closed: ``gap_closed`` up to the Bayes-optimal choice, by true probabilities; None also
-            where these are unknown.
+            where these are unknown, and if that gap is below :data:`LEAST_GAP`.
     """
 
     n: int

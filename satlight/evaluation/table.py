@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from satlight.evaluation.comparison import left_out
-from satlight.evaluation.results import GroupResult, RoutingResults
+from satlight.evaluation.results import LEAST_GAP, GroupResult, RoutingResults
 
 
 class _Column(NamedTuple):
@@ -67,6 +67,7 @@ def print_table(results: RoutingResults, console: Console | None = None) -> None
     legend = "gap % = share of the way from best single to oracle"
     if simulated:
         legend += "; reach % = from best single to Bayes-optimal, by true probabilities"
+    legend += f"; – = the way is below {LEAST_GAP:g} points"
     console.print(Text(f"{legend}; 95 % = bootstrap interval of routed", style="dim"))
     for line in _remarks(results):
         console.print(Text(line))

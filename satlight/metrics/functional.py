@@ -228,22 +228,27 @@ def oracle(outcome_NM: Tensor, known_NM: Tensor) -> Tensor:
     return torch.where(known_NM.any(1), best_N, NONE)
 
 
-def gap_closed(routed: float, best_single: float, oracle: float) -> float:
+def gap_closed(routed: float, best_single: float, oracle: float, least: float = 0.0) -> float:
     """Compute the share of the gap from the best single candidate to the oracle: 0 = best single, 1 = oracle.
 
     Args:
         routed: Accuracy of the router, in any unit.
         best_single: Accuracy of the best single candidate, in the same unit.
         oracle: Accuracy of the oracle (or of the Bayes-optimal choice), in the same unit.
+        least: Smallest gap that has a share, in the same unit, at least 0. The share of a gap of a few tenths of a
+            point is chance.
 
     Returns:
-        The share, negative when the router is worse than the best single; NaN when there is no gap.
+        The share, negative when the router is worse than the best single; NaN when the gap is 0 or below ``least``.
 
     Example:
         >>> gap_closed(57.0, 54.0, 66.0)
         0.25
+        >>> gap_closed(91.0, 90.0, 91.5, least=2.0)
+        nan
     """
-    return (routed - best_single) / (oracle - best_single) if oracle != best_single else float("nan")
+    gap = oracle - best_single
+    return (routed - best_single) / gap if gap and not gap < least else float("nan")
 
 
 def selection_share(choice_N: Tensor, num_candidates: int) -> Tensor:

@@ -159,6 +159,31 @@ def test_reachable_gap_is_by_true_probabilities():
     assert worst["reachable_gap_closed"] == pytest.approx((35 - 65) / (75 - 65))
 
 
+@pytest.mark.parametrize(("best_single", "reach"), [(0.701, None), (0.69, 0.0)])
+def test_a_reachable_gap_below_two_points_has_no_share(best_single, reach):
+    # Per row, Bayes-optimal chooses c0 (72 %) and c1 (72 %) or the same; the best single candidate is c0.
+    other = 2 * best_single - 0.72
+    test = records([[1, 0], [0, 1]], expected=np.array([[0.72, 0.1], [other, 0.72]], dtype=np.float32))
+    score = np.array([[1.0, 0.0], [1.0, 0.0]])
+    results = evaluate(score, test, records([[1, 0]]), resamples=10)
+    for kind in ("datasets", "groups"):
+        (entry,) = results.to_dict()[kind].values()
+        assert entry["bayes_optimal"] == pytest.approx(72)
+        assert entry["best_single_expected"] == pytest.approx(100 * best_single, abs=1e-4)
+        assert entry["reachable_gap_closed"] == reach
+        assert entry["gap_closed"] == 0  # by outcomes, the gap is 50 points
+
+
+@pytest.mark.parametrize(("solved", "gap"), [(99, None), (97, 0.0)])
+def test_a_gap_to_the_oracle_below_two_points_has_no_share(solved, gap):
+    outcomes = np.zeros((100, 2))
+    outcomes[:solved, 0], outcomes[solved:, 1] = 1, 1
+    test = records(outcomes)
+    entry = evaluate(np.tile([1.0, 0.0], (100, 1)), test, test, resamples=10).to_dict()["groups"]["all"]
+    assert (entry["best_single"], entry["oracle"]) == (solved, 100)
+    assert entry["gap_closed"] == gap
+
+
 def test_tensors_and_arrays_give_the_same():
     score, test = random_case(n=40)
     tensor = torch.tensor(score, requires_grad=True)

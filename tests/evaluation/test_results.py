@@ -171,6 +171,13 @@ def test_table_of_missing_figures_has_dashes(results):
     assert "over best single" not in text
 
 
+def test_table_has_a_dash_where_the_gap_is_too_small_for_a_share(results):
+    group = replace(results.groups["all"], gap_closed=None, reachable_gap_closed=None)
+    row = next(line for line in printed(replace(results, groups={"all": group})).splitlines() if "mean all" in line)
+    assert [row.split()[i] for i in (-4, -1)] == ["–", "–"]
+    assert "– = the way is below 2 points" in " ".join(printed(results).split())
+
+
 def test_candidates_lose_their_institute_only_where_names_stay_distinct(results):
     assert "chose" in printed(results)
     assert "one/" not in printed(results)

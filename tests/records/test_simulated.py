@@ -14,6 +14,7 @@ from satlight.records.simulated import FAMILIES, SKILLS, Neutral, Numbers, Simul
 from satlight.records.simulated.candidates import Examinee, make_examinees
 from satlight.records.simulated.families import _slot
 from satlight.records.simulated.response import DISCRIMINATION, HARD_BONUS, SLIP, success_probabilities
+from satlight.records.sources import SimulatedSpec
 from satlight.types import Candidate
 
 
@@ -243,6 +244,14 @@ def test_bayes_optimal_needs_simulated_records(zoo):
 def test_numbers_out_of_range_are_refused(wrong, message):
     with pytest.raises(SatlightError, match=message):
         SimulatedZoo(**wrong)
+
+
+def test_the_share_of_test_rows_is_an_option_that_changes_the_split_alone():
+    half = open_records("simulated", simulated=SimulatedSpec(400, 3, test_fraction=0.5))
+    quarter = open_records("simulated", simulated=SimulatedSpec(400, 3))
+    assert ((half.splits == "test").sum(), (quarter.splits == "test").sum()) == (200, 100)
+    assert half.texts == quarter.texts
+    assert (half.outcomes == quarter.outcomes).all()
 
 
 def test_survives_the_records_folder(zoo, tmp_path):

@@ -35,17 +35,19 @@ SIMULATED = ("simulated", "simulated-multimodal")
 
 @dataclass
 class SimulatedSpec:
-    """Size and seed of a simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`.
+    """Size, seed and test share of a simulated zoo, see :class:`satlight.records.simulated.SimulatedZoo`.
 
     Args:
         num_instructions: N, at least 1.
         num_candidates: M, at least 2.
         seed: Not negative.
+        test_fraction: Fraction of test rows in each task, in [0, 1).
     """
 
     num_instructions: int = 4000
     num_candidates: int = 30
     seed: int = 0
+    test_fraction: float = 0.25
 
 
 def source(name: str) -> ModuleType:
