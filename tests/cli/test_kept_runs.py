@@ -28,9 +28,9 @@ def test_a_moved_run_keeps_its_best_score(copied, words, command):
     for name in ("best", "last"):  # a score that no later epoch reaches
         content = state(copied / "checkpoints" / f"{name}.ckpt")
         for callback in content["callbacks"].values():
-            if callback.get("monitor") == "val_routed_accuracy" and "best_k_models" in callback:
-                callback |= {"best_model_score": torch.tensor(0.99), "kth_value": torch.tensor(0.99)}
-                callback["best_k_models"] = {path: torch.tensor(0.99) for path in callback["best_k_models"]}
+            if callback.get("monitor") == "val_loss" and "best_k_models" in callback:
+                callback |= {"best_model_score": torch.tensor(0.01), "kth_value": torch.tensor(0.01)}
+                callback["best_k_models"] = {path: torch.tensor(0.01) for path in callback["best_k_models"]}
         torch.save(content, copied / "checkpoints" / f"{name}.ckpt")
     before = best.read_bytes()
     options = (f"--runs={copied.parents[1]}", "--ckpt_path=last", "--trainer.max_epochs=4")

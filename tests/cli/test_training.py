@@ -25,10 +25,19 @@ def test_fit_leaves_a_run_folder(run):
     losses = [float(row["train_loss"]) for row in rows if row["train_loss"]]
     assert len(losses) == 8
     assert all(np.isfinite(losses))
-    validated = [float(row["val_routed_accuracy"]) for row in rows if row["val_routed_accuracy"]]
+    validated = [float(row["val_loss"]) for row in rows if row["val_loss"]]
     assert len(validated) == 2
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["epoch"] == int(np.argmax(validated))
+    assert best["epoch"] == int(np.argmin(validated))  # configs/full.yaml monitors the loss
+
+
+def test_without_a_checkpoint_in_the_config_the_best_routed_accuracy_is_kept(tmp_path):
+    from satlight.cli.training import _checkpoints
+
+    best, last = _checkpoints(tmp_path, [])
+    assert (best.monitor, best.mode, best.filename) == ("val_routed_accuracy", "max", "best")
+    assert (last.monitor, last.filename) == (None, "last")
+    assert [callback.filename for callback in _checkpoints(tmp_path, [best])] == ["last"]
 
 
 def test_a_run_can_be_repeated_from_its_config(run, runs, command):
