@@ -38,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--score-column", default="score", help="column of the outcomes (default: score)")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns to keep")
+    parser.add_argument("--split-column", default="split", metavar="NAME", help="column of the splits (default: split)")
     parser.add_argument("--group-column", help="column of groups that stay in one split and one fold")
     parser.add_argument(
         "--validation-fraction", type=float, default=0.1, metavar="F", help="as in `fit` (default: 0.1)"
@@ -119,11 +120,11 @@ def _log(args: argparse.Namespace) -> _Log:
 
     from satlight.cli import runs
     from satlight.data.trained_on import TrainedOn
-    from satlight.records import open_records, split_records
+    from satlight.records import open_records, split_records, use_split
 
     run = args.router.resolve().parent / runs.CONFIG
     if args.records is not None:
-        records = open_records(args.records, args.score_column, datasets=args.datasets)
+        records = use_split(open_records(args.records, args.score_column, datasets=args.datasets), args.split_column)
         split = split_records(
             records, validation_fraction=args.validation_fraction, seed=args.seed, group_column=args.group_column
         )

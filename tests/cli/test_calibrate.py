@@ -56,11 +56,11 @@ def folder(fitted, tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def cli(capsys, monkeypatch):
     """Run a command; return its exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(*words):
+    def cli(*words):
         code = None
         try:
             main([str(word) for word in words])
@@ -69,13 +69,13 @@ def run(capsys, monkeypatch):
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    return run
+    return cli
 
 
-def test_a_target_is_fitted_measured_and_saved(run, log, folder, contents):
+def test_a_target_is_fitted_measured_and_saved(cli, log, folder, contents):
     before = Router.from_pretrained(folder)
     weights = contents(folder)["router.safetensors"]
-    code, out, err = run("calibrate", folder, "--records", log, "--target", "0.9")
+    code, out, err = cli("calibrate", folder, "--records", log, "--target", "0.9")
     assert (code, err) == (None, "")
     assert "cheapest@0.9 on 200 rows of log" in out
     router = Router.from_pretrained(folder)
@@ -100,11 +100,11 @@ def test_a_target_is_fitted_measured_and_saved(run, log, folder, contents):
     assert contents(folder) == written
 
 
-def test_route_uses_the_saved_rule_or_another_one(run, log, folder):
-    run("calibrate", folder, "--records", log, "--budget", "0.002")
+def test_route_uses_the_saved_rule_or_another_one(cli, log, folder):
+    cli("calibrate", folder, "--records", log, "--budget", "0.002")
 
     def route(*words):
-        code, out, err = run("route", "--router", folder, "--format", "json", *words, "Write a proof about 7")
+        code, out, err = cli("route", "--router", folder, "--format", "json", *words, "Write a proof about 7")
         return json.loads(out) if code is None else err
 
     saved = route()
@@ -116,13 +116,13 @@ def test_route_uses_the_saved_rule_or_another_one(run, log, folder):
     assert route("--rule", "utility@1e6")["route"] == "small"
     assert "satlight calibrate DIR --budget 0.003" in route("--rule", "budget@0.003")
     assert "is no decision rule" in route("--rule", "cheap")
-    _, out, _ = run("route", "--router", folder, "--format", "table", "Write a proof about 7")
+    _, out, _ = cli("route", "--router", folder, "--format", "table", "Write a proof about 7")
     assert "rule: budget@0.002" in out
     assert "$ / 1000" in out
 
 
-def test_the_temperature_is_fitted_too_and_utility_is_measured(run, log, folder):
-    code, out, _ = run("calibrate", folder, "--records", log, "--utility", "10", "--temperature")
+def test_the_temperature_is_fitted_too_and_utility_is_measured(cli, log, folder):
+    code, out, _ = cli("calibrate", folder, "--records", log, "--utility", "10", "--temperature")
     assert code is None
     assert "utility@10 on 200 rows" in out
     router = Router.from_pretrained(folder)
@@ -139,61 +139,61 @@ def test_the_temperature_is_fitted_too_and_utility_is_measured(run, log, folder)
         (["--target", "0.9", "--split", "all", "--folds", "1"], "got 1 folds; there must be 2 or more"),
     ],
 )
-def test_what_cannot_be_fitted_is_an_error_and_writes_nothing(run, log, folder, contents, words, message):
+def test_what_cannot_be_fitted_is_an_error_and_writes_nothing(cli, log, folder, contents, words, message):
     before = contents(folder)
-    code, _, err = run("calibrate", folder, "--records", log, *words)
+    code, _, err = cli("calibrate", folder, "--records", log, *words)
     assert code == 1
     assert message in err
     assert contents(folder) == before
 
 
-def test_rows_that_the_router_learned_from_are_refused(run, log, tmp_path):
+def test_rows_that_the_router_learned_from_are_refused(cli, log, tmp_path):
     build("tfidf_knn").fit(open_records(log).filter(splits=["train", "validation"])).save(tmp_path / "all")
-    code, _, err = run("calibrate", tmp_path / "all", "--records", log, "--target", "0.9")
+    code, _, err = cli("calibrate", tmp_path / "all", "--records", log, "--target", "0.9")
     assert code == 1
     assert "has learned from these very rows" in err
-    code, _, err = run("calibrate", tmp_path / "all", "--target", "0.9")
+    code, _, err = cli("calibrate", tmp_path / "all", "--target", "0.9")
     assert "give them with --records" in err
 
 
-def test_a_missing_price_names_candidate_and_command(run, log, folder, tmp_path):
-    code, _, err = run("route", "--router", folder, "--rule", "cheapest@0.9", "Hi")
+def test_a_missing_price_names_candidate_and_command(cli, log, folder, tmp_path):
+    code, _, err = cli("route", "--router", folder, "--rule", "cheapest@0.9", "Hi")
     assert code == 1
     assert "that of 'small' is unknown" in err
     assert "satlight zoo set-price" in err
     # Following the message helps.
     for name, cost in COST.items():
-        assert run("zoo", "set-price", folder, name, "--cost-usd", cost)[0] is None
-    assert run("route", "--router", folder, "--rule", "cheapest@0.9", "Hi")[0] is None
+        assert cli("zoo", "set-price", folder, name, "--cost-usd", cost)[0] is None
+    assert cli("route", "--router", folder, "--rule", "cheapest@0.9", "Hi")[0] is None
 
 
-def test_token_counts_of_the_log_are_read(run, log, folder, tmp_path):
+def test_token_counts_of_the_log_are_read(cli, log, folder, tmp_path):
     counted = Path(shutil.copytree(log, tmp_path / "counted"))
     table = pl.read_parquet(counted / "records.parquet")
     tokens = pl.col("model_id").replace_strict({"small": 10, "medium": 20, "large": 30})
     table.with_columns(tokens_out=tokens).write_parquet(counted / "records.parquet")
     for name in SKILL:
-        run("zoo", "set-price", folder, name, "--price-in", "0", "--price-out", "2")
-    assert run("calibrate", folder, "--records", counted, "--best")[0] is None
+        cli("zoo", "set-price", folder, name, "--price-in", "0", "--price-out", "2")
+    assert cli("calibrate", folder, "--records", counted, "--best")[0] is None
     assert [one.tokens_out for one in Router.from_pretrained(folder).candidates] == [10, 20, 30]
 
 
 # -- zoo ---------------------------------------------------------------------------------------------------
 
 
-def test_zoo_lists_shows_and_prices(run, folder, contents):
+def test_zoo_lists_shows_and_prices(cli, folder, contents):
     before = contents(folder)
     assert (
-        run("zoo", "set-price", folder, "medium", "--price-in", "1.5", "--price-out", "6", "--tokens-out", "80")[0]
+        cli("zoo", "set-price", folder, "medium", "--price-in", "1.5", "--price-out", "6", "--tokens-out", "80")[0]
         is None
     )
-    listed = json.loads(run("zoo", "list", folder, "--json")[1])
+    listed = json.loads(cli("zoo", "list", folder, "--json")[1])
     assert [one["model_id"] for one in listed] == list(SKILL)
     assert (listed[1]["price_in"], listed[1]["price_out"], listed[1]["tokens_out"]) == (1.5, 6, 80)
-    out = run("zoo", "list", folder)[1]
+    out = cli("zoo", "list", folder)[1]
     assert "medium" in out
     assert "1.5" in out
-    assert json.loads(run("zoo", "show", folder, "medium")[1])["price_out"] == 6
+    assert json.loads(cli("zoo", "show", folder, "medium")[1])["price_out"] == 6
     changed = {name for name, content in contents(folder).items() if before[name] != content}
     assert changed == {"zoo.json"}
 
@@ -210,33 +210,42 @@ def test_zoo_lists_shows_and_prices(run, folder, contents):
         (["list", "nowhere"], "does not exist or is no folder"),
     ],
 )
-def test_mistakes_are_named_and_change_nothing(run, folder, contents, words, message):
+def test_mistakes_are_named_and_change_nothing(cli, folder, contents, words, message):
     before = contents(folder)
-    code, _, err = run("zoo", *[folder if word == "DIR" else word for word in words])
+    code, _, err = cli("zoo", *[folder if word == "DIR" else word for word in words])
     assert code == 1
     assert message in err
     assert contents(folder) == before
 
 
-def test_removing_and_renaming_keep_the_other_scores(run, folder):
+def test_removing_and_renaming_keep_the_other_scores(cli, folder):
     texts = ["Write a sum about 1", "Write a poem about 2"]
     before = Router.from_pretrained(folder).score(texts).log_odds_BC
-    assert run("zoo", "remove", folder, "small")[0] is None
-    assert run("zoo", "rename", folder, "large", "small")[0] is None  # a removed name is free again
+    assert cli("zoo", "remove", folder, "small")[0] is None
+    assert cli("zoo", "rename", folder, "large", "small")[0] is None  # a removed name is free again
     router = Router.from_pretrained(folder)
     assert router.model_ids == ["medium", "small"]
     assert (router.score(texts).log_odds_BC == before[:, 1:]).all()
     assert (router.score(texts, ["small"]).log_odds_BC == before[:, 2:]).all()
-    assert run("zoo", "remove", folder, "medium")[0] is None
-    assert "is the only candidate" in run("zoo", "remove", folder, "small")[2]
+    assert cli("zoo", "remove", folder, "medium")[0] is None
+    assert "is the only candidate" in cli("zoo", "remove", folder, "small")[2]
 
 
-def test_a_model_sat_router_loses_a_candidate(run, router, router_folder, tmp_path):
+def test_a_model_sat_router_loses_a_candidate(cli, router, router_folder, tmp_path):
     mine = Path(shutil.copytree(router_folder, tmp_path / "mine"))
-    assert json.loads(run("zoo", "show", mine, "org/good-7b")[1])["capability"]["results"][0]["task"] == "sums"
-    assert run("zoo", "remove", mine, "org/poor-1b")[0] is None
-    assert run("zoo", "rename", mine, "other/odd", "new")[0] is None
+    assert json.loads(cli("zoo", "show", mine, "org/good-7b")[1])["capability"]["results"][0]["task"] == "sums"
+    assert cli("zoo", "remove", mine, "org/poor-1b")[0] is None
+    assert cli("zoo", "rename", mine, "other/odd", "new")[0] is None
     left = Router.from_pretrained(mine)
     assert left.model_ids == ["org/good-7b", "new"]
     expected = router.score(["Hi", "What is 2 + 2?"], ["org/good-7b", "other/odd"]).log_odds_BC
     assert (left.score(["Hi", "What is 2 + 2?"]).log_odds_BC == expected).all()
+
+
+def test_a_run_calibrates_its_router_on_its_own_validation_rows(cli, run, tmp_path):
+    mine = Path(shutil.copytree(run, tmp_path / "mine"))
+    code, out, err = cli("calibrate", mine / "router", "--best", "--temperature")
+    assert code is None, err
+    router = Router.from_pretrained(mine / "router")
+    assert router.about["rule"]["data"]["simulated"]
+    assert f"best on {router.about['rule']['rows']} rows of simulated" in out
