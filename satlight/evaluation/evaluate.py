@@ -282,8 +282,8 @@ def _finished(entry: G, draws: dict[str, Tensor], inputs: CurveInputs | None, be
     }
     reachable = None
     if "bayes_optimal" in accuracy:
-        ends = ("routed_expected", "best_single_expected", "bayes_optimal")
-        reachable = functional.gap_closed(*(accuracy[name] for name in ends), least=LEAST_GAP)
+        low, high = accuracy["best_single_expected"], accuracy["bayes_optimal"]
+        reachable = functional.gap_closed(accuracy["routed_expected"], low, high, LEAST_GAP)
     best = functional.NONE if math.isnan(single) else best  # not comparable
     area: dict[str, Any] = {} if inputs is None else areas(inputs, best)
     complete = replace(
