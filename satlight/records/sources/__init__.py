@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "csv": "satlight.records.sources.csv",
+    "feedback": "satlight.records.sources.feedback",
     "lm-eval": "satlight.records.sources.lm_eval",
     "mathv": "satlight.records.sources.mathv",
     "mmlu-pro": "satlight.records.sources.mmlu_pro",
