@@ -31,7 +31,7 @@ async def route(engine: Engine, content: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         SatlightError: A request of another form.
-        QueueFull: Too many requests wait.
+        QueueFullError: Too many requests wait.
     """
     given = [name for name in _INPUTS if name in content]
     if len(given) != 1 or set(content) - {*_INPUTS, "model"}:

@@ -18,7 +18,7 @@ from satlight.routers import Router
 from satlight.serving import conversation
 from satlight.serving.metrics import Metrics
 from satlight.serving.pictures import ImageStore
-from satlight.serving.scorer import QueueFull, Scorer
+from satlight.serving.scorer import QueueFullError, Scorer
 from satlight.serving.settings import ServeSettings
 from satlight.serving.upstreams import Upstreams
 from satlight.types import Ranking, Request
@@ -151,13 +151,13 @@ class Engine:
         """Decide for plain texts without a deadline, for ``/v1/route``.
 
         Raises:
-            QueueFull: Too many requests wait.
+            QueueFullError: Too many requests wait.
         """
         loaded = self.loaded
         futures: list[Future] = []
         try:
             futures.extend(self._scorer.submit(_Job(loaded, text, rule)) for text in texts)
-        except QueueFull:
+        except QueueFullError:
             for future in futures:
                 future.cancel()
             raise
@@ -171,7 +171,7 @@ class Engine:
         try:
             future = asyncio.wrap_future(self._scorer.submit(job))
             return await asyncio.wait_for(future, self.settings.deadline_ms / 1000)
-        except QueueFull:
+        except QueueFullError:
             return self._default(job.rule, job.text, "queue_full")
         except TimeoutError:
             return self._default(job.rule, job.text, "deadline")

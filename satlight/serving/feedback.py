@@ -47,8 +47,8 @@ class FeedbackLog:
     """Append-only records of graded answers.
 
     Each record is one line, written in one call and synced to disk before the client gets its reply. A killed process
-    can leave half a line at the end of a file; :mod:`satlight.records.sources.feedback` skips it, and a new process writes a new
-    file.
+    can leave half a line at the end of a file; :mod:`satlight.records.sources.feedback` skips it, and a new process
+    writes a new file.
 
     Args:
         folder: Where the files go; created if missing.
@@ -76,9 +76,7 @@ class FeedbackLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
-            raise SatlightError(
-                f"--feedback {path} cannot be written ({error.strerror}); choose another folder"
-            ) from error
+            raise SatlightError(f"--feedback {path}: {error.strerror or error}; choose another folder") from error
 
     def append(self, answer_id: str, answer: Answer, score: float, grade: dict[str, Any] | None = None) -> None:
         """Write one record; it is on disk when this returns.

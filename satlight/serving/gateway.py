@@ -1,4 +1,4 @@
-"""The server process: litellm's proxy, with satlight's plugin, middleware and endpoints. Nothing else imports litellm."""
+"""The server process: litellm's proxy with satlight's plugin, middleware and endpoints; nothing else imports litellm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from satlight.serving.feedback import FeedbackLog
 from satlight.serving.metrics import Metrics
 from satlight.serving.middleware import Gate, error_body
 from satlight.serving.plugin import RoutingPlugin
-from satlight.serving.scorer import QueueFull
+from satlight.serving.scorer import QueueFullError
 from satlight.serving.settings import ServeSettings
 
 log = logging.getLogger(__name__)
@@ -62,9 +62,7 @@ def _import_proxy(config: Path, with_key: bool) -> Any:
     try:
         from litellm.proxy import proxy_server
     except ImportError as error:
-        raise SatlightError(
-            f"`satlight serve` needs litellm's proxy ({error}); run `pip install satlight[serve]`"
-        ) from None
+        raise SatlightError(f"`satlight serve` needs litellm ({error}); run `pip install satlight[serve]`") from None
     return proxy_server
 
 
@@ -103,7 +101,7 @@ def _add_endpoints(proxy: Any, gate: Gate, feedback: FeedbackLog | None) -> None
     async def route(request: Request) -> JSONResponse:
         try:
             return JSONResponse(await endpoints.route(gate.engine, json.loads(await request.body())))
-        except QueueFull:
+        except QueueFullError:
             return JSONResponse(error_body(503, "Too many requests wait for a decision; try again"), 503)
         except SatlightError as error:
             return JSONResponse(error_body(400, str(error)), 400)

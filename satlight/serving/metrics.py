@@ -25,9 +25,7 @@ class Metrics:
         self.answers = Counter(
             "satlight_answers", "Routed answers, by candidate and reason", ["candidate", "reason"], registry=registry
         )
-        self.refused = Counter(
-            "satlight_refused", "Requests refused before litellm, by status", ["status"], registry=registry
-        )
+        self.refused = Counter("satlight_refused", "Requests refused, by status", ["status"], registry=registry)
         self.reloads = Counter("satlight_reloads", "Reloads, by result", ["result"], registry=registry)
         self.feedback = Counter("satlight_feedback", "Records of feedback written", registry=registry)
         self.decision_seconds = Histogram(

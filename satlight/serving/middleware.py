@@ -32,7 +32,7 @@ REMEMBERED = 10_000
 _OPEN_PATHS = ("/v1/", "/health", "/metrics")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that the server does not pass on.
 
     Args:
@@ -75,7 +75,7 @@ class Gate:
                 await respond(send, 200, self.engine.metrics.text(), metrics.CONTENT_TYPE)
             else:
                 await self._pass_on(scope, headers, receive, send)
-        except Refused as refusal:
+        except RefusedError as refusal:
             self.engine.metrics.refused.labels(str(refusal.status)).inc()
             await respond(send, refusal.status, error_body(refusal.status, refusal.message))
 
@@ -92,17 +92,19 @@ class Gate:
             return
         for name, value in (("Host", f"//{headers.get('host', '')}"), ("Origin", headers.get("origin", ""))):
             if value.strip("/") and not is_loopback(_hostname(value)):
-                raise Refused(403, f"{name} {value[:80]!r} is not this machine; start the server with --api-key-env")
+                raise RefusedError(
+                    403, f"{name} {value[:80]!r} is not this machine; start the server with --api-key-env"
+                )
         if not path.startswith(_OPEN_PATHS):
-            raise Refused(404, f"{path[:80]!r} is not served without a key; start the server with --api-key-env")
+            raise RefusedError(404, f"{path[:80]!r} is not served without a key; start the server with --api-key-env")
 
     def _check_key(self, headers: dict[str, str]) -> None:
         if not self.engine.is_key(headers.get("authorization", "").removeprefix("Bearer ")):
-            raise Refused(401, "Authentication Error: send the server's key as a bearer token")
+            raise RefusedError(401, "Authentication Error: send the server's key as a bearer token")
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         limit = int(self.settings.max_body_mb * 1e6)
-        too_large = Refused(413, f"The body is larger than {self.settings.max_body_mb:g} MB; send less")
+        too_large = RefusedError(413, f"The body is larger than {self.settings.max_body_mb:g} MB; send less")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
             raise too_large
@@ -110,7 +112,7 @@ class Gate:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(400, "The client closed the connection before the end of the body")
+                raise RefusedError(400, "The client closed the connection before the end of the body")
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > limit:
@@ -122,21 +124,21 @@ class Gate:
         try:
             content = parse_json(decoded(body, "the body", "send JSON"), "the body", "send a JSON object")
         except SatlightError as error:
-            raise Refused(400, str(error)) from None
+            raise RefusedError(400, str(error)) from None
         if not isinstance(content, dict):
-            raise Refused(400, f"The body is a JSON {type(content).__name__}; send an object")
+            raise RefusedError(400, f"The body is a JSON {type(content).__name__}; send an object")
         length = 0
         for text in conversation.strings(content):
             length += len(text)
             if "\0" in text:
-                raise Refused(400, "A text holds the null character U+0000; remove it")
+                raise RefusedError(400, "A text holds the null character U+0000; remove it")
         if length > self.settings.max_prompt_chars:
-            raise Refused(
+            raise RefusedError(
                 413, f"The texts have {length} characters; at most {self.settings.max_prompt_chars} are allowed"
             )
         messages = content.get("messages", [])
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            raise Refused(400, "`messages` must be a list of objects with role and content")
+            raise RefusedError(400, "`messages` must be a list of objects with role and content")
         return content
 
     def _state(self, content: dict[str, Any], headers: dict[str, str]) -> RequestState | None:
@@ -148,7 +150,7 @@ class Gate:
         try:
             rule = self.engine.checked_rule(rule) if colon else self.engine.default_rule
         except SatlightError as error:
-            raise Refused(400, str(error)) from None
+            raise RefusedError(400, str(error)) from None
         scope = hashlib.sha256(headers.get("authorization", "").encode()).hexdigest()
         return RequestState(uuid.uuid4().hex, rule, scope, headers.get("x-satlight-conversation"))
 

@@ -28,9 +28,7 @@ def load(settings: ServeSettings) -> Loaded:
     router = Router.from_pretrained(settings.router, allow=settings.allow)
     active = upstreams.active(router.model_ids, settings.default)
     if more := [name for name in upstreams.params if name not in router.model_ids]:
-        log.warning(
-            "%s: the upstreams %s are no candidates of the router and get no routed requests", settings.config, more
-        )
+        log.warning("%s: %s are no candidates of the router; they get no routed requests", settings.config, more)
     return Loaded(router, version(settings.router), upstreams, active)
 
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 
 
-class QueueFull(Exception):
+class QueueFullError(Exception):
     """The queue of the scorer is full."""
 
 
@@ -50,13 +50,13 @@ class Scorer(Generic[Job]):
         """Queue a job; cancel the future to drop the job.
 
         Raises:
-            QueueFull: Too many jobs wait.
+            QueueFullError: Too many jobs wait.
         """
         future: Future = Future()
         try:
             self._queue.put_nowait((job, future))
         except queue.Full:
-            raise QueueFull from None
+            raise QueueFullError from None
         return future
 
     @property

@@ -137,9 +137,7 @@ def _params(given: Any, where: str) -> dict[str, Any]:
         raise SatlightError(f"{where} holds an `api_key`; put it into an environment variable and name it: api_key_env")
     if variable is not None:
         if not os.environ.get(str(variable)):
-            raise SatlightError(
-                f"{where}: the environment variable {variable} is not set; set it to the upstream's key"
-            )
+            raise SatlightError(f"{where}: the variable {variable} is not set; set it to the upstream's key")
         params["api_key"] = f"os.environ/{variable}"
     elif key is None and "api_base" in params:
         params["api_key"] = "none"  # OpenAI's client refuses an empty key, which a local server ignores
