@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     serve.add_argument("--api-key-env", metavar="VAR", help="variable with the key that clients must send")
     serve.add_argument("--rule", help="rule of the model name `satlight` (default: the router's saved rule, else best)")
     serve.add_argument(
-        "--deadline-ms", type=int, default=500, metavar="MS", help="wait this long for a decision (default 500)"
+        "--deadline-ms", type=int, default=1000, metavar="MS", help="wait this long for a decision (default 1000)"
     )
     serve.add_argument(
         "--queue-size", type=int, default=1024, metavar="N", help="requests that may wait for a decision (default 1024)"

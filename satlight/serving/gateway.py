@@ -1,9 +1,8 @@
-"""The server process: litellm's proxy with satlight's plugin, middleware and endpoints; nothing else imports litellm."""
+"""The server process: litellm's proxy with satlight's plugin, middleware and endpoints; only this imports litellm."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import tempfile
@@ -19,7 +18,7 @@ from satlight.serving import endpoints, reload
 from satlight.serving.engine import Engine, Loaded
 from satlight.serving.feedback import FeedbackLog
 from satlight.serving.metrics import Metrics
-from satlight.serving.middleware import Gate, error_body
+from satlight.serving.middleware import BODY, OWN_PATHS, Gate, error_body
 from satlight.serving.plugin import RoutingPlugin
 from satlight.serving.scorer import QueueFullError
 from satlight.serving.settings import ServeSettings
@@ -100,7 +99,7 @@ def _add_endpoints(proxy: Any, gate: Gate, feedback: FeedbackLog | None) -> None
 
     async def route(request: Request) -> JSONResponse:
         try:
-            return JSONResponse(await endpoints.route(gate.engine, json.loads(await request.body())))
+            return JSONResponse(await endpoints.route(gate.engine, request.scope[BODY]))
         except QueueFullError:
             return JSONResponse(error_body(503, "Too many requests wait for a decision; try again"), 503)
         except SatlightError as error:
@@ -108,7 +107,7 @@ def _add_endpoints(proxy: Any, gate: Gate, feedback: FeedbackLog | None) -> None
 
     async def grade(request: Request) -> JSONResponse:
         try:
-            known = await endpoints.feedback(gate.answers, feedback, json.loads(await request.body()))
+            known = await endpoints.feedback(gate.answers, feedback, request.scope[BODY])
         except SatlightError as error:
             return JSONResponse(error_body(400, str(error)), 400)
         if not known:
@@ -117,9 +116,9 @@ def _add_endpoints(proxy: Any, gate: Gate, feedback: FeedbackLog | None) -> None
         return JSONResponse({"status": "ok"})
 
     # FastAPI evaluates annotations in the module's scope, where Request is not.
-    handlers: dict[str, Callable] = {"/v1/route": route, "/v1/feedback": grade}
+    handlers: tuple[Callable, ...] = (route, grade)
     own = APIRouter(dependencies=[Depends(user_api_key_auth)])
-    for path, handler in handlers.items():
+    for path, handler in zip(OWN_PATHS, handlers, strict=True):
         handler.__annotations__ = {"request": Request, "return": JSONResponse}
         own.add_api_route(path, handler, methods=["POST"], response_model=None)
     proxy.app.router.routes[:0] = own.routes

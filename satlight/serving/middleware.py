@@ -29,6 +29,13 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 REMEMBERED = 10_000
 """Number of answers that can still be graded."""
 
+BODY = "satlight.body"
+"""Key of the parsed body in the ASGI scope."""
+
+OWN_PATHS = ("/v1/route", "/v1/feedback")
+"""Endpoints of this server; all others are litellm's."""
+
+_FORMS = ("multipart/", "application/x-www-form-urlencoded")
 _OPEN_PATHS = ("/v1/", "/health", "/metrics")
 
 
@@ -161,9 +168,10 @@ class Gate:
             await self.app(scope, receive, send)
             return
         body, state = await self._body(headers, receive), None
-        if not headers.get("content-type", "").startswith(("multipart/", "application/x-www-form-urlencoded")):
+        if scope["path"] in OWN_PATHS or not headers.get("content-type", "").startswith(_FORMS):
             content = self._parsed(body)
             state = self._state(content, headers)
+            scope = {**scope, BODY: content}
             if state is not None and content["model"] != MODEL:
                 body = json.dumps(content | {"model": MODEL}, ensure_ascii=False).encode()
                 others = [one for one in scope["headers"] if one[0].lower() != b"content-length"]

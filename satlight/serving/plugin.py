@@ -7,7 +7,7 @@ from typing import Any
 from satlight.errors import SatlightError
 from satlight.serving.engine import Engine
 from satlight.serving.state import CURRENT, RequestState
-from satlight.serving.upstreams import FAILOVER, MODEL
+from satlight.serving.upstreams import MODEL
 
 
 class RoutingPlugin:
@@ -30,7 +30,7 @@ class RoutingPlugin:
             SatlightError: An image that cannot be used, or no candidate that is left.
         """
         engine = self.engine
-        if engine is None or context.metadata.get("model_group") not in (MODEL, FAILOVER):
+        if engine is None or context.metadata.get("model_group") != MODEL:
             return context
         state = CURRENT.get() or RequestState("", engine.default_rule)
         if state.error is not None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from satlight.errors import SatlightError
@@ -29,6 +30,8 @@ def load(settings: ServeSettings) -> Loaded:
     active = upstreams.active(router.model_ids, settings.default)
     if more := [name for name in upstreams.params if name not in router.model_ids]:
         log.warning("%s: %s are no candidates of the router; they get no routed requests", settings.config, more)
+    with suppress(SatlightError):  # the first call is slow; stored scores do not know the text
+        router.route("Warm up.")
     return Loaded(router, version(settings.router), upstreams, active)
 
 

@@ -44,7 +44,7 @@ class ServeSettings:
 
     Example:
         >>> ServeSettings(Path("router"), Path("upstreams.yaml"), default="a").deadline_ms
-        500
+        1000
     """
 
     router: Path
@@ -54,7 +54,7 @@ class ServeSettings:
     port: int = 4000
     api_key_env: str | None = None
     rule: str | None = None
-    deadline_ms: int = 500
+    deadline_ms: int = 1000
     queue_size: int = 1024
     batch_size: int = 32
     context_turns: int = 0

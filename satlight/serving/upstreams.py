@@ -15,12 +15,9 @@ from satlight.types import Candidate
 MODEL = "satlight"
 """Model name that routes by the default rule; ``satlight:RULE`` names another rule."""
 
-FAILOVER = f"{MODEL}:failover"
-"""Model group of the attempts after the first; clients cannot ask for it."""
-
 PLUGIN = "satlight.serving.gateway.plugin"
-MAX_FAILOVERS = 5
-"""litellm gives up after this many fallbacks."""
+FAILOVERS = tuple(f"{MODEL}:failover-{number}" for number in range(1, 6))
+"""Hidden aliases of :data:`MODEL`, one per further attempt: litellm asks each name of a fallback list once only."""
 
 ADVICE = "write `upstreams: {CANDIDATE: {model: openai/NAME, api_base: URL, api_key_env: VAR}}` (docs/serving.md)"
 
@@ -63,13 +60,13 @@ class Upstreams:
         return {name: params["model"] for name, params in self.params.items()}
 
     def model_list(self, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-        """Return litellm's ``model_list``: two groups of all active candidates, and one group of each upstream."""
+        """Return litellm's ``model_list``: a group of all active candidates, and a group of each upstream."""
         prices = {one.model_id: one for one in candidates}
         entries = []
         for name, params in self.params.items():
             entry = {**_priced(prices.get(name)), **params}
             routed = name in prices and name not in self.excluded
-            for group in (*((MODEL, FAILOVER) if routed else ()), name):
+            for group in (*((MODEL,) if routed else ()), name):
                 entries.append({"model_name": group, "litellm_params": dict(entry)})
         return [*entries, *self.extra.get("model_list", ())]
 
@@ -79,9 +76,11 @@ class Upstreams:
         general = dict(extra.pop("general_settings", None) or {})
         if api_key_env is not None:
             general["master_key"] = f"os.environ/{api_key_env}"
-        router = {"num_retries": 0, "max_fallbacks": MAX_FAILOVERS} | (extra.pop("router_settings", None) or {})
+        router = {"num_retries": 0, "max_fallbacks": len(FAILOVERS)} | (extra.pop("router_settings", None) or {})
         router["plugins"] = [PLUGIN, *router.get("plugins", ())]
-        router["fallbacks"] = [{MODEL: [FAILOVER] * MAX_FAILOVERS}, *router.get("fallbacks", ())]
+        router["fallbacks"] = [{MODEL: [*FAILOVERS]}, *router.get("fallbacks", ())]
+        aliases = {name: {"model": MODEL, "hidden": True} for name in FAILOVERS}
+        router["model_group_alias"] = aliases | router.get("model_group_alias", {})
         litellm = {"telemetry": False, "num_retries": 0} | (extra.pop("litellm_settings", None) or {})
         return {
             "model_list": self.model_list(candidates),
