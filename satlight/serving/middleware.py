@@ -77,8 +77,10 @@ class Gate:
             self._check_source(scope["path"], headers)
             if scope["path"] == "/health":
                 await respond(send, 200, self.health())
-            elif scope["path"] == "/metrics":
+                return
+            if scope["path"] == "/metrics" or self.engine.loaded.upstreams.one_key:
                 self._check_key(headers)
+            if scope["path"] == "/metrics":
                 await respond(send, 200, self.engine.metrics.text(), metrics.CONTENT_TYPE)
             else:
                 await self._pass_on(scope, headers, receive, send)
@@ -106,7 +108,8 @@ class Gate:
             raise RefusedError(404, f"{path[:80]!r} is not served without a key; start the server with --api-key-env")
 
     def _check_key(self, headers: dict[str, str]) -> None:
-        if not self.engine.is_key(headers.get("authorization", "").removeprefix("Bearer ")):
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if not self.engine.is_key(given or headers.get("x-api-key", headers.get("api-key", ""))):
             raise RefusedError(401, "Authentication Error: send the server's key as a bearer token")
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:

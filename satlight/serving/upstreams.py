@@ -55,6 +55,12 @@ class Upstreams:
             raise SatlightError(f"--default {default!r} is not a candidate that can be chosen; allowed are {[*active]}")
         return active
 
+    @property
+    def one_key(self) -> bool:
+        """Whether the server's key is the only one: litellm has no database of keys and no check of its own."""
+        general = self.extra.get("general_settings") or {}
+        return not os.environ.get("DATABASE_URL") and not {"database_url", "custom_auth"} & set(general)
+
     def models(self) -> dict[str, str]:
         """Return candidate → ``litellm_params.model``, by which litellm tells deployments apart."""
         return {name: params["model"] for name, params in self.params.items()}
