@@ -92,6 +92,7 @@ ALLOWED = {
         "data",
         "backbones",
     ],
+    "serving": ["serving", "routers"],
     "bench": ["bench", "routing", "callbacks", "evaluation", "baselines", "records", "metrics", "backbones"],
 }
 
@@ -127,6 +128,7 @@ def test_nothing_imports_the_command_line_but_itself():
         ("wandb", {"satlight.callbacks", "satlight.bench.wandb_runs"}),
         ("torchmetrics", {"satlight.metrics", "satlight.cli"}),
         ("jsonargparse", {"satlight.cli", "satlight.bench.config"}),
+        ("litellm", {"satlight.serving.gateway"}),
         ("gguf", {"satlight.backbones.loading", "satlight.backbones.weights", "satlight.backbones.store"}),
     ],
 )
@@ -209,7 +211,7 @@ def test_satlight_help_is_quick():
     assert not names & {"torch", "lightning", "transformers", "numpy", "polars", "torchmetrics"}
     assert seconds < 1
     result = subprocess.run([sys.executable, "-m", "satlight", "--help"], capture_output=True, text=True, check=True)
-    for verb in ("fit", "test", "predict", "route", "export", "weights", "data", "bench"):
+    for verb in ("fit", "test", "predict", "route", "export", "weights", "data", "bench", "serve"):
         assert verb in result.stdout
 
 

@@ -104,7 +104,7 @@ def get_json(port: int, path: str) -> Any:
         return json.load(response)
 
 
-def wait_for(check: Any, process: subprocess.Popen | None = None, seconds: float = 180) -> None:
+def wait_for(check: Any, process: subprocess.Popen | None = None, seconds: float = 300) -> None:
     """Call a function until it raises no error.
 
     Raises:

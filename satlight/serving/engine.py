@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from satlight.errors import SatlightError
@@ -56,6 +56,7 @@ class Decision:
         version: Version of the router.
         text: The routed text.
         ranking: All candidates with P(correct); None = there was no decision.
+        seconds: Time until the decision, with waiting.
     """
 
     order: tuple[str, ...]
@@ -64,6 +65,7 @@ class Decision:
     version: str
     text: str
     ranking: Ranking | None = None
+    seconds: float = 0.0
 
     def probability(self, candidate: str) -> float | None:
         """Return P(correct) of a candidate, if known."""
@@ -142,7 +144,8 @@ class Engine:
             return Decision((kept, *others), rule, "sticky", loaded.version, text)
         start = time.perf_counter()
         decision = await self._in_time(_Job(loaded, text, rule, urls))
-        self.metrics.decision_seconds.observe(time.perf_counter() - start)
+        decision = replace(decision, seconds=time.perf_counter() - start)
+        self.metrics.decision_seconds.observe(decision.seconds)
         if key and decision.ranking is not None:
             self._sticky.put(key, decision.order[0])
         return decision

@@ -59,6 +59,8 @@ def _import_proxy(config: Path, with_key: bool) -> Any:
     if not with_key:  # the settings allow this on loopback only
         os.environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
     try:
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
         from litellm.proxy import proxy_server
     except ImportError as error:
         raise SatlightError(f"`satlight serve` needs litellm ({error}); run `pip install satlight[serve]`") from None

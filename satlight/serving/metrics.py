@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -21,6 +19,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
         self._registry = registry = CollectorRegistry()
         self.answers = Counter(
             "satlight_answers", "Routed answers, by candidate and reason", ["candidate", "reason"], registry=registry
@@ -42,4 +42,6 @@ class Metrics:
 
     def text(self) -> str:
         """Return all metrics."""
+        from prometheus_client import generate_latest
+
         return generate_latest(self._registry).decode()

@@ -239,6 +239,7 @@ def response_headers(state: RequestState) -> list[tuple[bytes, bytes]]:
         "probability": None if probability is None else f"{probability:.4f}",
         "rule": state.rule,
         "router-version": decision.version,
+        "decision-ms": f"{1000 * decision.seconds:.1f}",
         "reason": state.reason,
     }
     return [

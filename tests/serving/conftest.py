@@ -1,12 +1,15 @@
 """A router of known skills, and an engine without litellm."""
 
+import base64
 import importlib.util
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +35,18 @@ def router_folder(standin, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def png_url() -> Callable[..., str]:
+    """Data URLs of small images."""
+
+    def make(color: str = "red") -> str:
+        content = io.BytesIO()
+        Image.new("RGB", (3, 2), color).save(content, "PNG")
+        return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+    return make
+
+
+@pytest.fixture
 def make_engine(standin, router_folder, tmp_path) -> Iterator[Callable]:
     """An engine with the options of a server; closed after the test."""
     pytest.importorskip("prometheus_client")
@@ -42,15 +57,12 @@ def make_engine(standin, router_folder, tmp_path) -> Iterator[Callable]:
 
     engines = []
 
-    def make(router=None, **options) -> Engine:
+    def make(router_folder=router_folder, **options) -> Engine:
         config = tmp_path / "upstreams.yaml"
         standin.write_upstreams(config, {"math": 1, "code": 2, "law": 3})
         settings = ServeSettings(router_folder, config, default="law", **({"deadline_ms": 20_000} | options))
         (tmp_path / "images").mkdir(exist_ok=True)
-        loaded = load(settings)
-        if router is not None:
-            object.__setattr__(loaded, "router", router)
-        engines.append(Engine(settings, loaded, Metrics(), tmp_path / "images"))
+        engines.append(Engine(settings, load(settings), Metrics(), tmp_path / "images"))
         return engines[-1]
 
     yield make

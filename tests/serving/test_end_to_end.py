@@ -109,7 +109,7 @@ def test_candidates_can_be_asked_by_name(client, standin):
 def test_route_decides_without_asking(server, standin):
     status, one = post(server, json.dumps({"instruction": standin.instructions("math")[0]}).encode(), "/v1/route")
     assert (status, one["model"]) == (200, "math")
-    assert [choice["model_id"] for choice in one["choices"]][0] == "math"
+    assert one["choices"][0]["model_id"] == "math"
     texts = [standin.instructions(skill)[1] for skill in ("law", "code")]
     status, several = post(server, json.dumps({"instructions": texts}).encode(), "/v1/route")
     assert [result["model"] for result in several["results"]] == ["law", "code"]
