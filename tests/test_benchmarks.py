@@ -45,8 +45,18 @@ def test_a_benchmark_ends_in_its_table(script, found, load, capsys):
         assert text in printed
 
 
+def test_the_server_is_loaded_while_upstreams_fail(load, capsys, monkeypatch):
+    pytest.importorskip("litellm.proxy", reason="pip install satlight[serve]")
+    monkeypatch.setenv("COLUMNS", "200")
+    load("serving").main(["--quick", "--deadline-ms", "20000"])
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    phases = [row for row in rows if len(row) == 8 and row[-1].isdecimal()]
+    assert len(phases) == 3
+    assert all(row[5:7] == ["0", "0"] for row in phases), phases
+
+
 def test_every_script_is_tested_and_in_the_readme():
-    assert SCRIPTS == ["memory", "padding", "paper_shapes", "per_pair", "route_latency", "zoo_size"]
+    assert SCRIPTS == ["memory", "padding", "paper_shapes", "per_pair", "route_latency", "serving", "zoo_size"]
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(f"benchmarks/{script}.py" in readme for script in (*SCRIPTS, "reliability"))
 

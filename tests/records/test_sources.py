@@ -314,7 +314,7 @@ def test_open_records_mistakes(tmp_path, write):
         open_records("nowhere")
     with pytest.raises(SatlightError, match=r"Cannot tell how to read .*\.xml.*\(csv, lm-eval, .*, vlmevalkit\)"):
         open_records(write("x.xml", "<a/>"))
-    with pytest.raises(SatlightError, match=r"Unknown records format 'xls'.*Available: csv, lm-eval"):
+    with pytest.raises(SatlightError, match=r"Unknown records format 'xls'.*Available: csv, feedback, lm-eval"):
         source("xls")
     with pytest.raises(SatlightError, match=r"The simulated zoo has no score column 'correct'\. Available: 'score'"):
         open_records("simulated", score_column="correct")
