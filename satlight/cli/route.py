@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from satlight.cli.startup import without_garbage_collection
+from satlight.cli.streaming import arriving
 from satlight.errors import SatlightError
 from satlight.files import decoded, parse_json
 from satlight.types import Request
@@ -152,7 +154,11 @@ def run_route(args: argparse.Namespace) -> None:
     show = _print_table if (args.format or ("table" if sys.stdout.isatty() else "json")) == "table" else _print_json
     skipped = 0
     items = (_checked(item, where, router.check_images) for where, item in _items(args, form))
-    for batch, error in _batches(_with_progress(items, args), args.batch_size):
+    if args.file is None:
+        groups: Iterable[list[Item]] = arriving(items, args.batch_size)
+    else:
+        groups = _groups(_with_progress(items, args), args.batch_size)
+    for batch, error in _batches(groups):
         rankings = router.route([asked.request for asked in batch], candidates, args.top_k, rule)
         for asked, ranking in zip(batch, rankings, strict=True):
             show(asked, ranking)
@@ -223,6 +229,8 @@ def _opened(path: Path | None) -> AbstractContextManager[IO[bytes]]:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None:
         stream = io.BytesIO(sys.stdin.read().encode("utf-8", "surrogatepass"))
+    elif stream is getattr(sys.__stdin__, "buffer", None):  # Python cannot exit while a thread waits in its own reader
+        stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     return nullcontext(stream)
 
 
@@ -301,18 +309,24 @@ def _with_progress(items: Iterator[Item], args: argparse.Namespace) -> Iterable[
     return shown()
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[tuple[list[Asked], SatlightError | None]]:
+def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+def _batches(groups: Iterable[list[Item]]) -> Iterator[tuple[list[Asked], SatlightError | None]]:
     """Yield batches of requests; one that ends at an error comes with it."""
-    batch: list[Asked] = []
-    for item in items:
-        error = item if isinstance(item, SatlightError) else None
-        if not isinstance(item, SatlightError):
-            batch.append(item)
-        if len(batch) == size or error is not None:
-            yield batch, error
-            batch = []
-    if batch:
-        yield batch, None
+    for group in groups:
+        batch: list[Asked] = []
+        for item in group:
+            if isinstance(item, SatlightError):
+                yield batch, item
+                batch = []
+            else:
+                batch.append(item)
+        if batch:
+            yield batch, None
 
 
 # -- printing ----------------------------------------------------------------------------------------------

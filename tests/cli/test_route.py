@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -189,3 +190,24 @@ def test_python_checks_its_arguments(router, arguments, message):
 def test_python_routes_texts_and_requests(router):
     assert [len(one.choices) for one in router.route(["Hi", Request("Ho")], top_k=2)] == [2, 2]
     assert router.route([]) == []
+
+
+def test_each_line_is_answered_when_it_arrives(router_folder):
+    argv = [sys.executable, "-m", "satlight", "route", "--router", str(router_folder), "--format", "json"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        for text in ("One", "Two"):
+            process.stdin.write(f"{text}\n")
+            assert json.loads(process.stdout.readline())["instruction"] == text
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_an_error_ends_the_command_while_more_input_may_come(router_folder):
+    argv = [sys.executable, "-m", "satlight", "route", "--router", str(router_folder), "--input-format", "jsonl"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, text=True, bufsize=1, **pipes) as process:
+        process.stdin.write("no JSON\n")
+        assert process.wait(100) == 1
+        error = process.stderr.read()
+    assert error.startswith("error: standard input, line 1: not valid JSON")
+    assert "Fatal" not in error
