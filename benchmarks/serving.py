@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import random
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -62,10 +63,9 @@ def run(args: argparse.Namespace, folder: Path) -> list[Load]:
     processes.skilled_router(SKILLS).save(folder / "router")
     ports = {skill: processes.free_port() for skill in SKILLS}
     processes.write_upstreams(folder / "upstreams.yaml", ports)
-    upstreams = {skill: processes.start_upstream(skill, ports[skill], "--delay", "0.05") for skill in SKILLS}
+    upstreams: dict[str, subprocess.Popen] = {}
     port = processes.free_port()
     options = ("--default", SKILLS[-1], "--deadline-ms", str(args.deadline_ms))
-    server = processes.start_server(folder / "router", folder / "upstreams.yaml", port, folder / "log", *options)
 
     async def failing() -> None:
         await asyncio.sleep(args.seconds / 3)
@@ -92,9 +92,14 @@ def run(args: argparse.Namespace, folder: Path) -> list[Load]:
         ]
 
     try:
-        return asyncio.run(phases())
+        for skill in SKILLS:
+            upstreams[skill] = processes.start_upstream(skill, ports[skill], "--delay", "0.05")
+        server = processes.start_server(folder / "router", folder / "upstreams.yaml", port, folder / "log", *options)
+        result = asyncio.run(phases())
+        processes.stop(server)
+        return result
     finally:
-        processes.stop(server, *upstreams.values())
+        processes.stop(*upstreams.values())
 
 
 async def client(port: int, model: str | None, end: float, load: Load, rng: random.Random) -> None:

@@ -78,13 +78,13 @@ def start_upstream(name: str, port: int, *options: str) -> subprocess.Popen:
     return process
 
 
-def write_upstreams(path: Path, ports: Mapping[str, int], **sections: Any) -> None:
-    """Write upstreams.yaml; each model has the name of its candidate."""
+def write_upstreams(path: Path, ports: Mapping[str, int], **params: str) -> None:
+    """Write upstreams.yaml; each model has the name of its candidate and the given parameters."""
     upstreams = {
-        name: {"model": f"openai/{name}", "api_base": f"http://127.0.0.1:{port}/v1", "timeout": 5}
+        name: {"model": f"openai/{name}", "api_base": f"http://127.0.0.1:{port}/v1", "timeout": 5, **params}
         for name, port in ports.items()
     }
-    path.write_text(yaml.safe_dump({"upstreams": upstreams, **sections}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"upstreams": upstreams}), encoding="utf-8")
 
 
 def start_server(router: Path, config: Path, port: int, log: Path, *options: str, **env: str) -> subprocess.Popen:
@@ -94,7 +94,11 @@ def start_server(router: Path, config: Path, port: int, log: Path, *options: str
         process = subprocess.Popen(
             [*argv, "--port", str(port), *options], stdout=output, stderr=output, env={**os.environ, **env}
         )
-    wait_for(lambda: get_json(port, "/health"), process)
+    try:
+        wait_for(lambda: get_json(port, "/health"), process)
+    except RuntimeError as error:
+        stop(process)
+        raise RuntimeError(f"{error}: {log.read_text(encoding='utf-8')[-2000:]}") from error
     return process
 
 

@@ -31,11 +31,13 @@ async def serve(args: argparse.Namespace) -> None:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+            while request_head := await reader.readuntil(b"\r\n\r\n"):
+                fields = dict(line.lower().split(b": ", 1) for line in request_head.split(b"\r\n")[1:] if b": " in line)
                 body = await reader.readexactly(int(fields.get(b"content-length", 0)))
                 await asyncio.sleep(3600 if args.mode == "hang" else args.delay)
-                writer.write(answer(args, json.loads(body or b"{}")))
+                known = request_head.startswith(b"POST /v1/chat/completions ")
+                missing = http("404 Not Found", "application/json", b'{"error": {"message": "no such path"}}')
+                writer.write(answer(args, json.loads(body)) if known else missing)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -27,24 +27,18 @@ def server(standin, router_folder, tmp_path_factory) -> Iterator[SimpleNamespace
     shutil.copytree(router_folder, router)
     ports = {skill: standin.free_port() for skill in standin.SKILLS}
     upstreams = {skill: standin.start_upstream(skill, ports[skill]) for skill in standin.SKILLS}
-    standin.write_upstreams(config, {skill: ports[skill] for skill in standin.SKILLS[:3]})
+    standin.write_upstreams(config, {skill: ports[skill] for skill in standin.SKILLS[:3]}, api_key_env="UPSTREAM_KEY")
     port = standin.free_port()
     options = ("--default", "law", "--api-key-env", "SERVER_KEY", "--feedback", str(folder / "feedback"))
     limits = ("--max-body-mb", "2", "--deadline-ms", "20000", "--reload-seconds", "0.2")
-    process = standin.start_server(
-        router, config, port, log, *options, *limits, SERVER_KEY=KEY, UPSTREAM_KEY=UPSTREAM_KEY
-    )
-    yield SimpleNamespace(
-        port=port,
-        ports=ports,
-        upstreams=upstreams,
-        process=process,
-        folder=folder,
-        log=log,
-        config=config,
-        router=router,
-    )
-    standin.stop(process, *upstreams.values())
+    paths = {"folder": folder, "log": log, "config": config, "router": router}
+    keys = {"SERVER_KEY": KEY, "UPSTREAM_KEY": UPSTREAM_KEY}
+    try:
+        process = standin.start_server(router, config, port, log, *options, *limits, **keys)
+        yield SimpleNamespace(port=port, ports=ports, upstreams=upstreams, **paths)
+        standin.stop(process)
+    finally:
+        standin.stop(*upstreams.values())
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +214,7 @@ def test_a_fourth_upstream_is_added_while_the_server_runs(server, client, standi
     larger.save(server.router)  # without an upstream for it, the server keeps the old router
     standin.wait_for(lambda: _contains(server.log, "no upstream for the candidates"), seconds=60)
     assert standin.get_json(server.port, "/health")["router_version"] == before
-    standin.write_upstreams(server.config, server.ports)
+    standin.write_upstreams(server.config, server.ports, api_key_env="UPSTREAM_KEY")
 
     def traffic() -> None:
         assert ask(client, text).headers["x-satlight-model"] == "verse"
