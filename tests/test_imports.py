@@ -92,7 +92,7 @@ ALLOWED = {
         "data",
         "backbones",
     ],
-    "serving": ["serving", "routers"],
+    "serving": ["serving", "routers", "rules", "costs"],
     "bench": ["bench", "routing", "callbacks", "evaluation", "baselines", "records", "metrics", "backbones"],
 }
 

@@ -39,6 +39,12 @@ def instructions(skill: str, count: int = 20) -> list[str]:
     return [f"{PROMPTS[skill]} {number}" for number in range(count)]
 
 
+def candidate(skill: str) -> Candidate:
+    """Return a candidate; each costs more than the one before it."""
+    price = 1.0 + SKILLS.index(skill)
+    return Candidate(skill, price_in=price, price_out=2 * price, tokens_out=100.0)
+
+
 def skilled_router(skills: Sequence[str] = SKILLS[:3]) -> Router:
     """Fit a router on candidates of which each solves one kind of instruction."""
     texts = [text for skill in SKILLS for text in instructions(skill)]
@@ -53,7 +59,7 @@ def skilled_router(skills: Sequence[str] = SKILLS[:3]) -> Router:
         }
     )
     outcomes = np.array([[float(kind == skill) for skill in skills] for kind in kinds], dtype=np.float32)
-    candidates = tuple(Candidate(skill, price_in=1.0, price_out=2.0) for skill in skills)
+    candidates = tuple(candidate(skill) for skill in skills)
     return build("tfidf_knn").fit(PerformanceRecords(frame, candidates, outcomes, np.ones(outcomes.shape, dtype=bool)))
 
 
@@ -61,7 +67,7 @@ def admitted(router: Router, skill: str) -> Router:
     """Return the router with one more candidate, known by its results."""
     texts = tuple(text for other in SKILLS for text in instructions(other))
     grades = np.array([float(text.startswith(PROMPTS[skill])) for text in texts], dtype=np.float32)
-    return router.admit(Candidate(skill, price_in=1.0, price_out=2.0), AptitudeResults(texts, texts, grades))
+    return router.admit(candidate(skill), AptitudeResults(texts, texts, grades))
 
 
 def free_port() -> int:

@@ -13,6 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from satlight.costs import require_costs
 from satlight.errors import SatlightError
 from satlight.routers import Router
 from satlight.serving import conversation
@@ -43,6 +46,15 @@ class Loaded:
     version: str
     upstreams: Upstreams
     active: tuple[str, ...]
+
+    def checked_rule(self, text: str) -> str:
+        """Return a decision rule in its text form; see :meth:`Engine.checked_rule`."""
+        rule = self.router.rule_for(text)
+        if rule.needs_costs:
+            zoo = [one for one in self.router.candidates if one.model_id in self.active]
+            require_costs(zoo, f"The rule {rule.text}")
+        rule.choose(np.zeros((1, 1)), np.zeros((1, 1)))  # raises if a threshold is missing
+        return rule.text
 
 
 @dataclass(frozen=True)
@@ -101,17 +113,15 @@ class Engine:
     @property
     def default_rule(self) -> str:
         """Decision rule of the model name ``satlight``."""
-        return self.settings.rule or "best"
+        return self.settings.rule or self.loaded.router.rule.text
 
     def checked_rule(self, text: str) -> str:
         """Return a decision rule in its text form.
 
         Raises:
-            SatlightError: No rule, or one that the router cannot apply.
+            SatlightError: No rule, or one that the router cannot apply: a cost or a fitted threshold is missing.
         """
-        if text != "best":
-            raise SatlightError(f"The rule {text!r:.80} is unknown; allowed is 'best'")
-        return text
+        return self.loaded.checked_rule(text)
 
     def is_key(self, given: str) -> bool:
         """Return whether a client may use the server: no key is required, or it is the right one."""
@@ -134,7 +144,7 @@ class Engine:
         """
         settings, loaded = self.settings, self.loaded
         text = conversation.routed_text(messages, settings.context_turns, settings.window_chars)
-        urls = tuple(conversation.image_urls(messages)) if getattr(loaded.router, "reads_images", False) else ()
+        urls = tuple(conversation.image_urls(messages)) if loaded.router.reads_images else ()
         if not text and not urls:
             return self._default(rule, text, "no_text")
         key = conversation.conversation_key(messages, f"{scope}\0{rule}", name) if settings.sticky else None
@@ -204,7 +214,7 @@ class Engine:
                 results[n] = error
         for numbers in groups.values():
             first = jobs[numbers[0]]
-            rankings = first.loaded.router.route([requests[n] for n in numbers], first.loaded.active)
+            rankings = first.loaded.router.route([requests[n] for n in numbers], first.loaded.active, rule=first.rule)
             for n, ranking in zip(numbers, rankings, strict=True):
                 order = tuple(choice.model_id for choice in ranking.choices)
                 results[n] = Decision(order, first.rule, "rule", first.loaded.version, jobs[n].text, ranking)

@@ -30,9 +30,12 @@ def load(settings: ServeSettings) -> Loaded:
     active = upstreams.active(router.model_ids, settings.default)
     if more := [name for name in upstreams.params if name not in router.model_ids]:
         log.warning("%s: %s are no candidates of the router; they get no routed requests", settings.config, more)
+    loaded = Loaded(router, version(settings.router), upstreams, active)
+    if settings.rule is not None:
+        loaded.checked_rule(settings.rule)
     with suppress(SatlightError):  # the first call is slow; stored scores do not know the text
         router.route("Warm up.")
-    return Loaded(router, version(settings.router), upstreams, active)
+    return loaded
 
 
 def version(folder: Path) -> str:

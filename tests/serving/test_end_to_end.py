@@ -75,6 +75,12 @@ def test_each_instruction_goes_to_the_candidate_that_solves_it(client, standin, 
     assert len(headers["x-satlight-router-version"]) == 12
 
 
+@pytest.mark.parametrize(("rule", "model"), [("cheapest@0", "math"), ("cheapest@0.5", "law"), ("utility@0.1", "law")])
+def test_another_rule_can_be_asked_for(client, standin, rule, model):
+    headers = ask(client, standin.instructions("law")[3], model=f"satlight:{rule}").headers
+    assert (headers["x-satlight-model"], headers["x-satlight-rule"]) == (model, rule)
+
+
 def test_streams_arrive_in_pieces(client, standin):
     text = standin.instructions("code")[0]
     stream = client.chat.completions.create(
@@ -138,9 +144,10 @@ def chat(text: str, model: str = "satlight") -> bytes:
         (chat("Hi", model="unknown"), 400),
         (chat("Hi", model="satlight:unknown"), 400),
         (chat("Hi", model="satlight:failover-1"), 400),
+        (chat("Hi", model="satlight:budget@0.01"), 400),
         (chat("Hi", model="satlight:a\r\nx-injected: 1"), 400),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_hostile_bodies_are_refused_and_the_server_lives(server, standin, body, status):
     got, content = post(server, body)
@@ -200,7 +207,7 @@ def test_graded_answers_become_records(server, client, standin, tmp_path):
     records = feedback.read(server.folder / "feedback")
     assert (records.texts, records.model_ids, records.outcomes.tolist()) == ([text], ["code"], [[1.0]])
     row = json.loads(next((server.folder / "feedback").iterdir()).read_text())
-    assert row["cost_usd"] == pytest.approx(10e-6 + 10e-6)  # 10 tokens at 1 $/M, 5 at 2 $/M
+    assert row["cost_usd"] == pytest.approx(40e-6)  # 10 tokens at 2 $/M, 5 at 4 $/M
     assert 0 < row["latency"] < 60
 
 

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import shutil
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from satlight.errors import SatlightError
+from satlight.rules import WithinBudget
 from satlight.types import Request
 
 pytest.importorskip("prometheus_client")
@@ -30,10 +32,10 @@ class Slow:
     def __init__(self, router, seconds: float = 0.0, reads_images: bool = False) -> None:
         self.router, self.seconds, self.reads_images, self.calls = router, seconds, reads_images, []
 
-    def route(self, requests: list[Request], candidates):
+    def route(self, requests: list[Request], candidates, rule: str):
         self.calls.append(requests)
         time.sleep(self.seconds)
-        return self.router.route([request.text or "image" for request in requests], candidates)
+        return self.router.route([request.text or "image" for request in requests], candidates, rule=rule)
 
 
 def test_the_router_decides(make_engine, standin):
@@ -112,6 +114,41 @@ def test_images_reach_a_router_that_sees_and_bad_ones_are_the_clients_mistake(ma
         asyncio.run(engine.decide(chat("https://example.org/a.png"), "best"))
     seeing.reads_images = False
     assert asyncio.run(engine.decide(chat("https://example.org/a.png"), "best")).reason == "no_text"
+
+
+def test_requests_of_several_rules_share_a_batch(make_engine, standin):
+    engine = make_engine()
+    slow = Slow(engine.loaded.router, seconds=0.2)
+    object.__setattr__(engine.loaded, "router", slow)
+
+    async def several():
+        rules = ["best", "cheapest@0", "best", "cheapest@0.5"]
+        return await asyncio.gather(
+            *(engine.decide(user(standin.instructions("law")[n]), r) for n, r in enumerate(rules))
+        )
+
+    assert [one.order[0] for one in asyncio.run(several())] == ["law", "math", "law", "law"]
+
+
+def test_rules_are_checked_before_they_are_used(make_engine, standin, tmp_path):
+    engine = make_engine()
+    assert engine.checked_rule("cheapest@0.90") == "cheapest@0.9"
+    for rule, message in (("fastest", "no decision rule"), ("budget@0.01", "no threshold")):
+        with pytest.raises(SatlightError, match=message):
+            engine.checked_rule(rule)
+        with pytest.raises(SatlightError, match=message):
+            make_engine(rule=rule)
+    router = standin.skilled_router()
+    router.candidates = (replace(router.candidates[0], price_in=None), *router.candidates[1:])
+    router.save(tmp_path / "unpriced")
+    with pytest.raises(SatlightError, match="that of 'math' is unknown"):
+        make_engine(router_folder=tmp_path / "unpriced").checked_rule("cheapest@0.9")
+    router = standin.skilled_router()
+    router.rule = WithinBudget(0.01, threshold=1e9)
+    router.save(tmp_path / "saved")
+    saved = make_engine(router_folder=tmp_path / "saved")
+    decision = asyncio.run(saved.decide(user(standin.instructions("law")[0]), saved.default_rule))
+    assert (decision.rule, decision.order[0]) == ("budget@0.01", "math")
 
 
 # -- the plugin --------------------------------------------------------------------------------------------
