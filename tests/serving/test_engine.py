@@ -70,7 +70,7 @@ def test_with_a_full_queue_the_default_answers(make_engine, standin):
 
 def test_a_router_that_fails_does_not_stop_the_answers(make_engine):
     engine = make_engine()
-    object.__setattr__(engine.loaded, "router", SimpleNamespace())
+    object.__setattr__(engine.loaded, "router", SimpleNamespace(reads_images=False))
     assert asyncio.run(engine.decide(user("Hi"), "best")).reason == "error"
     assert asyncio.run(engine.decide([], "best")).reason == "no_text"
 
