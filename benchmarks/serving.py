@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +28,17 @@ SKILLS = processes.SKILLS[:3]
 KILLED = SKILLS[:2]
 
 
-@dataclass
 class Load:
     """What the clients saw in one phase."""
 
-    name: str
-    seconds: list[float] = field(default_factory=list)
-    decisions_ms: list[float] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)
-    misrouted: int = 0
-    wall: float = 0.0
-    memory_mb: float = 0.0
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seconds: list[float] = []
+        self.decisions_ms: list[float] = []
+        self.reasons: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.misrouted = 0
+        self.wall = self.memory_mb = 0.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -312,9 +312,7 @@ def test_open_records_chooses(write_folder):
 def test_open_records_mistakes(tmp_path, write):
     with pytest.raises(SatlightError, match=r"The records 'nowhere' do not exist.*or one of the words 'simulated'"):
         open_records("nowhere")
-    with pytest.raises(
-        SatlightError, match=r"Cannot tell how to read .*\.xml.*\(csv, feedback, lm-eval, .*, vlmevalkit\)"
-    ):
+    with pytest.raises(SatlightError, match=r"Cannot tell how to read .*\.xml.*\(csv, feedback, .*, vlmevalkit\)"):
         open_records(write("x.xml", "<a/>"))
     with pytest.raises(SatlightError, match=r"Unknown records format 'xls'.*Available: csv, feedback, lm-eval"):
         source("xls")
