@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning import Trainer
 
 from satlight.cli.main import build_parser
-from satlight.data import CapabilityInstructionDataModule
+from satlight.data import MultimodalDataModule
 from satlight.data.hard_blocks import HardNegativeBlocks
 from satlight.modules import ModelSAT, OptimizerSpec
 
@@ -36,7 +36,7 @@ def options() -> set[str]:
     for name in ("name", "runs", "ckpt_path", "config", "seed_everything"):  # satlight.cli.training.SatlightCLI
         training.add_argument(f"--{name}")
     training.add_class_arguments(Trainer, "trainer")
-    training.add_class_arguments(CapabilityInstructionDataModule, "data", skip={"sampler"})
+    training.add_class_arguments(MultimodalDataModule, "data", skip={"sampler"})
     training.add_class_arguments(HardNegativeBlocks, "data.sampler")
     training.add_class_arguments(ModelSAT, "model", skip={"optimizer"})
     training.add_class_arguments(OptimizerSpec, "model.optimizer")
