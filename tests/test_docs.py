@@ -325,7 +325,21 @@ def test_scripts_use_public_names_only(script: Path) -> None:
 
 
 def test_shell_blocks_contain_known_programs() -> None:
-    known = {"dask", "pip", "pytest", "ruff", "mypy", "mkdocs", "python", "source", "lightning", "satlight", "wandb"}
+    known = {
+        "dask",
+        "git",
+        "mkdir",
+        "pip",
+        "pytest",
+        "ruff",
+        "mypy",
+        "mkdocs",
+        "python",
+        "source",
+        "lightning",
+        "satlight",
+        "wandb",
+    }
     for doc in DOCS:
         for block in blocks(doc.read_text(encoding="utf-8"), "bash"):
             lines = block.replace("\\\n", " ").splitlines()

@@ -78,7 +78,16 @@ ALLOWED = {
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
     "baselines": ["baselines", "routers", "storage", "records", "metrics", "capability"],
     "evaluation": ["evaluation", "baselines", "records", "metrics", "rules"],
-    "callbacks": ["callbacks", "evaluation", "data", "modules", "metrics", "storage.card", "storage.checkpoints"],
+    "callbacks": [
+        "callbacks",
+        "evaluation",
+        "data",
+        "modules",
+        "metrics",
+        "storage.card",
+        "storage.checkpoints",
+        "storage.typed",
+    ],
     "routing": [
         "routing",
         "routers",
@@ -93,7 +102,17 @@ ALLOWED = {
         "backbones",
     ],
     "serving": ["serving", "routers", "rules", "costs"],
-    "bench": ["bench", "routing", "callbacks", "evaluation", "baselines", "records", "metrics", "backbones"],
+    "bench": [
+        "bench",
+        "routing",
+        "callbacks",
+        "evaluation",
+        "baselines",
+        "records",
+        "metrics",
+        "backbones",
+        "storage.typed",
+    ],
 }
 
 

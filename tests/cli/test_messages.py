@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2] / "satlight"
 SPEAKERS = {"SatlightError", "print", "info", "warning", "error", "append", "require_first", "_require", "problem"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*(?:\.\w+)*")
 KEY = re.compile(r"(?<![\w./`-])(?:data|model|trainer)\.[a-z_]\w*(?:\.[a-z_]\w*)*")
-OF_OTHER_PROGRAMS = {"--log_samples", "--output_path", "--limit"}  # lm_eval
+OF_OTHER_PROGRAMS = {"--log_samples", "--output_path", "--limit", "--served-model-name"}  # lm_eval, vLLM
 FILES = {"model.safetensors"}
 
 
