@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from satlight.capability.keywords import load_keywords, task_keywords
-from satlight.capability.selection import ChosenTask, choose_tasks
+from satlight.capability.core_tasks import CoreTask, core_tasks
+from satlight.capability.keywords import load_keywords
+from satlight.capability.selection import choose_tasks
 from satlight.errors import SatlightError
 from satlight.files import read_json, write_text
-from satlight.images import content_of, image_names
+from satlight.images import content_of
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.names import listed
 from satlight.records.split import question_key, text_keys
@@ -28,34 +29,6 @@ from satlight.types import AptitudeResults
 log = logging.getLogger(__name__)
 
 FORMAT = "satlight-aptitude-test/1"
-
-
-@dataclass(frozen=True)
-class CoreTask:
-    """One task of the aptitude test.
-
-    Args:
-        name: Task name of the records.
-        keywords: About five words that describe it in the capability representation.
-        instruction_ids: Ids of its S core items; the first K are a fair sample for any K.
-        texts: S instruction texts.
-        dataset: Dataset it belongs to.
-        answers: S reference answers, None where the records give none.
-        images: S tuples of image names, see :func:`satlight.images.image_names`; empty = no item has an image.
-    """
-
-    name: str
-    keywords: str
-    instruction_ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    dataset: str = ""
-    answers: tuple[str | None, ...] = ()
-    images: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def item_images(self) -> tuple[tuple[str, ...], ...]:
-        """S tuples of image names, also where no item has one."""
-        return self.images or ((),) * len(self.texts)
 
 
 @dataclass(frozen=True)
@@ -129,7 +102,7 @@ class AptitudeTest:
         chosen = choose_tasks(records_train, num_tasks, num_shots, min(min_shots, num_shots), max_share, seed)
         table = keywords if isinstance(keywords, Mapping) or keywords is None else load_keywords(keywords)
         test = cls(
-            tasks=_core_tasks(records_train, chosen, table),
+            tasks=core_tasks(records_train, chosen, table),
             designed_on=records_train.fingerprint,
             simulated=records_train.simulated,
         )
@@ -285,18 +258,15 @@ class AptitudeTest:
 
         Args:
             path: File to write: one object per item with instruction_id, dataset, task, instruction and answer, and
-                the names of its images, if any.
+                its options and the names of its images, if any.
         """
         lines = [
             {"instruction_id": item, "dataset": task.dataset, "task": task.name, "instruction": text, "answer": answer}
+            | ({"choices": list(choices)} if choices else {})
             | ({"images": list(images)} if images else {})
             for task in self.tasks
-            for item, text, answer, images in zip(
-                task.instruction_ids,
-                task.texts,
-                task.answers or [None] * len(task.texts),
-                task.item_images,
-                strict=True,
+            for item, text, answer, choices, images in zip(
+                task.instruction_ids, task.texts, task.item_answers, task.item_choices, task.item_images, strict=True
             )
         ]
         write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -329,11 +299,12 @@ class AptitudeTest:
         except (KeyError, TypeError, AttributeError) as error:
             raise SatlightError(f"The aptitude test in {source} is damaged: {error}. Design it again.") from error
         for task in tasks:
-            if not task.instruction_ids or {len(task.instruction_ids), len(task.item_images)} != {len(task.texts)}:
+            parts = (task.instruction_ids, task.item_images, task.item_choices, task.item_answers)
+            if not task.instruction_ids or {len(part) for part in parts} != {len(task.texts)}:
                 raise SatlightError(
                     f"The aptitude test in {source} is damaged: the task '{task.name}' has "
-                    f"{len(task.instruction_ids)} ids and {len(task.texts)} texts, and images of "
-                    f"{len(task.item_images)} items. Design it again."
+                    f"{len(task.instruction_ids)} ids and {len(task.texts)} texts, and images, options and answers of "
+                    f"{', '.join(str(len(part)) for part in parts[1:])} items. Design it again."
                 )
         return test
 
@@ -358,36 +329,3 @@ def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
-
-
-def _core_tasks(
-    records: PerformanceRecords, chosen: list[ChosenTask], table: Mapping[str, str] | None
-) -> tuple[CoreTask, ...]:
-    """Build core tasks from the chosen rows: ids, texts, answers and keywords."""
-
-    def column(name: str) -> list[Any]:
-        if name not in records.instructions.columns:
-            return [None] * records.shape[0]
-        return records.instructions[name].to_list()
-
-    ids, answers, own_keywords = column("instruction_id"), column("answer"), column("keywords")
-    tasks = []
-    for task in chosen:
-        given = own_keywords[task.rows[0]]
-        if given and not (table and task.task in table):
-            words = ", ".join(given) if isinstance(given, list) else str(given)
-        else:
-            words = task_keywords(task.task, task.dataset, table)
-        images = tuple(image_names(records.images[row]) for row in task.rows)
-        tasks.append(
-            CoreTask(
-                name=task.task,
-                keywords=words,
-                instruction_ids=tuple(ids[row] for row in task.rows),
-                texts=tuple(records.texts[row] for row in task.rows),
-                dataset=task.dataset,
-                answers=tuple(None if answers[row] is None else str(answers[row]) for row in task.rows),
-                images=images if any(images) else (),
-            )
-        )
-    return tuple(tasks)
