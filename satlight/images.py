@@ -151,6 +151,24 @@ def thumbnail_url(source: Path | str | bytes, side: int = THUMBNAIL) -> str:
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
+def data_url(source: Path | str | bytes) -> str:
+    """Return an image as a ``data:`` URL, its content unchanged.
+
+    Args:
+        source: See :func:`read_image`.
+
+    Raises:
+        SatlightError: As for :func:`read_image`.
+    """
+    from PIL import Image
+
+    read_image(source, max_side=THUMBNAIL)  # an unreadable image is an error here, not at the receiver
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        kind = image.get_format_mimetype()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
 def content_keys(images: Iterable[Path | str | bytes]) -> list[str]:
     """Return keys that are equal for images of equal content: names and folders of copies do not matter.
 

@@ -1,0 +1,1 @@
+"""Give a new candidate its aptitude test: items, endpoints, answers, grades, profile (docs/onboarding.md)."""
