@@ -92,6 +92,7 @@ ALLOWED = {
         "routing",
         "routers",
         "storage",
+        "costs",
         "callbacks",
         "evaluation",
         "records",
@@ -139,8 +140,10 @@ def test_nothing_imports_the_command_line_but_itself():
     [
         (
             "transformers",
-            {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny", "vision_tower")},
+            {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny", "vision_tower")}
+            | {"satlight.routing.onboarding.local_model"},
         ),
+        ("litellm", {"satlight.routing.onboarding.endpoints"}),
         ("tokenizers", {"satlight.backbones.tiny"}),
         ("peft", {"satlight.backbones.loading"}),
         ("faiss", {"satlight.data.negatives", "satlight.baselines"}),

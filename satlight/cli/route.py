@@ -191,7 +191,7 @@ def _items(args: argparse.Namespace, form: str) -> Iterator[tuple[str, Item]]:
             if isinstance(line, SatlightError):
                 yield where, line
             elif line.strip() and form == "jsonl":
-                yield where, _row(line, folder, where)
+                yield where, read_row(line, folder, where)
             elif line.strip():
                 if args.input_format is None and number == 1 and line.startswith('{"'):
                     print("Reading each line as an instruction; for JSON, add --input-format jsonl", file=sys.stderr)
@@ -250,7 +250,7 @@ def _lines(stream: IO[bytes], source: str) -> Iterator[tuple[int, str | Satlight
         number += max(1, len(lines))
 
 
-def _row(line: str, folder: Path, where: str) -> Item:
+def read_row(line: str, folder: Path, where: str) -> Item:
     """Return the request of a JSON line: a text or a conversation, and its images."""
     from satlight.images import image_source
 
