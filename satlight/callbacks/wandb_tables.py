@@ -55,16 +55,20 @@ def finish(exit_code: int = 0) -> None:
     wandb.finish(exit_code=exit_code)
 
 
-def offline_without_key() -> None:
-    """Switch W&B to offline mode if there is no API key, instead of prompting or failing."""
-    if "WANDB_MODE" in os.environ or os.environ.get("WANDB_API_KEY"):
-        return
+def has_key() -> bool:
+    """Return True if there is an API key for the W&B server in use."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
-        has_key = netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, NetrcParseError):
-        has_key = False
-    if not has_key:
+        return False
+
+
+def offline_without_key() -> None:
+    """Switch W&B to offline mode if there is no API key, instead of prompting or failing."""
+    if "WANDB_MODE" not in os.environ and not has_key():
         os.environ["WANDB_MODE"] = "offline"
 
 

@@ -295,6 +295,28 @@ class SatlightCLI(LightningCLI):
         """Do nothing: the command line takes precedence (LightningCLI would merge the checkpoint last)."""
 
 
+class _ParserOnly(SatlightCLI):
+    """Build the parser and stop."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        raise _BuiltError(parser)
+
+
+class _BuiltError(Exception):
+    """Carries the parser out of the constructor of LightningCLI, which would otherwise parse and run."""
+
+
+def training_parser() -> LightningArgumentParser:
+    """Return the parser of the training verbs."""
+    try:
+        with warnings.catch_warnings():
+            ignore_noise()
+            _ParserOnly(args=["fit", "--help"])
+    except _BuiltError as built:
+        return built.args[0]
+    raise AssertionError("LightningCLI did not parse its arguments")
+
+
 def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
     """Return the checkpoints to add unless the config has its own: the best epoch and the last one."""
     own = [callback for callback in given if isinstance(callback, ModelCheckpoint)]
