@@ -100,7 +100,7 @@ def _local_tracking(name: str) -> None:
     """Disable W&B in the trials unless the user has a key or has set a mode; make the sweep their group."""
     import os
 
-    from satlight.callbacks.wandb_tables import has_key
+    from satlight.callbacks.wandb_run import has_key
 
     if not has_key():
         os.environ.setdefault("WANDB_MODE", "disabled")

@@ -78,11 +78,16 @@ def epochs(run: Path) -> list[tuple[int, dict[str, float]]]:
         except SatlightError:  # not yet
             continue
         for row in csv.DictReader(StringIO(text[: text.rfind("\n") + 1])):
-            given = {key: float(row[key]) for key in row if key and key.startswith("val") and row[key]}
+            given = {key: float(row[key]) for key in row if key and _is_total(key) and row[key]}
             numbers = {key: value for key, value in given.items() if math.isfinite(value)}
             if numbers and row.get("epoch"):
                 found.setdefault(int(row["epoch"]), {}).update(numbers)
     return sorted(found.items())
+
+
+def _is_total(name: str) -> bool:
+    """Return True for validation metrics that are not those of one dataset or candidate."""
+    return name.startswith("val") and "/" not in name
 
 
 def best(history: list[tuple[int, dict[str, float]]], metric: str, maximize: bool) -> tuple[int, float] | None:
