@@ -6,7 +6,7 @@ import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import lightning as L
 import yaml
@@ -20,8 +20,13 @@ from satlight.data import RoutingDataModule
 from satlight.files import write_text
 from satlight.storage.provenance import RUN_FACTS, provenance
 
-if TYPE_CHECKING:
-    from satlight.cli.training import SatlightCLI
+
+class CommandLine(Protocol):
+    """What a record needs of the command line: its arguments, and its resolved options as YAML."""
+
+    argv: list[str]
+    record: str
+    started: bool
 
 
 class RunRecord(Callback):
@@ -34,7 +39,7 @@ class RunRecord(Callback):
         cli: The command line that runs the verb.
     """
 
-    def __init__(self, cli: SatlightCLI) -> None:
+    def __init__(self, cli: CommandLine) -> None:
         self.cli = cli
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -55,9 +55,12 @@ def run_reproduce(args: argparse.Namespace) -> None:
             raise SatlightError(f"{message}. Restore the data, or run the printed command yourself")
         print(f"warning: {message}", file=sys.stderr)
     if args.execute:
-        from satlight.cli.main import main
+        from satlight.cli.startup import import_torchmetrics_alone
 
-        main(argv)
+        import_torchmetrics_alone()
+        from satlight.cli.training import run
+
+        run(argv, process_ends=True)
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ TINY = {
     "data.score_column": "score",
     "data.blocks_per_epoch": 2,
 }
-OF_THE_DATA = ("train_datasets", "test_groups", "unseen_candidates", "zoo_preset", "datasets", "split_column")
+OF_THE_DATA = ("train_datasets", "test_groups", "unseen_candidates", "zoo_preset", "datasets", "candidates")
 """Options that name parts of the real records, which the simulated ones lack."""
 
 
