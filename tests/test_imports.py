@@ -102,6 +102,7 @@ ALLOWED = {
         "data",
         "backbones",
     ],
+    "sweeps": ["sweeps", "evaluation", "metrics", "storage.typed"],
     "serving": ["serving", "routers", "rules", "costs"],
     "bench": [
         "bench",
@@ -233,7 +234,7 @@ def test_satlight_help_is_quick():
     assert not names & {"torch", "lightning", "transformers", "numpy", "polars", "torchmetrics"}
     assert seconds < 1
     result = subprocess.run([sys.executable, "-m", "satlight", "--help"], capture_output=True, text=True, check=True)
-    for verb in ("fit", "test", "predict", "route", "export", "weights", "data", "bench", "serve"):
+    for verb in "fit test predict route export weights data bench serve sweep reproduce".split():
         assert verb in result.stdout
 
 

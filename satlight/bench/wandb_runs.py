@@ -34,7 +34,7 @@ def log_bench(config: BenchConfig, cells: list[Cell], boards: list[Board], plots
     """
     import wandb
 
-    from satlight.callbacks.wandb_tables import offline_without_key
+    from satlight.callbacks.wandb_run import offline_without_key
 
     offline_without_key()
     start = partial(wandb.init, project=config.wandb, dir=output, resume="allow", reinit="finish_previous")

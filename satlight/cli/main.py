@@ -27,7 +27,7 @@ SCORING_VERBS = ("route", "serve", "export-arena", "zoo")
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all verbs; the training verbs are listed for the help only."""
-    from satlight.cli import arena, bench, calibrate, data, export, onboard, route, serve, weights, zoo
+    from satlight.cli import arena, bench, calibrate, data, export, onboard, reproduce, route, serve, sweep, weights, zoo
 
     parser = argparse.ArgumentParser(
         prog="satlight",
@@ -38,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=whole_names)
     for verb, text in TRAINING_VERBS.items():
         subparsers.add_parser(verb, help=text, add_help=False)
-    for verb_module in (route, serve, calibrate, zoo, onboard, export, weights, data, bench, arena):
+    for verb_module in (
+        route, serve, calibrate, zoo, onboard, export, weights, data, bench, sweep, reproduce, arena,
+    ):  # fmt: skip
         verb_module.add_parser(subparsers)
     return parser
 
@@ -89,7 +91,8 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:  # `satlight ... | head`
         sys.stderr.close()
     except KeyboardInterrupt:
-        more = "; continue with `--ckpt_path last`" if argv[:1] == ["fit"] else ""
+        resume = {"fit": "; continue with `--ckpt_path last`", "sweep": "; the same command continues"}
+        more = resume.get(argv[0], "") if argv else ""
         print(f"interrupted{more}", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:

@@ -39,6 +39,43 @@ class Parser(LightningArgumentParser):
         super().error(message, ex)
 
 
+def split_configs(argv: list[str]) -> list[str]:
+    """Write each ``--config`` that stands for several options as those options, in order.
+
+    A point of a sweep is one string: YAML files and ``OPTION=VALUE``, separated by ``" + "``.
+
+    Args:
+        argv: Arguments of a training verb.
+
+    Raises:
+        SatlightError: A part is neither a file nor ``OPTION=VALUE``.
+
+    Example:
+        >>> split_configs(["fit", "--config=model.encoder=mine.yaml + model.perturbations=2"])
+        ['fit', '--model.encoder=mine.yaml', '--model.perturbations=2']
+    """
+    found, rest = [], iter(argv)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option not in ("-c", "--config"):
+            found.append(word)
+            continue
+        if not equals and (value := next(rest, "")) == "":
+            found.append(word)
+            continue
+        parts = value.split(" + ") if not value.lstrip().startswith("{") and not Path(value).exists() else [value]
+        for part in map(str.strip, parts):
+            if re.match(r"[A-Za-z_][\w.]*=", part) and not Path(part).exists():
+                found.append(f"--{part}")
+            elif len(parts) > 1 and not Path(part).expanduser().is_file():
+                raise SatlightError(
+                    f"--config {value!r}: {part!r} is neither a YAML file nor OPTION=VALUE; separate them by ' + '"
+                )
+            else:
+                found += ["--config", part]
+    return found
+
+
 def complete(argv: list[str]) -> list[str]:
     """Resolve run folder, name and checkpoint in the arguments of a training verb.
 
@@ -53,7 +90,7 @@ def complete(argv: list[str]) -> list[str]:
     Raises:
         SatlightError: There is no such run, checkpoint or config.
     """
-    verb, argv = argv[0], list(argv[1:])
+    verb, argv = argv[0], split_configs(argv[1:])
     if any(word.partition("=")[0].endswith(("-h", "help", "--print_config")) for word in argv):
         return [verb, *argv]
     folder = Path(argv.pop(0)).expanduser() if argv and not argv[0].startswith("-") else None

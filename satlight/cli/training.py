@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -24,13 +23,17 @@ from safetensors import SafetensorError
 
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.callbacks.checkpoint_io import SafeCheckpointIO
+from satlight.callbacks.live import LiveScalars
+from satlight.callbacks.loggers import Tracker
 from satlight.callbacks.report import RoutingReport
-from satlight.callbacks.wandb_tables import WandbTables, finish, keep_in, offline_without_key, wandb_loggers
+from satlight.callbacks.result_tables import ResultTables
+from satlight.callbacks.wandb_run import finish, mark_failed
 from satlight.cli import runs, settings
+from satlight.cli.record import RunRecord, prepare_loggers, router_aliases
 from satlight.data import RoutingDataModule
 from satlight.data.trained_on import TrainedOn
 from satlight.errors import SatlightError
-from satlight.files import clean, write_text
+from satlight.files import clean
 from satlight.routing.export import export_router
 from satlight.storage.checkpoints import read_checkpoint
 
@@ -38,44 +41,6 @@ log = logging.getLogger(__name__)
 
 RANK_FOLDER = "SATLIGHT_RUN_DIR"
 """Environment variable in which the main process tells the other ranks the run folder."""
-
-
-class RunRecord(Callback):
-    """Write config.yaml (fit) or VERB_config.yaml once the verb works on accepted data and weights.
-
-    A refused checkpoint therefore leaves the record of a run as it was. Also writes what ``fit`` trains on,
-    and sends the nested config to W&B.
-
-    Args:
-        cli: The command line that runs the verb.
-    """
-
-    def __init__(self, cli: SatlightCLI) -> None:
-        self.cli = cli
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, runs.CONFIG)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.is_global_zero and isinstance(data, RoutingDataModule):
-            data.trained_on().save(Path(trainer.default_root_dir) / runs.TRAINED_ON)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "validate":
-            self._write(trainer, "validate_config.yaml")
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, "test_config.yaml")
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, "predict_config.yaml")
-
-    def _write(self, trainer: L.Trainer, name: str) -> None:
-        self.cli.started = True
-        if trainer.is_global_zero:
-            config = self.cli.record
-            write_text(Path(trainer.default_root_dir) / name, config)
-            for logger in wandb_loggers(trainer):
-                logger.experiment.config.update({"cli": yaml.safe_load(config)}, allow_val_change=True)
 
 
 class SatlightCLI(LightningCLI):
@@ -92,7 +57,7 @@ class SatlightCLI(LightningCLI):
         self.started, self.record = False, ""
         self._created = self._has_run = False
         self._renamed: tuple[Path, Path] | None = None
-        argv = sys.argv[1:] if args is None else list(args)
+        argv = self.argv = sys.argv[1:] if args is None else list(args)
         try:
             super().__init__(
                 args=settings.complete(argv) if run and argv and argv[0] in self.subcommands() else argv,
@@ -100,7 +65,7 @@ class SatlightCLI(LightningCLI):
                 parser_class=settings.Parser,
                 seed_everything_default=0,
                 save_config_callback=None,  # RunRecord writes it
-                trainer_defaults={"callbacks": [TemperatureScaling(), RoutingReport(), WandbTables()]},
+                trainer_defaults={"callbacks": [TemperatureScaling(), LiveScalars(), RoutingReport(), ResultTables()]},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,  # config.yaml is the record; see docs/decisions.md
                 parser_kwargs={"parser_mode": "omegaconf"},
@@ -192,9 +157,7 @@ class SatlightCLI(LightningCLI):
         if isinstance(self.datamodule, RoutingDataModule):
             self.datamodule.setup(str(self.subcommand))  # before any file is written
         kwargs["default_root_dir"] = str(self._out_dir)
-        for logger in wandb_loggers(loggers):
-            offline_without_key()
-            keep_in(logger, self._out_dir)
+        prepare_loggers(loggers, self._out_dir, self.config[self.subcommand])
         if self.subcommand != "fit":
             # A new CSVLogger would delete the curves of fit; results go to default_root_dir.
             kwargs["logger"] = loggers or False
@@ -286,6 +249,8 @@ class SatlightCLI(LightningCLI):
         try:
             folder = export_router(self.model, self.datamodule, best, self.run_dir / "router")
             log.info("router folder: %s", folder)
+            config = self.config[self.subcommand]
+            Tracker(self.trainer.loggers, self.run_dir).router(folder, f"router-{config.name}", router_aliases(config))
         except SatlightError as error:
             if isinstance(error.__cause__, OSError | SafetensorError):
                 raise
@@ -293,6 +258,28 @@ class SatlightCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: the command line takes precedence (LightningCLI would merge the checkpoint last)."""
+
+
+class _ParserOnly(SatlightCLI):
+    """Build the parser and stop."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        raise _BuiltError(parser)
+
+
+class _BuiltError(Exception):
+    """Carries the parser out of the constructor of LightningCLI, which would otherwise parse and run."""
+
+
+def training_parser() -> LightningArgumentParser:
+    """Return the parser of the training verbs."""
+    try:
+        with warnings.catch_warnings():
+            ignore_noise()
+            _ParserOnly(args=["fit", "--help"])
+    except _BuiltError as built:
+        return built.args[0]
+    raise AssertionError("LightningCLI did not parse its arguments")
 
 
 def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
@@ -367,4 +354,6 @@ def run(argv: list[str], process_ends: bool = False) -> None:
             signal.signal(signal.SIGINT, handler)
         if process_ends:
             finish(code)
+            if code:
+                mark_failed()
     sys.stdout.flush()

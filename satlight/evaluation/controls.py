@@ -65,7 +65,11 @@ class Control:
 
 
 def measure_controls(
-    test: PerformanceRecords, train: PerformanceRecords | None, core: Collection[str] | None = None, seed: int = 0
+    test: PerformanceRecords,
+    train: PerformanceRecords | None,
+    core: Collection[str] | None = None,
+    seed: int = 0,
+    with_texts: bool = True,
 ) -> dict[str, Control]:
     """Measure all controls on the test records.
 
@@ -75,6 +79,7 @@ def measure_controls(
             None = controls that are chosen on train are unknown.
         core: Ids of the core instructions among ``train``, for ``aptitude_knn``; None = it selects its own.
         seed: Seed of the core instructions that ``aptitude_knn`` selects.
+        with_texts: Measure the controls that read the texts too, which take longer.
 
     Returns:
         Controls by name, in the order of the table above; ``bayes_optimal`` only where ``test.expected`` is
@@ -93,7 +98,9 @@ def measure_controls(
         {'random': [0.5, 0.5], 'best_single': [1.0, 0.0], 'dataset_best': [1.0, 1.0]}
     """
     outcome_NM, known_NM = matrices(test)
-    choices = _train_choices(test, train) | text_choices(test, train, core, seed)
+    choices = _train_choices(test, train)
+    if with_texts:
+        choices |= text_choices(test, train, core, seed)
     groups_N = numbered(test.datasets)[0]
     choices["dataset_oracle"] = functional.group_best(outcome_NM, known_NM, groups_N, groups_N)
     choices["oracle"] = oracle(test)

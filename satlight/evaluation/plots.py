@@ -180,6 +180,34 @@ def quality_cost(
     return _finished(figure, xlabel="cost (US dollars per 1,000 instructions)", ylabel="accuracy (%)")
 
 
+@_styled
+def ranked(estimates: Mapping[str, Estimate], *, xlabel: str) -> Figure:
+    """Plot one value per row, in the order given from the top, with intervals and the points of the seeds.
+
+    Args:
+        estimates: Name of the row → value.
+        xlabel: Label of the axis, with its unit.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> figure = ranked({"a": Estimate(0.8), "b": Estimate(0.7, 0.6, 0.8)}, xlabel="accuracy")
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['a', 'b']
+    """
+    figure, axes = _figure(7.2, 1.2 + 0.34 * len(estimates))
+    value, low, high = _bounds(list(estimates.values()))
+    place = np.arange(len(estimates))
+    errors = np.nan_to_num(np.array([value - low, high - value]).clip(min=0))
+    axes.errorbar(value, place, xerr=errors, fmt="o", color=PALETTE[0], ms=5, elinewidth=1, capsize=2)
+    for row, one in enumerate(estimates.values()):
+        axes.scatter(one.seeds, [row + 0.2] * len(one.seeds), 8, PALETTE[0], alpha=0.55, lw=0)
+    axes.set_yticks(place, [textwrap.fill(name, 44) for name in estimates], fontsize=7)
+    axes.set(xlabel=xlabel, ylim=(len(estimates) - 0.5, -0.5))
+    return figure
+
+
 def _few_minor_labels(value: float, place: float = 0.0) -> str:
     """Label only 2 and 5 between the powers of ten of a logarithmic axis, so that labels do not overlap."""
     return f"{value:g}" if f"{value:e}"[0] in "25" else ""

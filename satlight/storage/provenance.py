@@ -7,6 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+RUN_FACTS = "environment.json"
+"""File in a run folder: its command, commit, versions and the fingerprint of its data."""
+
 PACKAGES = ("satlight", "torch", "transformers", "lightning", "scikit-learn", "numpy")
 
 

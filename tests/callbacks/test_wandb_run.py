@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
+from satlight.callbacks.loggers import Tracker
 from satlight.callbacks.report import RoutingReport
-from satlight.callbacks.wandb_tables import WandbTables, _missed, offline_without_key
+from satlight.callbacks.result_tables import ResultTables, _missed
+from satlight.callbacks.wandb_run import describe, offline_without_key, start
 from satlight.cli import main
 from satlight.errors import SatlightError
 from satlight.records import PerformanceRecords
@@ -80,7 +83,16 @@ def test_an_offline_run_records_config_table_and_choices(no_login, tmp_path):
         assert config["model"]["init_args"]["encoder"]["init_args"]["backbone"] == "tiny:bert"
         assert config["data"]["init_args"]["simulated"]["num_candidates"] == 3
         assert wandb.run.summary["val_routed_accuracy"] > 0
+        assert wandb.run.summary["val_best_single/writing"] > 0
+        assert (wandb.run.group, wandb.run.job_type) == ("all candidates", "ModelSAT")
+        assert wandb.run.tags == ("simulated", "Pointwise", "seed 0")
+        facts = json.loads((tmp_path / "runs/full/1/environment.json").read_text())
+        assert wandb.run.config["facts"] == facts
+        assert (facts["command"][0], len(facts["fingerprint"])) == ("fit", 16)
+        identity = wandb.run.id
+        wandb.finish()
         main(["test", *words])
+        assert wandb.run.id == identity  # one run of satlight is one run of W&B
         results = json.loads((tmp_path / "runs/full/1/results.json").read_text())
         assert wandb.run.summary["test/all/routed"] == results["groups"]["all"]["routed"]
         assert wandb.run.summary["test/all/gap_closed"] == results["groups"]["all"]["gap_closed"]
@@ -96,6 +108,54 @@ def test_an_offline_run_records_config_table_and_choices(no_login, tmp_path):
     assert (row["kind"], row["name"], row["routed"]) == ("group", "all", results["groups"]["all"]["routed"])
     assert len(table["data"]) == len(results["datasets"]) + 1
     assert len(choices["data"]) == 3 * len(table["data"])
+
+
+def test_resuming_continues_the_same_run(tmp_path, monkeypatch):
+    from lightning.pytorch.loggers import WandbLogger
+
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    first, second, other = (WandbLogger(project="p", offline=True) for _ in range(3))
+    describe(first, tmp_path, group="g", job_type="j", tags=["t"])
+    describe(second, tmp_path, group="g", job_type="j", tags=["t"])
+    describe(other, tmp_path / "other", group="g", job_type="j", tags=["t"])
+    assert first._wandb_init["id"] == second._wandb_init["id"] != other._wandb_init["id"]
+    assert second._wandb_init["resume"] == "allow"
+    own = WandbLogger(project="p", offline=True, id="mine", group="own", job_type="own", tags=["own"])
+    describe(own, tmp_path, group="g", job_type="j", tags=["t"])
+    assert [own._wandb_init[key] for key in ("id", "group", "job_type", "tags")] == ["mine", "own", "own", ["own"]]
+
+
+def test_without_a_network_the_run_goes_offline(no_login, monkeypatch, tmp_path, caplog):
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    for name, value in (("BASE_URL", "http://127.0.0.1:9"), ("API_KEY", "0" * 40), ("INIT_TIMEOUT", "2")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # of earlier tests, with their settings
+    logger = WandbLogger(project="p", save_dir=tmp_path)
+    try:
+        start(logger)
+        assert logger.experiment.offline
+        assert "the run is logged offline" in caplog.text
+    finally:
+        wandb.finish()
+        wandb.teardown()
+
+
+def test_a_logger_that_fails_does_not_stop_the_run(tmp_path, caplog):
+    class Broken(TensorBoardLogger):
+        _prefix = ""
+
+        def __init__(self) -> None: ...  # that of TensorBoardLogger needs tensorboard
+
+        @property
+        def experiment(self):
+            raise ConnectionError("no network")
+
+    tracker = Tracker([Broken()], tmp_path)
+    tracker.table("results", [{"name": "all", "routed": 0.5}])
+    tracker.summary({"test/all/routed": 0.5})
+    assert caplog.text.count("Broken could not log (ConnectionError: no network); the run continues") == 2
 
 
 def test_missed_instructions_are_shown_with_thumbnails(tmp_path):
@@ -115,4 +175,4 @@ def test_missed_instructions_are_shown_with_thumbnails(tmp_path):
     report._scores = report._scores[[1]]
     assert _missed(report, limit=5) == []
     with pytest.raises(SatlightError, match="examples is -1"):
-        WandbTables(examples=-1)
+        ResultTables(examples=-1)
