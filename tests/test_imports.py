@@ -92,7 +92,20 @@ ALLOWED = {
         "data",
         "backbones",
     ],
-    "bench": ["bench", "routing", "callbacks", "evaluation", "baselines", "records", "metrics", "backbones"],
+    "bench": [
+        "bench",
+        "routing",
+        "routers",
+        "rules",
+        "costs",
+        "callbacks",
+        "evaluation",
+        "baselines",
+        "capability",
+        "records",
+        "metrics",
+        "backbones",
+    ],
 }
 
 
