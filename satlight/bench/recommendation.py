@@ -233,7 +233,7 @@ def _fit_policies(rows: RuleRows, single: int, log: Log) -> _Policies:
     """Fit the rules: the best quality at the cost of the best single candidate, and its quality at the lowest cost."""
     if not log.has_costs:
         return _Policies({QUALITY: BestQuality()}, rows.calibration)
-    quality, cost = (float(np.nanmean(one)) for one in rows.realized(np.full(len(rows.score_NM), single)))
+    quality, cost = (float(f"{np.nanmean(one):.4g}") for one in rows.realized(np.full(len(rows.score_NM), single)))
     wanted: dict[str, Rule] = {
         QUALITY: WithinBudget(cost) if cost > 0 else BestQuality(),
         SAVING: CheapestAtLeast(quality),

@@ -27,7 +27,7 @@ SCORING_VERBS = ("route", "export-arena", "zoo")
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all verbs; the training verbs are listed for the help only."""
-    from satlight.cli import arena, bench, calibrate, data, export, route, weights, zoo
+    from satlight.cli import arena, bench, calibrate, data, export, recommend, route, weights, zoo
 
     parser = argparse.ArgumentParser(
         prog="satlight",
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=whole_names)
     for verb, text in TRAINING_VERBS.items():
         subparsers.add_parser(verb, help=text, add_help=False)
-    for verb_module in (route, calibrate, zoo, export, weights, data, bench, arena):
+    for verb_module in (recommend, route, calibrate, zoo, export, weights, data, bench, arena):
         verb_module.add_parser(subparsers)
     return parser
 
