@@ -173,4 +173,4 @@ def _plots(found: Recommendation) -> list[Plot]:
 
 
 def _estimate(difference: Difference) -> Estimate:
-    return Estimate(*(100 * value for value in difference[:3]))
+    return Estimate(100 * difference.mean, 100 * difference.low, 100 * difference.high)
