@@ -1,7 +1,8 @@
 """Decide on held-out rows whether routing pays: one test of policies that were fixed before.
 
 A policy is a router with a decision rule. It is compared with the best single candidate and with the blind mixture
-(zero router), by paired differences. Quality is the macro mean of the outcomes over datasets, cost that of the calls.
+(zero router), by paired differences. Means are over instructions, as for a stream of requests, not macro means over
+datasets: a small dataset would decide the latter, and with them the choice of a router, by a few rows.
 
 Shape legend: N instructions, M candidates, R resamples, V corners of the hull of the single candidates.
 """
@@ -9,17 +10,18 @@ Shape legend: N instructions, M candidates, R resamples, V corners of the hull o
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
-from satlight.evaluation.controls import matrices, numbered
-from satlight.evaluation.spending import PER, Spending
+from satlight.evaluation.controls import matrices
+from satlight.evaluation.spending import Spending
 from satlight.metrics import functional
-from satlight.metrics.bootstrap import Difference, paired_bootstrap_difference, part_draws
+from satlight.metrics.bootstrap import Difference, bootstrap_means, paired_bootstrap_difference
 from satlight.metrics.curves import non_decreasing_hull
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Comparison:
         rule: Text form of its decision rule.
         rows: Number of test rows on which policy and best single candidate both have an outcome.
         share: The same as a share of all test rows.
-        quality: Macro mean outcome of the policy on these rows.
+        quality: Mean outcome of the policy on these rows.
         single_quality: That of the best single candidate.
         gain: Quality minus that of the best single candidate.
         gain_p: p-value of the gain by random flips of the signs of the paired differences.
@@ -131,12 +133,11 @@ class Judge:
     """
 
     def __init__(self, held: PerformanceRecords, train: PerformanceRecords, policies: int = 1, seed: int = 0) -> None:
-        self.held, self.seed, self.alpha = held, seed, ALPHA / policies
+        self.held, self.seed, self.alpha = _pooled(held), seed, ALPHA / policies
         self.outcome_NM, self.known_NM = matrices(held)
-        self.spending = Spending.of(held, train)
+        self.spending = Spending.of(self.held, _pooled(train))
         outcome_NM, known_NM = matrices(train, held.model_ids)
-        self.single = functional.best_single(outcome_NM, known_NM, *numbered(train.datasets))
-        (self.group_N,) = numbered(held.datasets)
+        self.single = functional.best_single(outcome_NM, known_NM, torch.zeros(len(known_NM), dtype=torch.long))
 
     def compare(self, policy: str, rule: str, choice_N: np.ndarray) -> Comparison:
         """Compare one policy, given its choices int64 (N,), with the best single candidate and the blind mixture."""
@@ -153,8 +154,8 @@ class Judge:
             rule,
             int(both_N.sum()),
             float(both_N.double().mean()),
-            self._mean(value_N, both_N),
-            self._mean(other_N, both_N),
+            functional.masked_mean(value_N.double(), both_N).item(),
+            functional.masked_mean(other_N.double(), both_N).item(),
             gain,
             gain_p,
             **figures,
@@ -177,21 +178,11 @@ class Judge:
         """Return the paired difference at the level of the verdict, and the p-value of random sign flips."""
         if not known_N.any():
             return Difference(math.nan, math.nan, math.nan, 1.0, False), 1.0
-        value_N, other_N, group_N = value_N[known_N], other_N[known_N], self.group_N[known_N]
+        value_N, other_N = value_N[known_N].double(), other_N[known_N].double()
         difference = paired_bootstrap_difference(
-            value_N.double(),
-            other_N.double(),
-            None,
-            group_N,
-            resamples=_RESAMPLES,
-            level=1 - self.alpha,
-            seed=self.seed,
+            value_N, other_N, resamples=_RESAMPLES, level=1 - self.alpha, seed=self.seed
         )
-        return difference, sign_flip_p((value_N - other_N).numpy(), group_N.numpy(), self.seed)
-
-    def _mean(self, value_N: Tensor, known_N: Tensor) -> float:
-        parts = [value_N[known_N & (self.group_N == g)].double().mean() for g in self.group_N[known_N].unique()]
-        return torch.stack(parts).mean().item() if parts else math.nan
+        return difference, sign_flip_p((value_N - other_N).numpy(), self.seed)
 
     def _costs(self, chosen_N: Tensor, single_N: Tensor, value_N: Tensor, both_N: Tensor) -> dict[str, Any]:
         """Compare costs on the rows where the policy, the best single candidate and the blind mixture are known."""
@@ -207,11 +198,8 @@ class Judge:
         corner_VN = self.outcome_NM[:, corner_V].T.double()
         entries = torch.cat([stacked, corner_VN, spending.cost_NM[:, corner_V].T])[:, rows_N]
         scale_E1 = entries.abs().mean(1, keepdim=True).clamp(min=1e-30)  # small costs, drawn in single precision
-        group_N = self.group_N[rows_N]
-        parts = [group_N == group for group in group_N.unique()]
-        seeds = range(self.seed, self.seed + len(parts))
-        drawn_ER = part_draws(entries / scale_E1, parts=parts, seeds=seeds, resamples=_RESAMPLES).mean(0) * scale_E1
-        whole_E1 = torch.stack([entries[:, rows].mean(1) for rows in parts]).mean(0)[:, None]
+        drawn_ER = bootstrap_means(entries / scale_E1, resamples=_RESAMPLES, seed=self.seed) * scale_E1
+        whole_E1 = entries.mean(1, keepdim=True)
         figures = [_cost_figures(whole_E1, len(corner_V)), _cost_figures(drawn_ER, len(corner_V))]
         level = 1 - self.alpha
         mixture, change, mixture_change = (
@@ -220,7 +208,7 @@ class Judge:
         # At a fixed cost the mixture is one share per corner, so that its outcomes are paired with the policy's.
         share_V = _shares_at(whole_E1[3 + len(corner_V) :, 0], whole_E1[1, 0].item())
         mixed_N = (corner_VN[:, rows_N] * share_V[:, None]).sum(0)
-        p = sign_flip_p((value_N[rows_N].double() - mixed_N).numpy(), group_N.numpy(), self.seed)
+        p = sign_flip_p((value_N[rows_N].double() - mixed_N).numpy(), self.seed)
         return {
             "cost": whole_E1[1, 0].item(),
             "single_cost": whole_E1[2, 0].item(),
@@ -270,7 +258,7 @@ class Judge:
         The variance is that of the paired differences on the test rows, the test two-sided at 5 %.
 
         Returns:
-            A number of rows with the same shares of the datasets; None where all differences are equal, e.g. because
+            A number of rows; None where all differences are equal, e.g. because
             the policy always chooses the best single candidate.
         """
         from scipy.stats import norm
@@ -279,41 +267,35 @@ class Judge:
         value_N, known_N = functional.outcomes_of(chosen_N, self.outcome_NM, self.known_NM)
         other_N, other_known_N = functional.outcomes_of(single_N, self.outcome_NM, self.known_NM)
         both_N = known_N & other_known_N
-        difference_N = (value_N - other_N).double()
-        groups = self.group_N[both_N].unique()
-        parts = [difference_N[both_N & (self.group_N == group)] for group in groups]
-        variance = sum(part.var(correction=0).item() / len(part) for part in parts) / max(1, len(parts)) ** 2
-        if not parts or variance == 0:
+        difference_N = (value_N - other_N)[both_N].double()
+        if not len(difference_N) or (variance := difference_N.var(correction=0).item()) == 0:
             return None
         z = norm.ppf(1 - 0.05 / 2) + norm.ppf(POWER)
-        return math.ceil(int(both_N.sum()) * variance * (z / GAIN) ** 2)
+        return math.ceil(variance * (z / GAIN) ** 2)
 
 
-def sign_flip_p(difference_N: np.ndarray, group_N: np.ndarray, seed: int = 0) -> float:
-    """Compute the two-sided p-value of a macro mean of paired differences by random flips of their signs.
+def sign_flip_p(difference_N: np.ndarray, seed: int = 0) -> float:
+    """Compute the two-sided p-value of a mean of paired differences by random flips of their signs.
 
     Bootstrap intervals of few differences that are not 0 are too narrow; this test is not: it is exact up to the number
     of random flips where the signs are symmetric.
 
     Args:
         difference_N: Paired differences (N,).
-        group_N: Group of each; the mean is over groups of the means within them.
         seed: Seed of the flips.
 
     Returns:
         p in (0, 1]; 1 where all differences are 0.
 
     Example:
-        >>> sign_flip_p(np.array([1.0] * 4 + [0.0] * 96), np.zeros(100)) > 0.1
+        >>> sign_flip_p(np.array([1.0] * 4 + [0.0] * 96)) > 0.1
         True
-        >>> sign_flip_p(np.array([1.0] * 12 + [0.0] * 88), np.zeros(100)) < 0.01
+        >>> sign_flip_p(np.array([1.0] * 12 + [0.0] * 88)) < 0.01
         True
 
     Reference: [Fisher 1935, "The Design of Experiments", §21]
     """
-    names, number_N = np.unique(group_N, return_inverse=True)
-    weight_N = 1 / (len(names) * np.bincount(number_N)[number_N]) if len(names) else np.zeros(0)
-    term = (difference_N.astype(np.float64) * weight_N)[difference_N != 0]
+    term = difference_N[difference_N != 0].astype(np.float64)
     if not len(term):
         return 1.0
     rng, extreme = np.random.default_rng(seed), 0
@@ -370,6 +352,6 @@ def _cost_of(quality_V: Tensor, cost_V: Tensor, quality: float) -> float:
     return cost_V[-1].item()
 
 
-def dollars(cost: float) -> str:
-    """Return a cost per instruction as text, in US dollars per 1,000 instructions."""
-    return f"{PER * cost:.3g} US dollars per 1,000 instructions"
+def _pooled(records: PerformanceRecords) -> PerformanceRecords:
+    """Return records as one dataset, so that macro means are means over instructions."""
+    return replace(records, instructions=records.instructions.with_columns(dataset=pl.lit("all")))
