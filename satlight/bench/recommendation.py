@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 
+_ROWS_PER_KIND = 10
+"""Minimum mean number of test rows per task; with fewer, datasets are the kinds of instructions."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -167,7 +170,7 @@ def conclude(request: Request, log: Log, cells: list[Cell], notes: list[str]) ->
     comparisons = [final.compare(name, policies.rules[name].text, choice_N) for name, choice_N in choices.items()]
     paying = [one.policy for one in comparisons if one.pays and picked.gain > 0]
     policy = paying[0] if paying else QUALITY
-    keys = test.task_keys if len(np.unique(test.task_keys)) <= 60 else test.datasets
+    keys = test.task_keys if len(np.unique(test.task_keys)) * _ROWS_PER_KIND <= len(test.texts) else test.datasets
     needed = final.needed(choices[policy])
     rows_of = {name: int((records.splits == name).sum()) for name in ("train", "validation", "test")}
     facts = records.facts() | {
