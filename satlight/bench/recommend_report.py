@@ -36,20 +36,23 @@ def reason(found: Recommendation) -> str:
     held = f"on {one.rows} held-out instructions"
     text = f"{found.method} differs by {points(one.gain, level)} from {found.single} {held}"
     if one.cost_change is not None and one.mixture_gain is not None:
-        text += f" at {percent(one.cost_change, level)} of cost, and {points(one.mixture_gain, level)} over the blind "
-        text += "mixture of single candidates at equal cost"
+        text += f", its cost by {percent(one.cost_change, level)}; against the blind mixture of single candidates at "
+        text += f"equal cost, the difference is {points(one.mixture_gain, level)}"
     if found.route:
         return f"{text}."
     if found.validation_gain <= 0:
         return f"No router was better on the validation rows. The best of them, {text}."
-    return f"{text}. That does not show that routing pays."
+    more = ""
+    if one.mixture_gain is not None and one.mixture_gain.low > 0:
+        more = " Where less quality at less cost will do, it is better than the blind mixture."
+    return f"{text}. That does not show that routing pays.{more}"
 
 
 def power(found: Recommendation) -> str:
     """Return how many instructions a gain of one point needs."""
     if found.needed is None:
         return f"{found.method} chooses as {found.single} does, so there is no difference to measure."
-    have = found.facts["rows"]["test"]
+    have = found.main.rows
     if not found.more:
         return (
             f"The {have} test rows are enough to tell a gain of one point from zero (80 % power: about {found.needed})."

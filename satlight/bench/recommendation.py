@@ -180,7 +180,8 @@ def conclude(request: Request, log: Log, cells: list[Cell], notes: list[str]) ->
         "seed": request.seed,
         "level": 1 - final.alpha,
     }
-    more = None if needed is None else max(0, round((needed / rows_of["test"] - 1) * sum(rows_of.values())))
+    compared = max(1, next(one.rows for one in comparisons if one.policy == policy))
+    more = None if needed is None else max(0, round((needed / compared - 1) * sum(rows_of.values())))
     found = Recommendation(
         bool(paying),
         policy,
