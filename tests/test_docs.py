@@ -239,7 +239,7 @@ COMMANDS = all_commands()
 def test_commands_are_found() -> None:
     verbs = {argv[0] for argv, complete in COMMANDS.values() if complete}
     others = {"validate", "predict", "weights", "export", "export-arena", "calibrate", "zoo", "serve"}
-    others |= {"sweep", "reproduce"}
+    others |= {"sweep", "reproduce", "recommend", "onboard"}
     assert verbs == {"fit", "test", "route", "data", "bench"} | verbs & others
     assert len(COMMANDS) > len(YAMLS) + 20
 

@@ -80,6 +80,11 @@ class VectorStore:
             self._write_shard(part)
         return np.stack([self._vectors[key] for key in keys])
 
+    def absent(self, texts: Sequence[str]) -> list[str]:
+        """Return the different texts that have no stored vector, in the order of their first occurrence."""
+        self._read_shards()
+        return [text for text in dict.fromkeys(texts) if _key(text) not in self._vectors]
+
     def _read_shards(self) -> None:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file

@@ -117,7 +117,7 @@ def predict(
 def _baseline(cell: Cell, train: PerformanceRecords, test: PerformanceRecords) -> Prediction:
     from satlight.baselines.base import log_odds
 
-    method = _build(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
+    method = build_method(cell.spec["baseline"], dict(cell.spec["options"]), cell.problem.seed)
     embed = None
     if (embedder := cell.spec.get("embedder")) is not None:
         from satlight.backbones.embedding import build_embedder
@@ -141,7 +141,7 @@ def _baseline(cell: Cell, train: PerformanceRecords, test: PerformanceRecords) -
     )
 
 
-def _build(name: str, options: dict[str, Any], seed: int) -> Baseline:
+def build_method(name: str, options: dict[str, Any], seed: int) -> Baseline:
     """Return the baseline, with the cell's seed if its constructor takes one that the config does not set."""
     from satlight.baselines import build
 

@@ -76,10 +76,7 @@ def html_report(
         config_text: The bench's YAML, shown at the end.
         examples: ``data/setting`` of a leaderboard → missed instructions with images; None = none.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html.jinja").render(
+    return template("report.html.jinja").render(
         name=name,
         version=satlight.__version__,
         boards=boards,
@@ -91,6 +88,12 @@ def html_report(
         anchor=lambda board: f"{slug(board.data)}-{slug(board.setting)}",
         svg=svg,
     )
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of this package; what it fills in is escaped."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
 
 def svg(plot: Plot) -> Markup:

@@ -37,6 +37,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     verb = verbs.add_parser("describe", help="print counts, best single candidate and oracle per dataset")
     _add_choice(verb)
     verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    verb.add_argument(
+        "--clusters", action="store_true", help="also show the clusters that `fit` uses as tasks where there are none"
+    )
     verb.set_defaults(run=run_describe)
 
     verb = verbs.add_parser("validate", help="check a records folder and show its splits")
@@ -181,6 +184,7 @@ def _column_names(pairs: list[str]) -> dict[str, str]:
 def run_describe(args: argparse.Namespace) -> None:
     """Print a summary of ``args.records`` per dataset and per candidate."""
     records = _open(args)
+    clusters = _cluster_lines(records) if args.clusters else []
     if args.json:
         about = {
             "name": records.name,
@@ -191,14 +195,35 @@ def run_describe(args: argparse.Namespace) -> None:
             "candidates": _candidate_lines(records),
             "datasets": _without_nan(records.describe()),
         }
+        if args.clusters:
+            about["clusters"] = clusters
         print(json.dumps(about, indent=1, ensure_ascii=False))
         return
+    import numpy as np
     from rich.console import Console
+
+    from satlight.capability.clusters import lacks_tasks
+    from satlight.costs import prompt_tokens
 
     console = Console()
     _print_records(console, records)
     _print_table(console, "Candidates", _candidate_lines(records))
+    if clusters:
+        _print_table(console, "Clusters of the train instructions (TF-IDF)", clusters)
+    median, most = np.quantile(prompt_tokens(records.texts), [0.5, 0.9])
+    console.print(f"length of the instructions in tokens, estimated: median {median:.0f}, 90 % up to {most:.0f}")
     console.print(f"score column: {records.score_column}, fingerprint: {records.fingerprint}", markup=False)
+    if not args.clusters and lacks_tasks(records):
+        console.print("The records have no tasks; `fit` uses clusters of the instructions, shown with --clusters.")
+
+
+def _cluster_lines(records: PerformanceRecords) -> list[dict[str, Any]]:
+    """Return the clusters that serve as tasks with the default options; none where the records have tasks."""
+    from satlight.capability.clusters import cluster_tasks
+    from satlight.records.split import split_records
+
+    _, clusters = cluster_tasks(records.with_splits(split_records(records)))
+    return [{"cluster": one.name, "train": one.train} for one in clusters]
 
 
 def run_validate(args: argparse.Namespace) -> None:
@@ -329,7 +354,7 @@ def _print_table(console: Any, title: str, lines: list[dict[str, Any]]) -> None:
     table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for key, value in lines[0].items():
         text = isinstance(value, str)
-        fold = key in ("candidate", "best_single")  # fold long names, never numbers
+        fold = key in ("candidate", "best_single", "cluster")  # fold long names, never numbers
         heading = HEADINGS.get(key, key.replace("_", " "))
         table.add_column(heading, justify="left" if text else "right", no_wrap=not fold, overflow="fold")
     for line in lines:

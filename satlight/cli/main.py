@@ -27,7 +27,21 @@ SCORING_VERBS = ("route", "serve", "export-arena", "zoo")
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all verbs; the training verbs are listed for the help only."""
-    from satlight.cli import arena, bench, calibrate, data, export, onboard, reproduce, route, serve, sweep, weights, zoo
+    from satlight.cli import (
+        arena,
+        bench,
+        calibrate,
+        data,
+        export,
+        onboard,
+        recommend,
+        reproduce,
+        route,
+        serve,
+        sweep,
+        weights,
+        zoo,
+    )  # fmt: skip
 
     parser = argparse.ArgumentParser(
         prog="satlight",
@@ -39,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     for verb, text in TRAINING_VERBS.items():
         subparsers.add_parser(verb, help=text, add_help=False)
     for verb_module in (
-        route, serve, calibrate, zoo, onboard, export, weights, data, bench, sweep, reproduce, arena,
+        recommend, route, serve, calibrate, zoo, onboard, export, weights, data, bench, sweep, reproduce, arena,
     ):  # fmt: skip
         verb_module.add_parser(subparsers)
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,6 +96,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         near_duplicates: Remove training instructions with at least this similarity to another; 1 = the same text.
         max_per_dataset: Maximum number of training instructions per dataset.
         split_column: Column of the instructions that holds their split, see :func:`satlight.records.use_split`.
+        cluster_tasks: Clusters that replace the tasks of records without tasks: ``auto``, ``off``, or their number.
+        cluster_embedder: Their vectors, e.g. :class:`satlight.backbones.embedding.Embedder`; None = TF-IDF.
     """
 
     def __init__(
@@ -123,6 +125,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         near_duplicates: float | None = None,
         max_per_dataset: int | None = None,
         split_column: str = "split",
+        cluster_tasks: Literal["auto", "off"] | int = "auto",
+        cluster_embedder: Callable[[list[str]], Any] | None = None,
     ) -> None:
         super().__init__()
         if seed < 0:
@@ -140,6 +144,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         self.simulated, self.seed = simulated, seed
         self.circle_share, self.near_duplicates = circle_share, near_duplicates
         self.max_per_dataset = max_per_dataset
+        self.cluster_tasks, self.cluster_embedder = cluster_tasks, cluster_embedder
         self.stage = Stage()
         """The current stage of training; set by a callback."""
         self.instruction_vectors: np.ndarray | None = None
@@ -202,12 +207,19 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         split = split_records(
             records, validation_fraction=self.validation_fraction, seed=self.seed, group_column=self.group_column
         )
-        records = records.with_splits(split)
+        records = self._with_tasks(records.with_splits(split), split != "test" if stage == "fit" else None)
         self.seen, self.unseen = self._divide(records)
         self._training = self._training_rows(records)
         # Test rows are dropped here, so that fit cannot use them.
         self._without_test = stage == "fit"
         self._records = records.rows(records.splits != "test") if self._without_test else records
+
+    def _with_tasks(self, records: PerformanceRecords, rows: np.ndarray | None) -> PerformanceRecords:
+        from satlight.capability.clusters import cluster_tasks
+
+        options = (self.cluster_tasks, self.cluster_embedder, self.seed)
+        records, self.task_clusters = cluster_tasks(records, *options, rows)  # type: ignore[arg-type]
+        return records
 
     def _divide(self, records: PerformanceRecords) -> tuple[list[str], list[str]]:
         unseen = records.filter(candidates=self.unseen_candidates).model_ids if self.unseen_candidates else []

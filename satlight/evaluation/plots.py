@@ -295,6 +295,31 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> Figur
 
 
 @_styled
+def gains(estimates: Mapping[str, Estimate], xlabel: str) -> Figure:
+    """Plot differences with their intervals, one line each, around a line at 0.
+
+    Args:
+        estimates: Name → difference.
+        xlabel: Label of the axis, with its unit.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> gains({"law": Estimate(1.0, -1.0, 3.0)}, "points").axes[0].get_xlabel()
+        'points'
+    """
+    names, (value, low, high) = list(estimates), _bounds(list(estimates.values()))
+    figure, axes = _figure(5.6, 1.3 + 0.28 * len(names))
+    place = np.arange(len(names))
+    axes.axvline(0, color=INK, lw=1)
+    axes.errorbar(value, place, xerr=[value - low, high - value], fmt="o", color=PALETTE[0], ms=5, capsize=2, lw=1.2)
+    axes.set_yticks(place, [textwrap.shorten(name, 34, placeholder="…") for name in names])
+    axes.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
+    return figure
+
+
+@_styled
 def choice_heatmap(share_DM: np.ndarray, datasets: Sequence[str], candidates: Sequence[str]) -> Figure:
     """Plot the share of each dataset's instructions that is routed to each candidate.
 

@@ -51,6 +51,8 @@ def export_router(
         "split": {key: getattr(data, key) for key in ("seed", "validation_fraction", "group_column", "split_column")},
         "unseen_in_training": data.unseen,
     }
+    if data.task_clusters:
+        about["task_clusters"] = {cluster.name: cluster.train for cluster in data.task_clusters}
     capabilities = data.capabilities(names)
     spec = data.aptitude_spec
     text = CapabilityText(shots=spec.shots, style=spec.style)

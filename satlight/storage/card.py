@@ -47,10 +47,19 @@ def text(config: Mapping[str, Any], candidates: Sequence[Candidate]) -> str:
     parts = [
         _HEAD.format(count=len(candidates), source="path/to/this/folder", method=module["class_path"], trained=trained)
     ]
+    if clusters := about.get("task_clusters"):
+        parts.append(_cluster_list(clusters))
     if table := about.get("test"):
         parts.append(_test_table(table))
     parts.append(_candidate_table(candidates))
     return "\n".join(parts)
+
+
+def _cluster_list(clusters: Mapping[str, int]) -> str:
+    """Render the clusters that serve as tasks, with their numbers of train instructions."""
+    lines = [f"- {markdown_text(name)}: {count}" for name, count in clusters.items()]
+    head = "Tasks of the aptitude test, clusters of the train instructions named by their distinctive words:"
+    return "\n".join([head, "", *lines, ""])
 
 
 def record_test(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:

@@ -95,7 +95,7 @@ def test_a_re_ranker_is_named_by_its_cross_encoder(records_folder, tmp_path):
     rows = {"instruction_id": ["alpha-0"] * 2, "model_id": ["org/one-7b", "org/two-7b"], "output": ["0", "Who knows"]}
     pl.DataFrame(rows).write_parquet(tmp_path / "outputs.parquet")
     records = open_records(tmp_path, "correct")
-    router = methods._build("rerank", {"score_pairs": "tiny:bert", "outputs": str(tmp_path)}, seed=3)
+    router = methods.build_method("rerank", {"score_pairs": "tiny:bert", "outputs": str(tmp_path)}, seed=3)
     router.fit(records.filter(splits="train"))
     text, names = records.texts[:1], rows["model_id"]
     expected = load_cross_encoder("tiny:bert")([(text[0], output) for output in rows["output"]])

@@ -1,0 +1,179 @@
+"""A recommendation as sentences, JSON and one HTML page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import satlight
+from satlight.bench.figures import Plot
+from satlight.bench.recommendation import Recommendation
+from satlight.bench.report import svg, template
+from satlight.evaluation import plots
+from satlight.evaluation.plots import Estimate
+from satlight.evaluation.verdict import QUALITY, SAVING, Comparison
+from satlight.files import write_text
+from satlight.metrics.bootstrap import Difference
+
+_SHOWN = 24
+"""Maximum number of kinds of instructions in the plot; the table has all."""
+
+Row = tuple[str, ...]
+
+
+def headline(found: Recommendation) -> str:
+    """Return the recommendation in one sentence."""
+    if not found.route:
+        return f"Do not route; use {found.single}."
+    if found.policy == SAVING:
+        return f"Route with {found.method}: the quality of {found.single} at a lower cost."
+    return f"Route with {found.method}: better answers than {found.single} alone."
+
+
+def reason(found: Recommendation) -> str:
+    """Return why, in one or two sentences with figures on held-out instructions."""
+    one, level = found.main, found.facts["level"]
+    held = f"on {one.rows} held-out instructions"
+    text = f"{found.method} differs by {points(one.gain, level)} from {found.single} {held}"
+    if one.cost_change is not None and one.mixture_gain is not None:
+        text += f", its cost by {percent(one.cost_change, level)}; against the blind mixture of single candidates at "
+        text += f"equal cost, the difference is {points(one.mixture_gain, level)}"
+    if found.route:
+        return f"{text}."
+    if found.validation_gain <= 0:
+        return f"No router was better on the validation rows. The best of them, {text}."
+    more = ""
+    if one.mixture_gain is not None and one.mixture_gain.low > 0:
+        more = " Where less quality at less cost will do, it is better than the blind mixture."
+    return f"{text}. That does not show that routing pays.{more}"
+
+
+def power(found: Recommendation) -> str:
+    """Return how many instructions a gain of one point needs."""
+    if found.needed is None:
+        return f"{found.method} chooses as {found.single} does, so there is no difference to measure."
+    have = found.main.rows
+    if not found.more:
+        return (
+            f"The {have} test rows are enough to tell a gain of one point from zero (80 % power: about {found.needed})."
+        )
+    return (
+        f"To tell a gain of one point from zero (80 % power), about {found.needed} test rows are needed; there are "
+        f"{have}. With the present shares of the splits, that is about {found.more} more logged instructions."
+    )
+
+
+def points(difference: Difference, level: float) -> str:
+    """Return a difference of qualities in points, with its interval."""
+    mean, low, high = (100 * value for value in difference[:3])
+    return f"{mean:+.2f} points ({100 * level:g} %: {low:+.2f} to {high:+.2f})"
+
+
+def percent(difference: Difference, level: float) -> str:
+    """Return a relative difference in percent, with its interval."""
+    mean, low, high = (100 * value for value in difference[:3])
+    return f"{mean:+.1f} % ({100 * level:g} %: {low:+.1f} to {high:+.1f})"
+
+
+def policy_rows(found: Recommendation) -> list[tuple[str, list[Row]]]:
+    """Return a title and lines of name and figure for each policy."""
+    level, titles = found.facts["level"], {QUALITY: "Quality", SAVING: "Saving"}
+    return [(f"{titles[one.policy]}: {one.rule}", _policy_rows(one, found.single, level)) for one in found.comparisons]
+
+
+def _policy_rows(one: Comparison, single: str, level: float) -> list[Row]:
+    rows: list[Row] = [
+        ("accuracy", f"{100 * one.quality:.2f} %"),
+        (f"accuracy of {single}", f"{100 * one.single_quality:.2f} %"),
+        (f"difference to {single}", points(one.gain, level)),
+    ]
+    if one.cost is not None and one.single_cost is not None:
+        rows += [
+            ("cost of 1,000 instructions", f"{1000 * one.cost:.4g} US dollars"),
+            (f"cost of {single}", f"{1000 * one.single_cost:.4g} US dollars"),
+        ]
+    if one.cost_change is not None:
+        rows.append((f"cost against {single}", percent(one.cost_change, level)))
+    if one.mixture_gain is not None:
+        rows.append(("quality against the blind mixture at equal cost", points(one.mixture_gain, level)))
+    if one.mixture_cost_change is not None:
+        rows.append(("cost against the blind mixture at equal quality", percent(one.mixture_cost_change, level)))
+    if one.share < 1:
+        rows.append(("compared on", f"{100 * one.share:.1f} % of the test rows: those with both outcomes"))
+    return rows
+
+
+def kind_rows(found: Recommendation) -> list[Row]:
+    """Return name, test rows, gain and most frequent choice of each kind of instructions, the largest gain first."""
+    ordered = sorted(found.kinds, key=lambda one: -one.gain.mean if one.gain else 1.0)
+    return [
+        (
+            one.name,
+            str(one.rows),
+            "–" if one.gain is None else points(one.gain, 0.95),
+            f"{one.chosen} ({100 * one.chosen_share:.0f} %)",
+        )
+        for one in ordered
+    ]
+
+
+def method_rows(found: Recommendation) -> list[Row]:
+    """Return name, gain on validation rows and time to fit of each router."""
+    return [
+        (
+            one.name,
+            f"{100 * one.gain:+.2f} points" if one.cell else (one.error or "").splitlines()[0][:80],
+            "–" if one.seconds is None else f"{one.seconds:.1f} s",
+        )
+        for one in found.measured
+    ]
+
+
+def write_recommendation(found: Recommendation, folder: Path) -> None:
+    """Write recommendation.json and recommendation.html into ``folder``."""
+    text = json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / "recommendation.json", text + "\n")
+    page = template("recommendation.html.jinja").render(
+        found=found,
+        version=satlight.__version__,
+        headline=headline(found),
+        reason=reason(found),
+        power=power(found),
+        policies=policy_rows(found),
+        kinds=kind_rows(found),
+        methods=method_rows(found),
+        plots=[(one, svg(one)) for one in _plots(found)],
+    )
+    write_text(folder / "recommendation.html", page)
+
+
+def _plots(found: Recommendation) -> list[Plot]:
+    level = 100 * found.facts["level"]
+    summary = {}
+    for one in found.comparisons:
+        summary[f"{one.policy}: against best single"] = _estimate(one.gain)
+        if one.mixture_gain is not None:
+            summary[f"{one.policy}: against blind mixture"] = _estimate(one.mixture_gain)
+    label = "difference in accuracy (points)"
+    caption = f"Accuracy of {found.method} on the test rows, paired differences with intervals at {level:g} %."
+    made = [Plot("summary", caption, plots.gains(summary, label))]
+    costs = {}
+    for one in found.comparisons:
+        for name, change in (("best single", one.cost_change), ("blind mixture", one.mixture_cost_change)):
+            if change is not None:
+                costs[f"{one.policy}: against {name}"] = _estimate(change)
+    if costs:
+        caption = (
+            f"Cost of {found.method}: against the best single candidate as it is, against the blind mixture at equal "
+            f"quality; intervals at {level:g} %."
+        )
+        made.append(Plot("costs", caption, plots.gains(costs, "difference in cost (%)")))
+    kinds = {one.name: _estimate(one.gain) for one in found.kinds[:_SHOWN] if one.gain is not None}
+    if len(kinds) > 1:
+        caption = f"Gain over {found.single} by kind of instruction, the largest kinds; 95 % intervals, not adjusted."
+        made.append(Plot("kinds", caption, plots.gains(kinds, label)))
+    return made
+
+
+def _estimate(difference: Difference) -> Estimate:
+    return Estimate(100 * difference.mean, 100 * difference.low, 100 * difference.high)

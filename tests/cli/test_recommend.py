@@ -1,0 +1,153 @@
+"""``satlight recommend``: the command from a log to an answer."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from satlight import Router
+from satlight.bench import recommend
+from satlight.cli import main
+
+KINDS = ("Translate the poem {}", "Solve the equation {}", "Sort the list {}")
+
+
+def write_log(path: Path, skill, costs=None, count: int = 360, kept=None) -> Path:
+    """Write a log of three kinds of instructions; ``skill`` is candidate → chance on each kind."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "instruction": KINDS[i % 3].format(f"number {i}"),
+            "candidate": name,
+            "score": int(rng.random() < chance[i % 3]),
+        }
+        | ({} if costs is None else {"cost_usd": costs[name]})
+        for i in range(count)
+        for name, chance in skill.items()
+        if kept is None or kept(i, name)
+    ]
+    pl.DataFrame(rows).write_csv(path)
+    return path
+
+
+SPECIALISTS = {"poet": (0.95, 0.2, 0.2), "solver": (0.2, 0.95, 0.2), "coder": (0.2, 0.2, 0.95)}
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run a command without training; return its exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("SATLIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(recommend, "ON_VECTORS", ("linear",))
+
+    def run(*words):
+        code = None
+        try:
+            main(["recommend", *(str(word) for word in words), "--config", "/dev/null"])
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_log_of_specialists_is_worth_a_router(run, tmp_path):
+    log, output = write_log(tmp_path / "log.csv", SPECIALISTS), tmp_path / "out"
+    code, out, _ = run(log, "--to", output, "--embedder", "tiny:bert")
+    assert code is None
+    assert "Route with" in out
+    assert "no costs" in " ".join(out.split())
+    found = json.loads((output / "recommendation.json").read_text())
+    assert found["route"] is True
+    assert {one["name"] for one in found["validation"]} == {"tfidf_knn", "inferred_dataset", "linear"}
+    assert found["test"][0]["gain"]["low"] > 0.3
+    assert found["log"]["rows"]["test"] + found["log"]["rows"]["train"] + found["log"]["rows"]["validation"] == 360
+    assert any("equation" in name for name in found["log"]["clusters"])
+    # The bench holds no test row of the log.
+    texts = {
+        text for path in output.rglob("instructions.parquet") for text in pl.read_parquet(path)["instruction"].to_list()
+    }
+    assert len(texts) == 360 - found["log"]["rows"]["test"]
+    # The router routes, and its folder says what was found.
+    router = Router.from_pretrained(output / "router")
+    assert router.route("Solve the equation number 999").best == "solver"
+    assert router.about["recommendation"]["route"] is True
+    page = (output / "recommendation.html").read_text()
+    assert "Route with" in page
+    assert not any(outside in page for outside in ("src=", "<link", "<script", 'href="http', "@import"))
+    assert "<svg" in page
+
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("result.json")}
+    code, _, _ = run(log, "--to", output, "--embedder", "tiny:bert")
+    assert code is None
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("result.json")} == before
+    again = json.loads((output / "recommendation.json").read_text())
+    seconds = [one.pop("seconds") for content in (found, again) for one in content["validation"]]
+    assert seconds[:3] == seconds[3:]
+    assert again == found
+
+
+@pytest.mark.parametrize("costs", [False, True])
+def test_noise_is_not_worth_a_router(costs):
+    path = Path(__file__).parents[2] / "experiments/recommend/noise.py"
+    spec = importlib.util.spec_from_file_location("noise", path)
+    noise = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(noise)
+    args = SimpleNamespace(instructions=300, candidates=4, costs=costs, equal=False)
+    for seed in range(2):
+        found = noise.recommended(seed, args)
+        assert not found.route
+        assert found.router.name == "router"
+        assert (found.main.cost is not None) == costs
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 50}, "has 50 instructions; at least 100"),
+        ({"kept": lambda i, name: name == "poet"}, "has one candidate, poet"),
+        ({"kept": lambda i, name: i % 3 == list(SPECIALISTS).index(name)}, "was answered by two candidates"),
+    ],
+)
+def test_logs_that_cannot_answer_are_refused(run, tmp_path, options, message):
+    log = write_log(tmp_path / "log.csv", SPECIALISTS, **options)
+    code, _, err = run(log, "--to", tmp_path / "out", "--embedder", "none")
+    assert code == 1
+    assert message in err
+
+
+def test_missing_prices_leave_costs_out_and_are_said(tmp_path):
+    costs = {"poet": 0.001, "solver": None, "coder": 0.002}
+    log = write_log(tmp_path / "log.csv", SPECIALISTS, costs)
+    opened = recommend.open_log(recommend.Request(str(log), tmp_path / "out", embedder=None))
+    assert not opened.has_costs
+    assert "360 of 1080 records have no cost_usd" in opened.notes[-1]
+
+
+def test_minutes_and_config_are_checked(run, tmp_path, capsys):
+    log = write_log(tmp_path / "log.csv", SPECIALISTS)
+    code, _, err = run(log, "--minutes", "0")
+    assert (code, "--minutes is 0" in err) == (1, True)
+    with pytest.raises(SystemExit):
+        main(["recommend", str(log), "--config", str(tmp_path / "none.yaml")])
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_embedding_that_takes_too_long_is_left_out_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("SATLIGHT_CACHE", str(tmp_path / "cache"))
+    log = write_log(tmp_path / "log.csv", SPECIALISTS)
+    request = recommend.Request(str(log), tmp_path / "out", minutes=1e-6, embedder="tiny:bert")
+    opened = recommend.open_log(request)
+    cells = recommend.development_bench(request, opened)
+    monkeypatch.setattr(recommend, "run_cells", lambda *args, **options: None)
+    late = []
+    progress = recommend.Progress(done=lambda name, result: late.append(name) if result is None else None)
+    notes = recommend.run_within(request, opened, cells, progress)
+    assert "would take about" in notes[0]
+    assert "tfidf_knn" in notes[1]
+    assert "linear" not in notes[1]
