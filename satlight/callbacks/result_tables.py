@@ -62,7 +62,10 @@ def _figures(results: RoutingResults) -> dict[str, Any]:
     entries = results.datasets
     if not entries or any(entry.routed is None for entry in entries.values()):
         return {}
-    routed = {name: Estimate(entry.routed, *entry.interval) for name, entry in entries.items()}
+    routed = {
+        name: Estimate(*np.array([entry.routed, *entry.interval], dtype=float).tolist())
+        for name, entry in entries.items()
+    }
     marks = {
         control.replace("_", " "): {
             name: float("nan") if (one := entry.controls.get(control)) is None or one.accuracy is None else one.accuracy
