@@ -148,14 +148,13 @@ def test_nothing_imports_the_command_line_but_itself():
             {f"satlight.backbones.{name}" for name in ("loading", "cross_encoder", "scoring", "tiny", "vision_tower")}
             | {"satlight.routing.onboarding.local_model"},
         ),
-        ("litellm", {"satlight.routing.onboarding.endpoints"}),
         ("tokenizers", {"satlight.backbones.tiny"}),
         ("peft", {"satlight.backbones.loading"}),
         ("faiss", {"satlight.data.negatives", "satlight.baselines"}),
         ("wandb", {"satlight.callbacks", "satlight.bench.wandb_runs"}),
         ("torchmetrics", {"satlight.metrics", "satlight.cli"}),
         ("jsonargparse", {"satlight.cli", "satlight.bench.config"}),
-        ("litellm", {"satlight.serving.gateway"}),
+        ("litellm", {"satlight.serving.gateway", "satlight.routing.onboarding.endpoints"}),
         ("gguf", {"satlight.backbones.loading", "satlight.backbones.weights", "satlight.backbones.store"}),
     ],
 )

@@ -212,7 +212,7 @@ def run(ask, count=20, **pace):
     return kept, now[0]
 
 
-def test_at_most_so_many_at_a_time():
+def test_requests_at_a_time_are_limited():
     at_once, most = 0, 0
 
     async def ask(item):
