@@ -58,7 +58,8 @@ def recommended(seed: int, args: argparse.Namespace) -> Recommendation:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=100, help="number of seeds")
     parser.add_argument("--instructions", type=int, default=800)
     parser.add_argument("--candidates", type=int, default=5)
     parser.add_argument("--costs", action="store_true", help="give calls a cost")
@@ -66,13 +67,13 @@ def main() -> None:
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     wrong = 0
-    for seed in range(args.seeds):
+    for done, seed in enumerate(range(args.first, args.first + args.seeds), start=1):
         found = recommended(seed, args)
         wrong += found.route
         if found.route:
             print(f"seed {seed}: {found.policy}, {reason(found)}", flush=True)
-        if (seed + 1) % 10 == 0:
-            print(f"{wrong} of {seed + 1} seeds recommend to route", flush=True)
+        if done % 10 == 0:
+            print(f"{wrong} of {done} seeds recommend to route", flush=True)
 
 
 if __name__ == "__main__":

@@ -319,12 +319,19 @@ def _cost_figures(mean_ER: Tensor, corners: int) -> tuple[Tensor, Tensor, Tensor
     """
     quality_R, cost_R, single_R = mean_ER[:3].double()
     quality_VR, cost_VR = mean_ER[3 : 3 + corners].double(), mean_ER[3 + corners :].double()
-    gain, change = torch.empty_like(quality_R), torch.empty_like(quality_R)
-    for r in range(len(quality_R)):
-        share_V = _shares_at(cost_VR[:, r], cost_R[r].item())
-        gain[r] = quality_R[r] - share_V @ quality_VR[:, r]
-        change[r] = cost_R[r] / _cost_of(quality_VR[:, r], cost_VR[:, r], quality_R[r].item()) - 1
-    return gain, cost_R / single_R - 1, change
+    gain_R = quality_R - _interpolated(cost_VR, quality_VR, cost_R)
+    return gain_R, cost_R / single_R - 1, cost_R / _interpolated(quality_VR, cost_VR, quality_R) - 1
+
+
+def _interpolated(x_VR: Tensor, y_VR: Tensor, x_R: Tensor) -> Tensor:
+    """Interpolate y at x (R,) between adjacent corners, in each resample; flat beyond the first and last corner."""
+    reached_VR = x_VR >= x_R
+    above_R = torch.where(reached_VR.any(0), reached_VR.int().argmax(0), len(x_VR) - 1)
+    below_R = torch.where(reached_VR.any(0), (above_R - 1).clamp(min=0), above_R)
+    low_R, high_R = (x_VR.gather(0, place_R[None])[0] for place_R in (below_R, above_R))
+    share_R = torch.where(high_R > low_R, (x_R - low_R) / (high_R - low_R), 1.0)
+    y_low_R, y_high_R = (y_VR.gather(0, place_R[None])[0] for place_R in (below_R, above_R))
+    return share_R * y_high_R + (1 - share_R) * y_low_R
 
 
 def _shares_at(cost_V: Tensor, cost: float) -> Tensor:
@@ -338,18 +345,6 @@ def _shares_at(cost_V: Tensor, cost: float) -> Tensor:
     share = (cost - low) / (high - low) if high > low else 1.0
     share_V[above], share_V[above - 1] = share, 1 - share
     return share_V
-
-
-def _cost_of(quality_V: Tensor, cost_V: Tensor, quality: float) -> float:
-    """Return what the mixture costs at a quality; the cost of its last corner where it does not reach the quality."""
-    for v in range(len(quality_V)):
-        if quality_V[v] >= quality:
-            if v == 0:
-                return cost_V[0].item()
-            low, high = quality_V[v - 1].item(), quality_V[v].item()
-            share = (quality - low) / (high - low)
-            return ((1 - share) * cost_V[v - 1] + share * cost_V[v]).item()
-    return cost_V[-1].item()
 
 
 def _pooled(records: PerformanceRecords) -> PerformanceRecords:
