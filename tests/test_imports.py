@@ -231,7 +231,19 @@ def test_satlight_help_is_quick():
     assert not names & {"torch", "lightning", "transformers", "numpy", "polars", "torchmetrics"}
     assert seconds < 1
     result = subprocess.run([sys.executable, "-m", "satlight", "--help"], capture_output=True, text=True, check=True)
-    for verb in "fit test predict route export weights data bench serve sweep reproduce".split():
+    for verb in [
+        "fit",
+        "test",
+        "predict",
+        "route",
+        "export",
+        "weights",
+        "data",
+        "bench",
+        "serve",
+        "sweep",
+        "reproduce",
+    ]:
         assert verb in result.stdout
 
 
