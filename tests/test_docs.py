@@ -150,6 +150,7 @@ def parse(
 ) -> Callable[..., None]:
     """Return a function that parses a command in the root of the repository and fails the test on errors."""
     from satlight.cli.main import build_parser
+    from satlight.cli.settings import split_configs
 
     monkeypatch.chdir(ROOT)
 
@@ -159,7 +160,7 @@ def parse(
             argv = [argv[0], "-c", "configs/full.yaml", *options]
         parser: argparse.ArgumentParser = training_parser if argv[0] in TRAINING else build_parser()
         try:
-            parser.parse_args(argv)
+            parser.parse_args(split_configs(argv) if argv[0] in TRAINING else argv)
         except SystemExit as stop:
             message = capsys.readouterr().err.partition("error:")[2]
             unfinished = "arguments are required" in message or "expected one argument" in message

@@ -66,10 +66,14 @@ def trained(folder: Path, printed: str) -> dict[str, Any]:
 
 
 def exported(folder: Path) -> dict[str, Any]:
-    """Return the files of a router, without the commit of satlight, which may change while a chain runs."""
+    """Return the files of a router, without the commit of satlight, which may change while a chain runs.
+
+    The fitted temperature is apart, as a number: it follows the weights within their tolerance.
+    """
     config = json.loads((folder / "config.json").read_text())
     del config["about"]["commit"]
-    return hashes(folder, ["config.json"]) | {"config.json": json.dumps(config)}
+    fitted = {f"calibration {name}": np.array([value]) for name, value in config.pop("calibration").items()}
+    return hashes(folder, ["config.json"]) | {"config.json": json.dumps(config)} | fitted
 
 
 def checkpoints_load(folder: Path) -> None:
@@ -78,10 +82,6 @@ def checkpoints_load(folder: Path) -> None:
 
     for path in folder.glob("runs/r/*/checkpoints/*.ckpt"):
         read_checkpoint(path)
-
-
-def _nothing(folder: Path) -> None:
-    """Prepare nothing: the command needs no input."""
 
 
 def _nothing(folder: Path) -> None:

@@ -81,7 +81,12 @@ def load_encoder(
     positions = getattr(model.config, "max_position_embeddings", None) or 512
     if model.config.model_type in _OFFSET_POSITIONS:
         positions -= 2
-    return model, tokenizer, read_convention(name, folder, min(positions, tokenizer.model_max_length))
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or longest < 1:
+        raise SatlightError(
+            f"backbone {name!r}: model_max_length in tokenizer_config.json is {longest!r:.80}; it must be 1 or more"
+        )
+    return model, tokenizer, read_convention(name, folder, int(min(positions, longest)))
 
 
 def load_causal_lm(

@@ -127,10 +127,10 @@ def _heatmap(board: Board) -> Plot:
 def _quality_cost(board: Board) -> Plot | None:
     curves = {e.name: _mean_curve([r.curve for r in board.results[e.name]]) for e in board.methods}
     priced = {name: curve for name, curve in curves.items() if curve is not None}
-    if not priced:
-        return None
     members = board.groups[board.primary]
     points, bounds = (leaderboard.quality_cost_points(board.table, members, role) for role in (CANDIDATE, UPPER_BOUND))
+    if not priced or not points or "oracle" not in bounds:
+        return None
     hull = non_decreasing_hull(*torch.tensor(list(points.values()), dtype=torch.double).T)
     zero_router = (hull[0].tolist(), hull[1].tolist())
     shown = dict(list(priced.items())[:SHOWN])

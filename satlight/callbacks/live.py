@@ -125,7 +125,7 @@ class LiveScalars(Callback):
         fitted = next((one.fitted for one in callbacks if isinstance(one, TemperatureScaling)), None)
         if fitted is not None:
             values |= {"val_temperature": fitted.temperature, "val_bias": fitted.bias}
-        pl_module.log_dict(values, on_epoch=True, batch_size=1)
+        pl_module.log_dict(values, on_epoch=True, batch_size=1, sync_dist=True)  # sums of all devices: equal on each
 
 
 def _summed(trainer: L.Trainer, sums: Tensor) -> Tensor:

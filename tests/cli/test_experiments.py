@@ -21,7 +21,10 @@ TINY = {
     "data.score_column": "score",
     "data.blocks_per_epoch": 2,
 }
-OF_THE_DATA = ("train_datasets", "test_groups", "unseen_candidates", "zoo_preset", "datasets", "candidates")
+OF_THE_DATA = (
+    "train_datasets", "test_groups", "unseen_candidates", "zoo_preset", "datasets", "candidates", "split_column",
+    "group_column",
+)  # fmt: skip
 """Options that name parts of the real records, which the simulated ones lack."""
 
 
@@ -32,7 +35,9 @@ def test_one_step(path, command, monkeypatch):
     content = yaml.safe_load(path.read_text())
     base = [] if {"trainer", "model", "data"} <= content.keys() else ["-c", "configs/full.yaml"]
     given = content.get("data", {}).get("init_args", {})
-    options = TINY | {f"data.{key}": "null" for key in OF_THE_DATA if given.get(key) is not None}
+    options = TINY | {
+        f"data.{key}": "split" if key == "split_column" else "null" for key in OF_THE_DATA if given.get(key) is not None
+    }
     words = [*base, "-c", str(path), "-c", "configs/overlay/debug.yaml"]
     done = command("fit", *words, *(f"--{key}={value}" for key, value in options.items()))
     assert done.code is None, done.err

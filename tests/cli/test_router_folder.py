@@ -139,7 +139,7 @@ def test_route_mistakes_are_named(run, command, more, message):
     ("line", "message"),
     [
         ("{broken", "line 2: not valid JSON"),
-        ('{"text": "Hi"}', "line 2: 'instruction' must be a text that is not empty, got None"),
+        ('{"text": "Hi"}', "line 2: 'instruction' must be a text that is not empty, or chat messages with one, got"),
         ('["Hi"]', "line 2: 'instruction' must be"),
         ('{"instruction": "  "}', "line 2: 'instruction' must be"),
     ],
