@@ -34,12 +34,14 @@ class Router(Configured, ABC):
         calibration: Temperature and bias of the probabilities; scores stay as they are.
         rule: Decision rule of :meth:`route`.
         about: Facts kept with the router, e.g. what it was trained on.
+        loaded_from: Folder that it was loaded from; None = made in this process.
     """
 
     candidates: tuple[Candidate, ...] = ()
     calibration: Temperature = Temperature()
     rule: Rule = BestQuality()
     about: Mapping[str, Any] = {}
+    loaded_from: Path | None = None
 
     @property
     def reads_images(self) -> bool:
@@ -131,7 +133,7 @@ class Router(Configured, ABC):
             self.check_images(request, f"requests[{number}]")
         score_BC = np.zeros((0, len(names)), dtype=np.float32)
         if wanted:
-            score_BC = np.asarray(self.log_odds(wanted, names), dtype=np.float32)
+            score_BC = self._log_odds(wanted, names)
         if not np.isfinite(score_BC).all():
             raise SatlightError(
                 f"{type(self).__name__} gave scores that are not finite (NaN or infinity); the router "
@@ -139,6 +141,22 @@ class Router(Configured, ABC):
             )
         logit_BC = self.calibration.apply(score_BC.astype(np.float64))
         return Scores(score_BC, (0.5 * (1 + np.tanh(logit_BC / 2))).astype(np.float32), tuple(names))
+
+    def _log_odds(self, requests: list[Request], names: list[str]) -> np.ndarray:
+        """Return :meth:`log_odds`; where the folder of a method of satlight holds nonsense, name it."""
+        try:
+            return np.asarray(self.log_odds(requests, names), dtype=np.float32)
+        except files.UNSOUND as error:
+            if (
+                isinstance(error, SatlightError)
+                or self.loaded_from is None
+                or not type(self).__module__.startswith("satlight.")
+            ):
+                raise
+            raise SatlightError(
+                f"The router in {self.loaded_from} cannot score ({type(error).__name__}: {error}): its files are "
+                f"damaged or do not fit each other. {files.AGAIN}"
+            ) from error
 
     @overload
     def route(  # type: ignore[overload-overlap]
@@ -310,6 +328,7 @@ class Router(Configured, ABC):
             where = str(folder / files.CONFIG)
             router.rule = rule_from(build(config.get("rule"), folder, allow, where), where)
             router.about = dict(config["about"])
+        router.loaded_from = folder
         return router
 
     def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:

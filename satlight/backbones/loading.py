@@ -360,7 +360,7 @@ def _writing(folder: Path | str) -> Iterator[None]:
     try:
         with _quiet():
             yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UnicodeError) as error:  # a damaged vocabulary holds halves of characters
         raise SatlightError(
             f"cannot write {folder}: {error}. Nothing half-written was kept. Make room there, or choose "
             "another folder (for the cache: SATLIGHT_CACHE), and try again."

@@ -44,6 +44,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         from satlight.backbones.loading import load_encoder  # transformers is slow to import
 
+        self.name = name
         self.backbone, self.tokenizer, self.convention = load_encoder(name, num_layers=num_layers)
         limit = self.convention.max_length
         if max_tokens is not None and max_tokens > limit:
@@ -93,4 +94,9 @@ class TextEncoder(nn.Module):
             vectors = hidden[torch.arange(len(hidden), device=hidden.device), last]
         else:
             vectors = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        if not torch.is_grad_enabled() and not vectors.isfinite().all():
+            raise SatlightError(
+                f"The text encoder {self.name} gives vectors that are not finite (NaN or infinity): its weights are "
+                "damaged or it diverged in training. Fetch it again, or train again"
+            )
         return F.normalize(vectors, dim=-1) if self.convention.normalize else vectors

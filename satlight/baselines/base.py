@@ -151,7 +151,13 @@ class Baseline(Router):
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the learned attributes as state.json and safetensors."""
         self._require_fit()
-        apart = ("candidates", "calibration", "rule", "about")  # zoo.json and config.json hold them
+        apart = (
+            "candidates",
+            "calibration",
+            "rule",
+            "about",
+            "loaded_from",
+        )  # the first ones are in zoo.json and config.json
         state = {name: value for name, value in self.learned().items() if name not in apart}
         packer = Packer(folder, self._who)
         tree = packer.pack(state, "")

@@ -12,6 +12,7 @@ import polars as pl
 from satlight.bench.cells import CONTROLS, EMBEDDING, UNSEEN, Cell
 from satlight.bench.config import BenchConfig
 from satlight.bench.results import CellResult
+from satlight.errors import SatlightError
 from satlight.evaluation import RoutingResults
 from satlight.evaluation.comparison import left_out
 from satlight.evaluation.leaderboard import Entry, Means, UnseenRow, entries, rank, release_curves, unseen_rows
@@ -161,9 +162,16 @@ def _board(cells: list[Cell], output: Path, resamples: int) -> Board:
 
 def _outcomes(output: Path, cell: Cell) -> pl.DataFrame:
     """Read the outcome table of a cell; methods have the names of this bench."""
-    table = pl.read_parquet(output / "cells" / cell.key / "outcomes.parquet")
+    path = output / "cells" / cell.key / "outcomes.parquet"
+    try:
+        table = pl.read_parquet(path)
+        whole = table.with_columns(router=pl.lit("")).select(*SCHEMA).schema == pl.Schema(SCHEMA)
+    except (OSError, pl.exceptions.PolarsError):
+        whole = False
+    if not whole:
+        raise SatlightError(f"{path} is damaged; delete {path.parent}, and `satlight bench` computes the cell again")
     own = pl.col("role").is_in([METHOD, INFORMED, ZERO_ROUTER])
-    return table.with_columns(router=pl.when(own).then(pl.lit(cell.method)).otherwise("router"))
+    return table.with_columns(router=pl.when(own).then(pl.lit(cell.method)).otherwise("router")).select(*SCHEMA)
 
 
 def _add_results(board: Board, cells: list[tuple[Cell, CellResult]], output: Path) -> None:

@@ -265,8 +265,8 @@ def _checked(config: BenchConfig, where: str) -> BenchConfig:
             raise SatlightError(f"{where}: '{key}' is empty; give at least one entry")
     for key, minimum in (("timeout", 0.001), ("workers", 1), ("resamples", 1)):
         value = getattr(config, key)
-        if value is not None and value < minimum:
-            raise SatlightError(f"{where}: {key} is {value}; it must be positive")
+        if value is not None and not minimum <= value < float("inf"):  # also refuses NaN
+            raise SatlightError(f"{where}: {key} is {value}; it must be positive and finite")
     _check_distinct(config.seeds, f"{where}: seeds")
     for key in ("methods", "data"):
         _check_distinct([item.name for item in getattr(config, key)], f"{where}: {key}")

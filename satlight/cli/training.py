@@ -86,7 +86,7 @@ class SatlightCLI(LightningCLI):
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
-        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+        if not isinstance(seed, bool) and not (isinstance(seed, int) and 0 <= seed < 2**32):
             raise SatlightError(f"--seed_everything {seed}: a seed lies in [0, {2**32 - 1}]")
         super()._set_seed()
 

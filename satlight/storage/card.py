@@ -38,9 +38,9 @@ def text(config: Mapping[str, Any], candidates: Sequence[Candidate]) -> str:
     """Render README.md from config.json and zoo.json alone, so that it never differs from them."""
     about = config["about"]
     module = config.get("init_args", {}).get("module") or config
-    data = about.get("data", {})
+    data = about.get("data")
     trained = ""
-    if data:
+    if data and isinstance(data, Mapping):
         simulated = " (simulated)" if data.get("simulated") else ""
         name = markdown_text(str(data.get("name")))
         trained = f" Trained on {name}{simulated}, fingerprint `{data.get('fingerprint')}`."

@@ -24,7 +24,7 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy",
 
 AGAIN = "Export the router again, or copy its folder again"
 ADVICE = "--router takes a folder that `fit`, `satlight export` or Router.save wrote"
-_UNSOUND = (
+UNSOUND = (
     *(LookupError, TypeError, ValueError, ArithmeticError, AttributeError),
     *(RuntimeError, OSError, SafetensorError),
 )
@@ -56,7 +56,7 @@ def sound(path: Path) -> Iterator[None]:
         if str(path.parent) in str(error):
             raise
         raise SatlightError(f"{path}: {error}. {AGAIN}") from error
-    except _UNSOUND as error:
+    except UNSOUND as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else error
         raise SatlightError(
             f"{path} is missing, damaged, or does not fit the rest of its folder ({what}). {AGAIN}"
