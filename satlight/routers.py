@@ -45,7 +45,7 @@ class Router(Configured, ABC):
 
     @property
     def reads_images(self) -> bool:
-        """Whether scores depend on the images of requests; a router that does not read them refuses them."""
+        """True if scores depend on the images of requests; a router that does not read them refuses them."""
         return False
 
     # -- to be defined -------------------------------------------------------------------------------------

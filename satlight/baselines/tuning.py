@@ -59,7 +59,7 @@ class TunedBaseline(Baseline):
 
     @property
     def reads_images(self) -> bool:
-        """Whether the embedder does; TF-IDF reads text only."""
+        """True if the embedder reads images; TF-IDF reads text only."""
         return bool(getattr(self._embed, "reads_images", False))
 
     @abstractmethod

@@ -27,7 +27,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class Tracker:
-    """What goes to the loggers of a trainer besides scalars.
+    """Send tables, figures and summaries to the loggers of a trainer.
 
     Args:
         loggers: Any of CSVLogger, WandbLogger, TensorBoardLogger and MLFlowLogger; others get the config only.

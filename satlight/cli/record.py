@@ -22,7 +22,7 @@ from satlight.storage.provenance import RUN_FACTS, provenance
 
 
 class CommandLine(Protocol):
-    """What a record needs of the command line: its arguments, and its resolved options as YAML."""
+    """Parts of the command line that a record needs: its arguments, and its resolved options as YAML."""
 
     argv: list[str]
     record: str

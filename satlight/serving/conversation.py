@@ -1,4 +1,4 @@
-"""What of a conversation is routed, and which conversation a request belongs to."""
+"""The part of a conversation that is routed, and which conversation a request belongs to."""
 
 from __future__ import annotations
 

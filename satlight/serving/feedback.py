@@ -20,7 +20,7 @@ SEGMENT_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known about an answer before it is graded.
+    """Facts of an answer before it is graded.
 
     Args:
         instruction: The routed text.

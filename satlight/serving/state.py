@@ -1,4 +1,4 @@
-"""What is known about a request while it passes from the middleware through litellm to the plugin."""
+"""State of a request while it passes from the middleware through litellm to the plugin."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RequestState:
 
     @property
     def candidate(self) -> str | None:
-        """Who answers."""
+        """Candidate that answers."""
         return self.tried[-1] if self.tried else None
 
     @property

@@ -57,7 +57,7 @@ class Upstreams:
 
     @property
     def one_key(self) -> bool:
-        """Whether the server's key is the only one: litellm has no database of keys and no check of its own."""
+        """True if the server's key is the only one: litellm has no database of keys and no check of its own."""
         general = self.extra.get("general_settings") or {}
         return not os.environ.get("DATABASE_URL") and not {"database_url", "custom_auth"} & set(general)
 

@@ -34,7 +34,7 @@ from satlight.records.tables import RecordTables, check_instructions, named_cand
 SUFFIXES = (".xlsx", ".tsv", ".csv")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 JUDGED = re.compile(r"(?:_(?:openai|exact_matching|gpt-?4[\w.-]*?|chatgpt-[\w.-]+?|auxmatch|score))?(?:_result)?$")
-"""What the evaluation adds to the name of a file."""
+"""Endings that the evaluation adds to the name of a file."""
 
 REFERENCE = 64
 """A shorter ``image`` is the index of the row that holds the image (VLMEvalKit's own rule)."""
@@ -44,7 +44,7 @@ Row = dict[str, str | None]
 
 @dataclass
 class _Found:
-    """What the files hold."""
+    """Content of the files."""
 
     results: dict[tuple[str, str], tuple[Path, list[Row]]] = field(default_factory=dict)
     datasets: dict[str, tuple[Path, dict[str, Row]]] = field(default_factory=dict)

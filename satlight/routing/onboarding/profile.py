@@ -1,4 +1,4 @@
-"""What the aptitude test says about a new candidate, with its uncertainty.
+"""Results of the aptitude test of a new candidate, with its uncertainty.
 
 Shape legend: L items, M known candidates.
 """
