@@ -29,7 +29,7 @@ KILLED = SKILLS[:2]
 
 
 class Load:
-    """What the clients saw in one phase."""
+    """Results of one phase as the clients saw them."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -24,7 +24,7 @@ PIECES = (
     *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\xfe\xff", b"\xed\xa0\xbd", b"\\ud83d", b"\\u0000", "ﷺ‮\u2028🧪".encode()),
     *(b"9" * 5000, b"[" * 3000, b'{"a":' * 3000, b"../../", b"=cmd|'/c calc'!A1", b"\n\n\n", b"- " * 500),
 )
-"""What is inserted at a random place."""
+"""Texts that are inserted at a random place."""
 
 VALUES: tuple[Any, ...] = (
     *(
@@ -64,7 +64,7 @@ VALUES: tuple[Any, ...] = (
     ),
     *({"": None}, {"a": {"b": [1]}}, {"class_path": "os.system", "init_args": {}}, ["x", "x"], "DEEP"),
 )
-"""What takes the place of a value."""
+"""Values that take the place of others."""
 
 
 def damage(content: bytes, rng: random.Random) -> bytes:

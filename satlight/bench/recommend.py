@@ -50,7 +50,7 @@ _LEAST_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Request:
-    """What to recommend a router for.
+    """Settings of a recommendation.
 
     Args:
         records: Records folder, ``.csv`` or ``.jsonl`` file, or ``simulated``.
@@ -97,7 +97,7 @@ class Log:
 
     @property
     def has_costs(self) -> bool:
-        """Whether every record has a cost."""
+        """True if every record has a cost."""
         return cost_state(self.records) == "complete"
 
 
@@ -219,7 +219,7 @@ def development_bench(request: Request, log: Log) -> list[Cell]:
 
 @dataclass
 class Progress:
-    """What is told while cells run; replace the functions to show it.
+    """Messages while cells run; replace the functions to show it.
 
     Args:
         start: Called with the name of a cell that starts.
