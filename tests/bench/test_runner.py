@@ -178,7 +178,7 @@ def test_a_killed_bench_leaves_nothing_incomplete_and_resumes(bench_file, tmp_pa
         wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"))
     results, _ = run(path)
     assert [routed(results["Toy", seed]) for seed in (0, 1)] == [100.0, 100.0]
-    assert sorted(count.read_text().split()) in (["0", "0", "1"], ["0", "0", "1", "1"])
+    assert sorted(count.read_text().split()) in (["0", "0", "1"], ["0", "1", "1"], ["0", "0", "1", "1"])
     assert not list(cells.glob(".*"))
 
 

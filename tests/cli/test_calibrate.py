@@ -239,7 +239,8 @@ def test_a_model_sat_router_loses_a_candidate(cli, router, router_folder, tmp_pa
     left = Router.from_pretrained(mine)
     assert left.model_ids == ["org/good-7b", "new"]
     expected = router.score(["Hi", "What is 2 + 2?"], ["org/good-7b", "other/odd"]).log_odds_BC
-    assert (left.score(["Hi", "What is 2 + 2?"]).log_odds_BC == expected).all()
+    # Other candidates in the block change the last digits of float32 sums on several threads.
+    assert np.allclose(left.score(["Hi", "What is 2 + 2?"]).log_odds_BC, expected, atol=1e-5)
 
 
 def test_a_run_calibrates_its_router_on_its_own_validation_rows(cli, run, tmp_path):
