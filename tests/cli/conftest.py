@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Result:
-    """What a command left behind: exit code (None = main returned), what it printed, what it said."""
+    """Outcome of a command: exit code (None = main returned), what it printed, what it said."""
 
     code: int | None
     out: str
@@ -85,7 +85,7 @@ def tested(run, words) -> Path:
 
 @pytest.fixture(scope="session")
 def scores(run, words) -> pl.DataFrame:
-    """What predict wrote."""
+    """Scores that predict wrote."""
     assert _call("predict", *words) is None
     return pl.read_parquet(run / "scores.parquet")
 

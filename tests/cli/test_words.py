@@ -1,4 +1,4 @@
-"""What a mistyped command says, and what is a fault of the program."""
+"""Messages of mistyped commands, and faults of the program."""
 
 import pytest
 

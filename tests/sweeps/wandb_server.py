@@ -21,7 +21,7 @@ ENTITY = "me"
 
 @dataclass
 class Run:
-    """What the server knows of a run."""
+    """Facts of a run that the server holds."""
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
