@@ -76,11 +76,19 @@ def read_text(path: Path | str, advice: str) -> str:
         SatlightError: Missing, a folder, not UTF-8, or with NUL bytes.
     """
     path = Path(path).expanduser()
+    return decoded(read_bytes(path, advice), str(path), advice)
+
+
+def read_bytes(path: Path, advice: str) -> bytes:
+    """Read a file.
+
+    Raises:
+        SatlightError: Missing, a folder, or not readable.
+    """
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise SatlightError(f"{path} cannot be read ({error.strerror or error}); {advice}") from error
-    return decoded(content, str(path), advice)
 
 
 def decoded(content: bytes, where: str, advice: str) -> str:
@@ -149,13 +157,14 @@ def read_json(path: Path | str, advice: str) -> Any:
     return parse_json(read_text(path, advice), str(path), advice)
 
 
-def parse_yaml(text: str, where: str, advice: str) -> Any:
+def parse_yaml(text: str, where: str, advice: str, *, nonfinite: bool = False) -> Any:
     """Parse YAML from outside, with plain values only.
 
     Args:
         text: One YAML document.
         where: File, for the message.
         advice: What to do, for the message.
+        nonfinite: Allow NaN and infinities.
 
     Raises:
         SatlightError: Not YAML of this kind.
@@ -164,7 +173,8 @@ def parse_yaml(text: str, where: str, advice: str) -> Any:
 
     try:
         value = yaml.safe_load(text)
-        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()  # a lone surrogate cannot be encoded
+        # A lone surrogate cannot be encoded.
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True, allow_nan=nonfinite).encode()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SatlightError(f"{where}: not valid YAML ({error}); {advice}") from error
     return value
@@ -176,10 +186,21 @@ def read_jsonl(path: Path | str, advice: str, *, nonfinite_as_null: bool = False
     Raises:
         SatlightError: As :func:`read_text` and :func:`parse_json`, with the line.
     """
+    yield from parse_jsonl(read_text(path, advice), path, advice, nonfinite_as_null=nonfinite_as_null)
+
+
+def parse_jsonl(
+    text: str, where: Path | str, advice: str, *, nonfinite_as_null: bool = False
+) -> Iterator[tuple[int, Any]]:
+    """Yield the line number (from 1) and value of every line of JSONL; blank lines are skipped.
+
+    Raises:
+        SatlightError: As :func:`parse_json`, with the line.
+    """
     # Not splitlines(): JSON may hold U+2028 and other separators within a line.
-    for number, line in enumerate(read_text(path, advice).split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield number, parse_json(line, f"{path}, line {number}", advice, nonfinite_as_null=nonfinite_as_null)
+            yield number, parse_json(line, f"{where}, line {number}", advice, nonfinite_as_null=nonfinite_as_null)
 
 
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)

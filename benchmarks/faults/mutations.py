@@ -31,7 +31,7 @@ QUICK = (
     *("zoo setting", "bench YAML", "requests for route", "scores.parquet", "router folder, tfidf_knn"),
 )
 """Readers that are tried by the tests: the fast ones."""
-KINDS = ("foreign", "crash", "hang", "half-written", "NaN accepted")
+KINDS = ("foreign", "unnamed", "crash", "hang", "half-written", "NaN accepted")
 
 
 @dataclass
@@ -74,7 +74,8 @@ def attempt(reader: Reader, template: Path, place: Path, seed: str) -> tuple[str
         reader.use(place)
         kind = "read"
     except SatlightError as error:
-        kind, detail = ("refused", detail) if len(str(error)) > 20 else ("foreign", f"{detail}: says only {error!r}")
+        named = any(part in str(error) for file in files for part in file.relative_to(place).parts)
+        kind, detail = ("refused", detail) if named else ("unnamed", f"{detail}: {error}")
     except AssertionError as error:
         kind, detail = "NaN accepted", f"{detail}: {error}"
     except BaseException as error:

@@ -80,7 +80,7 @@ def check_candidates(candidates: Iterable[Any]) -> None:
         json.dumps(asdict(candidate), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _import(format_: str, path: str, *more: str) -> Callable[[Path], None]:
+def import_records(format_: str, path: str, *more: str) -> Callable[[Path], None]:
     def use(folder: Path) -> None:
         from satlight.records import open_records
 
@@ -150,7 +150,7 @@ RESULT = {
 }
 
 
-def _files(**contents: Any) -> Callable[[Path], None]:
+def files_writer(**contents: Any) -> Callable[[Path], None]:
     """Return a function that writes files; ``__`` in a name is a dot, other values than bytes become JSON."""
 
     def build(folder: Path) -> None:
@@ -164,7 +164,7 @@ def _files(**contents: Any) -> Callable[[Path], None]:
     return build
 
 
-def _lines(rows: list[Any]) -> str:
+def json_lines(rows: list[Any]) -> str:
     return "\n".join(map(json.dumps, rows))
 
 
@@ -209,20 +209,21 @@ def _open_outputs(folder: Path) -> None:
 def record_readers() -> list[Reader]:
     """Return the readers of results and records."""
     folder = ("mine/instructions.parquet", "mine/records.parquet", "mine/models.json", "mine/about.json")
-    logs = _files(m_in_samples_t_2024__jsonl=_lines(SAMPLES), m_in_results_2024__json=RESULT)
-    pro = _files(pro_in_model_outputs_m_5shots__json=PRO)
-    pro_zip = _files(pro_in_model_outputs_m_5shots__zip=_zip())
-    dc, models = _files(dc_in_mmlu_test__json=DC, dc_in_law_train__json=DC), ("--models", "models.json")
+    logs = files_writer(m_in_samples_t_2024__jsonl=json_lines(SAMPLES), m_in_results_2024__json=RESULT)
+    lines = files_writer(log__jsonl=json_lines(ROWS))
+    pro = files_writer(pro_in_model_outputs_m_5shots__json=PRO)
+    pro_zip = files_writer(pro_in_model_outputs_m_5shots__zip=_zip())
+    dc, models = files_writer(dc_in_mmlu_test__json=DC, dc_in_law_train__json=DC), ("--models", "models.json")
     return [
-        Reader("csv", _files(log__csv=TABLE), ("log.csv",), _import("csv", "log.csv"), 6),
-        Reader("jsonl", _files(log__jsonl=_lines(ROWS)), ("log.jsonl",), _import("csv", "log.jsonl"), 6),
-        Reader("lm-eval", logs, ("m/*",), _import("lm-eval", "m"), 8),
-        Reader("routerdc", dc, ("dc/*",), _import("routerdc", "dc")),
-        Reader("mmlu-pro", pro, ("pro/*",), _import("mmlu-pro", "pro")),
-        Reader("mmlu-pro archive", pro_zip, ("pro/*",), _import("mmlu-pro", "pro"), 2),
+        Reader("csv", files_writer(log__csv=TABLE), ("log.csv",), import_records("csv", "log.csv"), 6),
+        Reader("jsonl", lines, ("log.jsonl",), import_records("csv", "log.jsonl"), 6),
+        Reader("lm-eval", logs, ("m/*",), import_records("lm-eval", "m"), 8),
+        Reader("routerdc", dc, ("dc/*",), import_records("routerdc", "dc")),
+        Reader("mmlu-pro", pro, ("pro/*",), import_records("mmlu-pro", "pro")),
+        Reader("mmlu-pro archive", pro_zip, ("pro/*",), import_records("mmlu-pro", "pro"), 2),
         Reader(
-            "models.json, prices", _files(log__csv=TABLE, models__json=MODELS), ("models.json",),
-            lambda folder: _import("csv", "log.csv", "--models", str(folder / models[1]))(folder),
+            "models.json, prices", files_writer(log__csv=TABLE, models__json=MODELS), ("models.json",),
+            lambda folder: import_records("csv", "log.csv", "--models", str(folder / models[1]))(folder),
         ),
         Reader("records folder", _records_folder, folder, _open_folder, 10),
         Reader("outputs.parquet", _records_folder, ("mine/outputs.parquet",), _open_outputs, 2),
@@ -294,7 +295,7 @@ def baseline(name: str, folder: Path, **options: Any) -> None:
 
 def _requests(folder: Path) -> None:
     baseline("tfidf_knn", folder / "router")
-    (folder / "in.jsonl").write_text(_lines(REQUESTS))
+    (folder / "in.jsonl").write_text(json_lines(REQUESTS))
 
 
 def strict(line: str) -> Any:
@@ -312,7 +313,7 @@ def _route(folder: Path) -> None:
 
 
 def _arena(folder: Path) -> None:
-    _files(prompts__json=PROMPTS, names__json={"m": "org/m"})(folder)
+    files_writer(prompts__json=PROMPTS, names__json={"m": "org/m"})(folder)
     frame = {"instruction_id": [one["global index"] for one in PROMPTS], "m": [0.5, 1.0, 2.0], "n": [1.0, 0.0, 3.0]}
     pl.DataFrame(frame).write_parquet(folder / "scores.parquet")
 
@@ -333,10 +334,10 @@ def _stored(folder: Path) -> None:
 def text_readers() -> list[Reader]:
     """Return the readers of capability texts, settings, and requests."""
     return [
-        Reader("keywords.json", _files(k__json=KEYWORDS), ("k.json",), _keywords("k.json")),
-        Reader("keywords.yaml", _files(k__yaml=KEYWORDS_YAML), ("k.yaml",), _keywords("k.yaml")),
-        Reader("zoo setting", _files(zoo__yaml=ZOO), ("zoo.yaml",), _zoo),
-        Reader("bench YAML", _files(bench__yaml=BENCH), ("bench.yaml",), _bench),
+        Reader("keywords.json", files_writer(k__json=KEYWORDS), ("k.json",), _keywords("k.json")),
+        Reader("keywords.yaml", files_writer(k__yaml=KEYWORDS_YAML), ("k.yaml",), _keywords("k.yaml")),
+        Reader("zoo setting", files_writer(zoo__yaml=ZOO), ("zoo.yaml",), _zoo),
+        Reader("bench YAML", files_writer(bench__yaml=BENCH), ("bench.yaml",), _bench),
         Reader("requests for route", _requests, ("in.jsonl",), _route),
         Reader("RouterArena prompts", _arena, ("prompts.json", "names.json"), _export_arena, 3),
         Reader("scores.parquet", _arena, ("scores.parquet",), _stored, 2),

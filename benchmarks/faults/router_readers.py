@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from faults.readers import Reader, baseline, check_candidates, command, record_readers, strict, text_readers
+from faults.source_readers import setting_readers, source_readers
 
 
 def _model_sat(folder: Path) -> None:
@@ -129,4 +130,4 @@ def router_readers(run: Path | None) -> list[Reader]:
 
 def all_readers(run: Path | None) -> list[Reader]:
     """Return every reader; those of checkpoints need a run folder."""
-    return [*record_readers(), *text_readers(), *router_readers(run)]
+    return [*record_readers(), *source_readers(), *text_readers(), *setting_readers(), *router_readers(run)]

@@ -87,7 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
         SatlightError: It cannot be read or is not a mapping.
     """
     advice = "give a YAML file of options"
-    content = parse_yaml(read_text(path, advice), str(path), advice)
+    content = parse_yaml(read_text(path, advice), str(path), advice, nonfinite=True)
     if not isinstance(content, dict):
         raise SatlightError(f"{path} holds {type(content).__name__}, not a mapping; {advice}")
     return content

@@ -102,7 +102,10 @@ class StoredScores(Router):
                 f"{path} has a row without instruction_id, or a score that is missing or not finite; score the "
                 "instructions again with `lightning predict`"
             )
-        return cls(ids, model_ids, score_NM)
+        try:
+            return cls(ids, model_ids, score_NM)
+        except SatlightError as error:
+            raise SatlightError(f"{path}: {error}") from error
 
     def at(self, instruction_ids: Sequence[str], model_ids: Sequence[str]) -> np.ndarray:
         """Return the scores of these instructions and candidates, in this order.

@@ -74,7 +74,7 @@ class Upstreams:
             routed = name in prices and name not in self.excluded
             for group in (*((MODEL,) if routed else ()), name):
                 entries.append({"model_name": group, "litellm_params": dict(entry)})
-        return [*entries, *self.extra.get("model_list", ())]
+        return [*entries, *(self.extra.get("model_list") or ())]
 
     def litellm_config(self, candidates: Sequence[Candidate], api_key_env: str | None) -> dict[str, Any]:
         """Return the whole litellm config."""
@@ -83,10 +83,10 @@ class Upstreams:
         if api_key_env is not None:
             general["master_key"] = f"os.environ/{api_key_env}"
         router = {"num_retries": 0, "max_fallbacks": len(FAILOVERS)} | (extra.pop("router_settings", None) or {})
-        router["plugins"] = [PLUGIN, *router.get("plugins", ())]
-        router["fallbacks"] = [{MODEL: [*FAILOVERS]}, *router.get("fallbacks", ())]
+        router["plugins"] = [PLUGIN, *(router.get("plugins") or ())]
+        router["fallbacks"] = [{MODEL: [*FAILOVERS]}, *(router.get("fallbacks") or ())]
         aliases = {name: {"model": MODEL, "hidden": True} for name in FAILOVERS}
-        router["model_group_alias"] = aliases | router.get("model_group_alias", {})
+        router["model_group_alias"] = aliases | (router.get("model_group_alias") or {})
         litellm = {"telemetry": False, "num_retries": 0} | (extra.pop("litellm_settings", None) or {})
         return {
             "model_list": self.model_list(candidates),
@@ -128,7 +128,24 @@ def read_upstreams(path: Path) -> Upstreams:
                 "apart; serve one of them under another name (e.g. vLLM's --served-model-name)"
             )
     extra = {key: value for key, value in content.items() if key not in ("upstreams", "exclude")}
+    _check_sections(extra, path)
     return Upstreams(params, tuple(excluded), extra, str(path))
+
+
+def _check_sections(extra: Mapping[str, Any], path: Path) -> None:
+    """Raise if a section of litellm to which the server adds something has another type than litellm's."""
+    router = extra.get("router_settings")
+    owners: list[tuple[str, Any, str, type]] = [
+        *(("", extra, key, dict) for key in ("general_settings", "router_settings", "litellm_settings")),
+        ("", extra, "model_list", list),
+        *(("router_settings.", router, key, list) for key in ("plugins", "fallbacks")),
+        ("router_settings.", router, "model_group_alias", dict),
+    ]
+    for prefix, owner, key, kind in owners:
+        value = owner.get(key) if isinstance(owner, dict) else None
+        if value is not None and not isinstance(value, kind):
+            form = "a mapping" if kind is dict else "a list"
+            raise SatlightError(f"{path}: `{prefix}{key}` is {value!r:.80}; litellm takes {form}")
 
 
 def _params(given: Any, where: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,9 +117,34 @@ def tables(
         repeats: See there.
     """
     path = Path(path).expanduser()
-    file = str(path)
     notes: list[str] = []
-    frame = _named(_read_file(path, columns or {}, notes), columns or {}, file, notes)
+    frame = _read_file(path, columns or {}, notes)
+    return from_cells(frame, path, models, notes, columns=columns, score_columns=score_columns, repeats=repeats)
+
+
+def from_cells(
+    frame: pl.DataFrame,
+    path: Path,
+    models: Path | str | None,
+    notes: list[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    score_columns: Sequence[str] = (),
+    repeats: Repeats = "mean",
+) -> RecordTables:
+    """Convert a table of texts to tables; other arguments and errors as for :func:`tables`.
+
+    Args:
+        frame: One row per outcome; all columns are text.
+        path: File or folder of the rows, for messages and defaults.
+        models: See :func:`tables`.
+        notes: Remarks so far, to which others are added.
+        columns: See :func:`tables`.
+        score_columns: See :func:`tables`.
+        repeats: See :func:`tables`.
+    """
+    file = str(path)
+    frame = _named(frame, columns or {}, file, notes)
     if score_columns and "score" not in frame.columns:
         require_columns(frame, score_columns, file)
         frame = frame.with_columns(pl.col(score_columns[0]).alias("score"))
@@ -157,7 +182,7 @@ def _read_file(path: Path, columns: Mapping[str, str], notes: list[str]) -> pl.D
     if not path.is_file():
         raise SatlightError(f"{path} does not exist or is not a file. Give a .csv or .jsonl file.")
     if path.suffix.lower() != ".csv":
-        return _read_lines(path, columns.get("instruction", "instruction"), notes)
+        return read_lines(read_jsonl(path, ADVICE), path, columns.get("instruction", "instruction"), notes)
     text = read_text(path, ADVICE)
     try:
         header = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
@@ -184,9 +209,20 @@ def _require_different(names: list[str], file: str) -> None:
         raise SatlightError(f"{file} has two columns of the name {listed(twice)}; rename or remove one of them.")
 
 
-def _read_lines(path: Path, instruction: str, notes: list[str]) -> pl.DataFrame:
+def read_lines(lines: Iterable[tuple[int, Any]], path: Path, instruction: str, notes: list[str]) -> pl.DataFrame:
+    """Return the values of JSON lines as a table of texts.
+
+    Args:
+        lines: Line number and value.
+        path: Their file, for messages.
+        instruction: Column that may hold a conversation instead of a text.
+        notes: Remarks, to which others are added.
+
+    Raises:
+        SatlightError: A line that is no object, or an instruction that is neither text nor conversation.
+    """
     rows: list[dict[str, Any]] = []
-    for number, row in read_jsonl(path, ADVICE):
+    for number, row in lines:
         if not isinstance(row, dict):
             raise SatlightError(f"{path}, line {number}: got a {type(row).__name__}; an object is required.")
         rows.append(row)

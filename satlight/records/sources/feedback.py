@@ -6,14 +6,18 @@ the end of a file; it is skipped and counted in a note.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
+import polars as pl
+
 from satlight.errors import SatlightError
+from satlight.files import decoded, parse_jsonl, read_bytes
 from satlight.records.dense import build_records
 from satlight.records.matrix import PerformanceRecords
 from satlight.records.sources import csv
 from satlight.records.tables import RecordTables
+
+ADVICE = "delete the damaged line, or the file"
 
 
 def read(path: Path | str, score_column: str = "score", models: Path | str | None = None) -> PerformanceRecords:
@@ -35,16 +39,13 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     files = sorted(folder.glob("feedback-*.jsonl"))
     if not files:
         raise SatlightError(f"{folder} holds no feedback-*.jsonl; give the folder of `satlight serve --feedback`.")
-    unfinished = 0
-    with tempfile.TemporaryDirectory() as temporary:
-        whole = Path(temporary) / f"{folder.resolve().name}.jsonl"
-        with whole.open("wb") as out:
-            for file in files:
-                lines, _, rest = file.read_bytes().rpartition(b"\n")
-                out.write(lines + b"\n")
-                unfinished += bool(rest)
-        content = csv.tables(whole, models)
-    content.file = str(folder)
+    notes: list[str] = []
+    unfinished, frames = 0, []
+    for file in files:
+        lines, _, rest = read_bytes(file, ADVICE).rpartition(b"\n")
+        unfinished += bool(rest)
+        values = parse_jsonl(decoded(lines, str(file), ADVICE), file, ADVICE)
+        frames.append(csv.read_lines(values, file, "instruction", notes))
     if unfinished:
-        content.notes = (*content.notes, f"{unfinished} unfinished lines of killed servers were skipped.")
-    return content
+        notes.append(f"{unfinished} unfinished lines of killed servers were skipped.")
+    return csv.from_cells(pl.concat(frames, how="diagonal"), folder, models, notes)

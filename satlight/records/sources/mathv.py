@@ -11,6 +11,7 @@ read at commit 1d361180b02cbff417c77c02acf1b4cacf2d55ea (MIT).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ from satlight.records.tables import RecordTables, check_instructions, named_cand
 
 QUESTIONS = ("data/test.jsonl", "test.jsonl", "question.jsonl", "data/testmini.jsonl", "testmini.jsonl")
 """Files of the questions, of which the first that exists is read."""
+
+QUESTION_TYPES = {
+    **{key: (str,) for key in ("question", "image", "subject")},
+    "id": (str, int),
+    "answer": (str, int, float),
+    "options": (list,),
+    "level": (int,),
+}
+"""Types of the values of a question; all but ``id``, ``question`` and ``answer`` may be missing or null."""
 
 NO_MODELS = ("Random-Chance",)
 """Files that hold no answers of a model."""
@@ -66,7 +76,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     source = next((path / name for name in QUESTIONS if (path / name).is_file()), None)
     if source is None:
         raise SatlightError(f"{path} holds none of {listed(QUESTIONS)}; {ADVICE}.")
-    questions = {str(row["id"]): row for row in _rows(source, ("id", "question", "answer"))}
+    questions = {str(row["id"]): row for row in _rows(source, ("id", "question", "answer"), QUESTION_TYPES)}
     questions_files = {(path / name).resolve() for name in QUESTIONS}
     files = [file for file in sorted(path.rglob("*.jsonl")) if file.resolve() not in questions_files]
     files = [file for file in files if file.stem not in NO_MODELS]
@@ -77,7 +87,7 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     for file in files:
         if any(file.stem == other.stem for other in files if other is not file):
             raise SatlightError(f"{path} has two files for the candidate '{file.stem}'. Keep one.")
-        for row in _rows(file, ("id", "response")):
+        for row in _rows(file, ("id", "response"), {"id": (str, int)}):
             question = questions.get(str(row["id"]))
             if question is None:
                 strays += 1
@@ -99,11 +109,18 @@ def tables(path: Path | str, models: Path | str | None = None) -> RecordTables:
     )
 
 
-def _rows(file: Path, needed: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(file: Path, needed: tuple[str, ...], types: Mapping[str, tuple[type, ...]]) -> list[dict[str, Any]]:
     rows = []
     for line, row in read_jsonl(file, ADVICE):
         if not isinstance(row, dict) or not set(needed) <= row.keys():
             raise SatlightError(f"{file}, line {line}: an object with {listed(needed)} is required; {ADVICE}.")
+        for key, allowed in types.items():
+            value = row.get(key)
+            if (value is not None or key in needed) and type(value) not in allowed:
+                names = listed([one.__name__ for one in allowed])
+                raise SatlightError(
+                    f"{file}, line {line}: '{key}' is {value!r:.80}; its type must be {names}; {ADVICE}."
+                )
         rows.append(row)
     return rows
 
@@ -122,7 +139,7 @@ def _instructions(rows: list[dict[str, Any]], path: Path, source: Path) -> pl.Da
             "instruction": texts,
             "choices": pl.Series([own or None for own in options], dtype=pl.List(pl.String)),
             "answer": [str(row["answer"]) for row in rows],
-            "level": pl.Series([row.get("level") for row in rows], dtype=pl.Int64),
+            "level": pl.Series([str(row.get("level") or "") for row in rows]).cast(pl.Int64, strict=False),
             "image": pl.Series([row.get("image") for row in rows], dtype=pl.String),
         }
     )
