@@ -72,7 +72,10 @@ def _scores(args: argparse.Namespace, prompts: list[ArenaPrompt]) -> tuple[list[
 
         scores = StoredScores.read(args.scores)
         model_ids = candidate_names(args.candidates, scores.model_ids) or list(scores.model_ids)
-        return model_ids, scores.at([prompt.key for prompt in prompts], model_ids)
+        try:
+            return model_ids, scores.at([prompt.key for prompt in prompts], model_ids)
+        except SatlightError as error:
+            raise SatlightError(f"{args.prompts} and {args.scores} do not match: {error}") from error
     check_batch_size(args.batch_size)
     from rich.console import Console
     from rich.progress import track
