@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import satlight
@@ -70,9 +71,14 @@ def points(difference: Difference, level: float) -> str:
 
 
 def percent(difference: Difference, level: float) -> str:
-    """Return a relative difference in percent, with its interval."""
-    mean, low, high = (100 * value for value in difference[:3])
-    return f"{mean:+.1f} % ({100 * level:g} %: {low:+.1f} to {high:+.1f})"
+    """Return a relative difference in percent, with its interval; the cost of the other may be 0 in some resamples.
+
+    Example:
+        >>> percent(Difference(-0.027, -0.297, float("nan"), 1.0, False), 0.95)
+        '-2.7 % (95 %: -29.7 to unbounded)'
+    """
+    mean, low, high = (f"{100 * value:+.1f}" if math.isfinite(value) else "unbounded" for value in difference[:3])
+    return f"{mean} % ({100 * level:g} %: {low} to {high})"
 
 
 def policy_rows(found: Recommendation) -> list[tuple[str, list[Row]]]:
