@@ -136,8 +136,8 @@ class Router(Configured, ABC):
             score_BC = self._log_odds(wanted, names)
         if not np.isfinite(score_BC).all():
             raise SatlightError(
-                f"{type(self).__name__} gave scores that are not finite (NaN or infinity); the router "
-                "diverged in training. Export another checkpoint or train again"
+                f"{self.loaded_from or type(self).__name__} gave scores that are not finite (NaN or infinity); the "
+                "router diverged in training. Export another checkpoint or train again"
             )
         logit_BC = self.calibration.apply(score_BC.astype(np.float64))
         return Scores(score_BC, (0.5 * (1 + np.tanh(logit_BC / 2))).astype(np.float32), tuple(names))

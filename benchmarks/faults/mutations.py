@@ -74,7 +74,8 @@ def attempt(reader: Reader, template: Path, place: Path, seed: str) -> tuple[str
         reader.use(place)
         kind = "read"
     except SatlightError as error:
-        named = any(part in str(error) for file in files for part in file.relative_to(place).parts)
+        parts = [str(place), *(part for file in files for part in file.relative_to(place).parts)]
+        named = any(part in str(error) for part in parts)
         kind, detail = ("refused", detail) if named else ("unnamed", f"{detail}: {error}")
     except AssertionError as error:
         kind, detail = "NaN accepted", f"{detail}: {error}"

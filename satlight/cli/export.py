@@ -71,5 +71,7 @@ def rebuild(run: Path) -> tuple[BlockRouter, CapabilityInstructionDataModule]:
         raise SatlightError(
             f"{run / runs.CONFIG} is not what `fit` of this version writes for a module and data of satlight: {problem}"
         ) from error
+    except SatlightError as error:
+        raise SatlightError(f"{run / runs.CONFIG}: {error}") from error
     sys.stderr.write(usage.getvalue())
     return cast("tuple[BlockRouter, CapabilityInstructionDataModule]", (cli.model, cli.datamodule))
