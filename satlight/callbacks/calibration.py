@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from satlight.callbacks.devices import gathered
 from satlight.errors import SatlightError
 from satlight.metrics.calibration import Temperature, fit_temperature
 from satlight.storage.typed import typed
@@ -54,7 +55,8 @@ class TemperatureScaling(Callback):
         # This precedes the checkpoints, which Lightning writes when the validation has ended.
         if trainer.sanity_checking or not self._cells:
             return
-        score, outcome = (torch.cat(part) for part in zip(*self._cells, strict=True))
+        parts = (torch.cat(part) for part in zip(*self._cells, strict=True))
+        score, outcome = (torch.cat(gathered(trainer, part)) for part in parts)
         self._cells.clear()
         try:
             self.fitted = fit_temperature(score, outcome, torch.ones_like(outcome, dtype=torch.bool))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from satlight.callbacks.calibration import TemperatureScaling
+from satlight.callbacks.devices import reduced
 from satlight.metrics import functional
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LiveScalars(Callback):
         block: Block = batch
         if block.known_BC is None:
             return
-        self._cells += block.known_BC.numel()
+        self._cells += block.known_BC.numel() * trainer.world_size
         if (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         stage: Any = getattr(pl_module, "stage", None)
@@ -106,12 +106,15 @@ class LiveScalars(Callback):
         group_B = self._group_N.to(choice_B.device)[block.rows]
         self._total_G.index_add_(0, group_B, outcome_B.to(self._total_G))
         self._count_G.index_add_(0, group_B, known_B.to(self._count_G))
-        self._chosen_M.index_add_(0, choice_B, torch.ones_like(choice_B, dtype=self._chosen_M.dtype))
+        if block.known_BC.any():  # else another device counts the block
+            self._chosen_M.index_add_(0, choice_B, torch.ones_like(choice_B, dtype=self._chosen_M.dtype))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or not self._datasets:
             return
-        total_G, count_G, chosen_M = (_summed(trainer, sums) for sums in (self._total_G, self._count_G, self._chosen_M))
+        total_G, count_G, chosen_M = (
+            reduced(trainer, sums, "sum") for sums in (self._total_G, self._count_G, self._chosen_M)
+        )
         routed = dict(zip(self._datasets, (total_G / count_G).tolist(), strict=True))
         macro = {name: _mean(values) for name, values in self._controls.items()}
         least = 0.02  # as in the table of `test`
@@ -126,12 +129,6 @@ class LiveScalars(Callback):
         if fitted is not None:
             values |= {"val_temperature": fitted.temperature, "val_bias": fitted.bias}
         pl_module.log_dict(values, on_epoch=True, batch_size=1, sync_dist=True)  # sums of all devices: equal on each
-
-
-def _summed(trainer: L.Trainer, sums: Tensor) -> Tensor:
-    """Return the sums of all devices."""
-    reduced: Any = trainer.strategy.reduce(sums.clone(), reduce_op="sum")
-    return reduced.cpu()
 
 
 def _mean(values: dict[str, float]) -> float:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from satlight.callbacks.calibration import TemperatureScaling
+from satlight.callbacks.devices import reduced
 from satlight.errors import SatlightError
 from satlight.files import atomic_path, write_table
 from satlight.storage.card import record_test
@@ -48,18 +50,27 @@ class RoutingReport(Callback):
         self.results: RoutingResults | None = None
         self._scores: np.ndarray | None = None
 
-    def _collect(self, score_BC: Any, block: Block, total: int) -> None:
+    def _start(self, view: PerformanceRecords) -> None:
+        self._view = view
+        self._scores = np.full(view.shape, -np.inf, dtype=np.float32)
+
+    def _collect(self, score_BC: Any, block: Block) -> None:
+        assert self._scores is not None
         score_BC = score_BC.detach().float().cpu().numpy()
-        if self._scores is None:
-            self._scores = np.full((total, score_BC.shape[1]), np.nan, dtype=np.float32)
-            self._done = np.zeros(total, dtype=bool)
         if not np.isfinite(score_BC).all():
             raise SatlightError(
                 "The router gives scores that are not finite numbers: its training diverged. Train it again with a "
                 "lower learning rate (model.optimizer.lr) or with trainer.gradient_clip_val"
             )
-        rows = block.rows.cpu().numpy()
-        self._scores[rows], self._done[rows] = score_BC, True
+        self._scores[block.rows.cpu().numpy()] = score_BC
+
+    def _complete(self, trainer: L.Trainer) -> bool:
+        """Collect the scores of all devices; False where nothing is to be written: on the other devices."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return False
+        if trainer.world_size > 1:
+            self._scores = reduced(trainer, torch.from_numpy(self._scores), "max").numpy()
+        return trainer.is_global_zero
 
     def _data(self, trainer: L.Trainer) -> CapabilityInstructionDataModule:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -71,29 +82,29 @@ class RoutingReport(Callback):
         from satlight.evaluation import check_groups
 
         data = self._data(trainer)
-        self._scores, self.results = None, None
-        self._view = data.eval_view("test").records
+        self.results = None
+        self._start(data.eval_view("test").records)
         if data.test_groups is not None:
             check_groups(data.test_groups, sorted(set(self._view.datasets.tolist())))
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        self._collect(outputs, batch, self._view.shape[0])
+        self._collect(outputs, batch)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         from rich.console import Console
 
         from satlight.evaluation import evaluate, print_table
 
-        if self._scores is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self._complete(trainer):
             return
-        done = self._done
+        assert self._scores is not None
+        done = np.isfinite(self._scores).all(1)
         if not done.all():
             raise SatlightError(
-                f"Only {done.sum()} of {len(done)} test instructions were scored (limit_test_batches, or "
-                "several devices?), and partial results would not be comparable. Test on one device, without "
-                "limits."
+                f"Only {done.sum()} of {len(done)} test instructions were scored (trainer.limit_test_batches?), and "
+                "partial results would not be comparable. Test without limits."
             )
         data = self._data(trainer)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -118,8 +129,6 @@ class RoutingReport(Callback):
 
     def routed(self) -> tuple[PerformanceRecords, np.ndarray]:
         """Return the test records, and the columns of the candidates that the last test chose, int64 (N,)."""
-        import torch
-
         from satlight.metrics.functional import choose
 
         assert self._scores is not None
@@ -129,26 +138,27 @@ class RoutingReport(Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = self._data(trainer)
-        self._scores = None
-        self._view = data.eval_view(data.predict_split).records
+        self._start(data.eval_view(data.predict_split).records)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        self._collect(outputs, batch, self._view.shape[0])
+        self._collect(outputs, batch)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         import polars as pl
 
-        if self._scores is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self._complete(trainer):
             return
+        assert self._scores is not None
+        scores = np.where(np.isfinite(self._scores), self._scores, np.nan)  # limit_predict_batches leaves rows out
         table = pl.DataFrame({"instruction_id": self._view.instructions["instruction_id"]}).hstack(
-            pl.DataFrame(self._scores, schema=self._view.model_ids)
+            pl.DataFrame(scores, schema=self._view.model_ids)
         )
         path = run_folder(trainer) / "scores.parquet"
         with atomic_path(path) as temporary:
             write_table(table, temporary)
-        log.info("wrote the scores of %d instructions x %d candidates to %s", *self._scores.shape, path)
+        log.info("wrote the scores of %d instructions x %d candidates to %s", *scores.shape, path)
 
 
 def _card_rows(results: RoutingResults) -> dict[str, dict[str, float | int | None]]:

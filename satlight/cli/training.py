@@ -19,10 +19,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors import SafetensorError
 
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.callbacks.checkpoint_io import SafeCheckpointIO
+from satlight.callbacks.devices import WorldSize
 from satlight.callbacks.live import LiveScalars
 from satlight.callbacks.loggers import Tracker
 from satlight.callbacks.report import RoutingReport
@@ -109,8 +111,10 @@ class SatlightCLI(LightningCLI):
         if run is not None and (self.subcommand != "fit" or run in _resolved(runs.existing(config.runs, config.name))):
             self.run_dir, self._has_run = run, True
             self._compare(run, config)
-        elif RANK_FOLDER in os.environ:  # set by the main process for the other ranks
+        elif RANK_FOLDER in os.environ:  # set by the main process for the ranks that it starts
             self.run_dir = Path(os.environ[RANK_FOLDER])
+        elif not _is_main():  # torchrun and SLURM start each rank; only the first one writes, and it tells the others
+            self.run_dir = Path(config.runs) / config.name / "0"
         else:
             self.run_dir, self._created = runs.create(config.runs, config.name), True
             os.environ[RANK_FOLDER] = str(self.run_dir)
@@ -165,19 +169,19 @@ class SatlightCLI(LightningCLI):
             self._keep_metrics()
             # First in the list, so that it determines the log folder.
             kwargs["logger"] = [CSVLogger(self.run_dir, name="", version=""), *loggers]
-        if self.subcommand == "fit":
+        if self.subcommand == "fit" and _is_main():
             # Also of earlier runs: one that was killed in its first checkpoint is never continued.
             earlier = runs.existing(self.run_dir.parent.parent, self.run_dir.parent.name)
             clean(*(folder for run in (self.run_dir, *earlier) for folder in (run, run / "checkpoints")))
         if given.enable_checkpointing is not False:
             callbacks += _checkpoints(self.run_dir / "checkpoints", callbacks)
         _ignore_own_folder(self.run_dir)
-        return super().instantiate_trainer(callbacks=[*callbacks, RunRecord(self)], **kwargs)
+        return super().instantiate_trainer(callbacks=[*callbacks, WorldSize(), RunRecord(self)], **kwargs)
 
     def _keep_metrics(self) -> None:
         """Rename the curves of an interrupted fit: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
         assert self.run_dir is not None
-        if (metrics := self.run_dir / "metrics.csv").is_file():
+        if _is_main() and (metrics := self.run_dir / "metrics.csv").is_file():
             number = len(list(self.run_dir.glob("metrics.*.csv"))) + 1
             self._renamed = metrics, metrics.rename(self.run_dir / f"metrics.{number}.csv")
 
@@ -294,6 +298,11 @@ def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
     return added
 
 
+def _is_main() -> bool:
+    """Return True in the process that writes the run folder, before the strategy has numbered the processes."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") in ("", "0")  # type: ignore[attr-defined]
+
+
 def _resolved(paths: list[Path]) -> list[Path]:
     return [path.resolve() for path in paths]
 
@@ -336,6 +345,8 @@ def run(argv: list[str], process_ends: bool = False) -> None:
     """
     if "LOCAL_RANK" not in os.environ:
         os.environ.pop(RANK_FOLDER, None)  # left by an earlier run in this process
+    if not _is_main():
+        logging.getLogger("satlight").setLevel(logging.WARNING)  # the main process says it
     handler, code = signal.getsignal(signal.SIGINT), 1
     try:
         with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from satlight.data.blocks import (
     disagreement_weights,
     rank_weights,
 )
-from satlight.data.stream import BlockDataset, BlockStream, View, codes, lengths
+from satlight.data.stream import BlockDataset, BlockStream, EvaluationBlocks, View, codes, lengths, place
 from satlight.data.targets import TargetSpec, shrink
 from satlight.data.trained_on import TrainedOn
 from satlight.errors import SatlightError
@@ -84,7 +85,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         aptitude: The aptitude test.
         sampler: How blocks are built; random ones when None.
         targets: How outcomes become targets.
-        blocks_per_epoch: Training steps per epoch; None = one pass. Passes continue across epochs.
+        blocks_per_epoch: Training blocks per epoch, over all devices; None = one pass. Passes continue across epochs.
         eval_instructions: B of validation, test and predict blocks.
         predict_split: Instructions that ``predict`` scores.
         simulated: Size of the simulated zoo.
@@ -350,9 +351,9 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         known, tasks_R = view.records.known, codes(view.records.task_keys)
         image_R = np.array([bool(images) for images in view.records.images])
         space = BlockSpace(view.targets, known, self._lengths(view.records), tasks_R, image_R=image_R)
-        self._stream = BlockStream(self, space, self.in_domain(view.records))
+        self._stream = BlockStream(self, space, self.in_domain(view.records), *place(self.trainer))
         if self._resume is not None:
-            self._stream.resume(**self._resume)
+            self._stream.resume(self._resume["epoch"], math.ceil(self._resume["done"] / place(self.trainer)[1]))
             self._resume = None
         return self.loader(self.train_dataset(view), self._stream)
 
@@ -372,7 +373,7 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         blocks = [
             (order[i : i + self.eval_instructions], columns) for i in range(0, len(order), self.eval_instructions)
         ]
-        return self.loader(BlockDataset(view), blocks)
+        return self.loader(BlockDataset(view), EvaluationBlocks(blocks, *place(self.trainer)))
 
     def _lengths(self, records: PerformanceRecords) -> np.ndarray:
         """Return the lengths to bucket instructions by, (N,): tokens if the module counts them, else bytes.
@@ -392,7 +393,8 @@ class RoutingDataModule(L.LightningDataModule, ABC):
         # Not `completed`: a checkpoint written at the end of a step counts that step as processed only.
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         done = int(progress.processed)
-        return {"epoch": self._stream.epoch, "done": done % max(1, len(self._stream))}
+        done %= max(1, len(self._stream))
+        return {"epoch": self._stream.epoch, "done": done * place(self.trainer)[1]}  # blocks of all devices
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume = dict(state_dict) or None

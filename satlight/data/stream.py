@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from satlight.data.blocks import BlockIndices, BlockSampler, BlockSpace, share_rows
 from satlight.data.mixtures import Mixtures
@@ -37,6 +38,13 @@ class View:
     capabilities: list[Capability]
     targets: np.ndarray
     weights: np.ndarray | None = None
+
+
+class Repeated(NamedTuple):
+    """Indices of a block that another process counts: none of its cells is known, so that no metric counts it again."""
+
+    rows: np.ndarray
+    columns: np.ndarray
 
 
 class BlockDataset(Dataset):
@@ -71,6 +79,9 @@ class BlockDataset(Dataset):
                 own = self.resample(view.records.model_ids, rng)
             capabilities, source_CK = self.mixtures.mix(own, columns, rng)
             cells = rows[:, None], self.mixtures.sources(source_CK, rows)
+        known_BC = np.asarray(view.records.known[cells])
+        if isinstance(indices, Repeated):
+            known_BC = np.zeros_like(known_BC)
         return Block(
             instructions=[self.texts[r] for r in rows],
             capabilities=capabilities,
@@ -78,7 +89,7 @@ class BlockDataset(Dataset):
             columns=torch.as_tensor(columns),
             groups=torch.as_tensor(self.groups[rows]),
             target_BC=torch.from_numpy(np.asarray(view.targets[cells], dtype=np.float32)),
-            known_BC=torch.from_numpy(np.asarray(view.records.known[cells])),
+            known_BC=torch.from_numpy(known_BC),
             weight_BC=None if view.weights is None else torch.from_numpy(view.weights[cells]),
             images=None if self.read_images is None else [self.read_images(int(r)) for r in rows],
         )
@@ -95,38 +106,78 @@ class StreamSettings(Protocol):
     instruction_vectors: np.ndarray | None
 
 
-class BlockStream(Sampler):
+class EvaluationBlocks(DistributedSampler):
+    """The blocks that one of several processes evaluates: each block is counted in exactly one process.
+
+    All processes get the same number of blocks, since each forward pass is a collective operation in DDP and FSDP. Where
+    the blocks do not divide evenly, the first ones are :class:`Repeated`. It is a DistributedSampler so that Lightning
+    does not divide the blocks a second time.
+
+    Args:
+        blocks: All blocks, at least one.
+        rank: Number of this process, in [0, world_size).
+        world_size: Number of processes.
+
+    Example:
+        >>> blocks = [(np.array([row]), np.array([0])) for row in range(3)]
+        >>> [[int(rows[0]) for rows, _ in EvaluationBlocks(blocks, rank, 2)] for rank in range(2)]
+        [[0, 2], [1, 0]]
+        >>> isinstance([*EvaluationBlocks(blocks, 1, 2)][-1], Repeated)
+        True
+    """
+
+    def __init__(self, blocks: Sequence[BlockIndices], rank: int = 0, world_size: int = 1) -> None:
+        missing = -len(blocks) % world_size
+        repeated = [Repeated(*blocks[number % len(blocks)]) for number in range(missing)]
+        self._own = [*blocks, *repeated][rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __iter__(self) -> Iterator[BlockIndices]:
+        return iter(self._own)
+
+
+class BlockStream(DistributedSampler):
     """The endless stream of block indices, cut into epochs.
 
-    A pure function of (seed, epoch, stage), so that training can resume at any step.
+    A pure function of (seed, epoch, stage), so that training can resume at any step. Several processes take turns:
+    process r of W gets the blocks r, r + W, …, and an epoch is extended to a multiple of W blocks, so that no block is
+    trained on twice. It is a DistributedSampler so that Lightning does not divide the blocks a second time.
 
     Args:
         data: The data module; its stage is read when an epoch starts.
         space: All training rows.
         in_domain_R: bool, rows whose task is a core task.
+        rank: Number of this process, in [0, world_size).
+        world_size: Number of processes W.
     """
 
-    def __init__(self, data: StreamSettings, space: BlockSpace, in_domain_R: np.ndarray) -> None:
+    def __init__(
+        self, data: StreamSettings, space: BlockSpace, in_domain_R: np.ndarray, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.data, self.in_domain_R = data, in_domain_R
+        self._rank, self._world_size = rank, world_size
         self.epoch, self._skip = 0, 0
         self._rows = {False: np.arange(len(in_domain_R)), True: np.flatnonzero(in_domain_R)}
         self._all, self._drawn_from = space, (False, space)
         mixed = self._mixed(space, np.random.default_rng(0))[1]
-        self._length = data.blocks_per_epoch or data.sampler.count(mixed)
+        length = data.blocks_per_epoch or data.sampler.count(mixed)
+        self._length = length + -length % world_size
 
     def __len__(self) -> int:
-        return self._length
+        return self._length // self._world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch to draw; Lightning calls this at the start of every epoch."""
         self.epoch = epoch
 
     def resume(self, epoch: int, done: int) -> None:
-        """Skip the first ``done`` blocks of ``epoch``, once."""
+        """Skip the first ``done`` blocks of this process in ``epoch``, once."""
         self.epoch, self._skip = epoch, done
 
     def blocks(self, epoch: int) -> list[BlockIndices]:
-        """Return the indices of all blocks of one epoch in the current stage."""
+        """Return the indices of all blocks of one epoch in the current stage, those of all processes."""
         stage = self.data.stage
         rows, space = self._rows[stage.in_domain_only], self.space()
         blocks: list[BlockIndices] = []
@@ -178,7 +229,12 @@ class BlockStream(Sampler):
     def __iter__(self) -> Iterator[BlockIndices]:
         # A generator: Lightning makes the iterator of the first epoch before callbacks have set the stage.
         skip, self._skip = self._skip, 0
-        yield from self.blocks(self.epoch)[skip:]
+        yield from self.blocks(self.epoch)[self._rank :: self._world_size][skip:]
+
+
+def place(trainer: Any) -> tuple[int, int]:
+    """Return the number of this process and the number of processes; (0, 1) without a trainer."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
 
 def lengths(records: PerformanceRecords) -> np.ndarray:

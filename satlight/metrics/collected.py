@@ -83,7 +83,7 @@ class MatrixMetric(Metric):
         group_B: Tensor | None = None,
         cost_BC: Tensor | None = None,
     ) -> None:
-        """Add a block.
+        """Add a block; one without a known cell adds nothing, since on several devices another one counts it.
 
         Args:
             score_BC: Log-odds (B, C) of all candidates.
@@ -104,14 +104,17 @@ class MatrixMetric(Metric):
             group_B = torch.zeros(len(score_BC), dtype=torch.long, device=score_BC.device)
         cost_BC = torch.full_like(score_BC, torch.nan) if cost_BC is None else cost_BC
         block = (score_BC.float(), target_BC.float(), known_BC, cost_BC.float(), group_B)
+        rows = len(score_BC) if known_BC.any() else 0  # an empty part: devices without any would wait for each other
         for name, part in zip(_STATES, block, strict=True):
-            getattr(self, name).append(part)
+            getattr(self, name).append(part[:rows])
 
     def compute(self) -> Tensor:
         """Return the metric as a scalar; NaN when nothing was collected."""
         if not all(len(getattr(self, name)) for name in _STATES):
             return torch.tensor(torch.nan)
         given = {name: dim_zero_cat(getattr(self, name)) for name in _STATES}
+        if not len(given["score_NM"]):
+            return torch.tensor(torch.nan)
         given |= {name: derive(given["score_NM"]) for name, derive in _DERIVED.items()}
         settings = {name: getattr(self, name) for name in self._settings}
         return type(self).function(**{name: given[name] for name in self._collected}, **settings)

@@ -23,6 +23,39 @@ class Sums(Metric):
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
 
 
+class WeightedMean(Sums):
+    """Mean of scalars by weight, over blocks and devices; NaN when the weights are all 0.
+
+    Lightning's own mean over devices truncates the mean number of rows to an integer where the backend is gloo.
+
+    Example:
+        >>> metric = WeightedMean()
+        >>> metric.update(torch.tensor(1.0), 3)
+        >>> metric.update(torch.tensor(3.0), 1)
+        >>> metric.compute().item()
+        1.5
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, default=torch.zeros((), dtype=torch.float32), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: float) -> None:
+        """Add a scalar with a weight of at least 0."""
+        self.total = self.total + value.detach().to(self.total) * weight
+        self.weight = self.weight + weight
+
+    def compute(self) -> Tensor:
+        """Return the mean, a scalar."""
+        return self.total / self.weight
+
+
 class RoutedAccuracy(Sums):
     """Mean outcome of the routed candidates, over blocks that hold *every* candidate of the zoo.
 

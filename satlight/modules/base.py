@@ -101,8 +101,9 @@ class BlockRouter(Part):
         self.objective: nn.Module = objective if objective is not None else Pointwise()
         self.optimizer_spec = optimizer if optimizer is not None else OptimizerSpec()
         if not SCORING_ONLY:  # torchmetrics is slow to import
-            from satlight.metrics.modules import CalibrationError, RoutedAccuracy
+            from satlight.metrics.modules import CalibrationError, RoutedAccuracy, WeightedMean
 
+            self.val_loss = WeightedMean()
             self.val_routed_accuracy = RoutedAccuracy()
             self.val_ece = CalibrationError()
         self._base_seed: int | None = None
@@ -147,8 +148,9 @@ class BlockRouter(Part):
         # Each step is a pure function of seed and step, so that a resumed run equals an uninterrupted one.
         if self._base_seed is None:
             self._base_seed = torch.initial_seed()
-        # Blocks whose gradients are accumulated share a step, but not their random draws.
-        torch.manual_seed((self._base_seed + 1_000_003 * (self.global_step + 1) + batch_idx) % 2**63)
+        # Blocks whose gradients are accumulated, and those of other devices, share a step, but not their random draws.
+        step_seed = self._base_seed + 1_000_003 * (self.global_step + 1) + batch_idx + 500_009 * self.global_rank
+        torch.manual_seed(step_seed % 2**63)
 
     def training_step(self, block: Block, batch_idx: int) -> Tensor:
         parts = self.objective(self.score(block), block.target_BC, block.known_BC, block.weight_BC)
@@ -161,6 +163,7 @@ class BlockRouter(Part):
 
     def on_validation_epoch_start(self) -> None:
         # The reset after a validation without training leaves tensors that no later `fit` may change.
+        self.val_loss.reset()
         self.val_routed_accuracy.reset()
         self.val_ece.reset()
 
@@ -170,7 +173,9 @@ class BlockRouter(Part):
         score_BC = self.score(block)
         parts = self.objective(score_BC, block.target_BC, block.known_BC, block.weight_BC)
         size = len(block.instructions)
-        self.log("val_loss", parts["loss"], prog_bar=True, batch_size=size, sync_dist=True)
+        # A block without a known cell weighs nothing: another device counts it.
+        self.val_loss.update(parts["loss"], size if block.known_BC.any() else 0)
+        self.log("val_loss", self.val_loss, prog_bar=True, batch_size=size)
         self.val_routed_accuracy.update(score_BC, block.target_BC, block.known_BC, block.groups)
         self.val_ece.update(score_BC, block.target_BC, block.known_BC)
         self.log("val_routed_accuracy", self.val_routed_accuracy, prog_bar=True, batch_size=size)

@@ -194,3 +194,21 @@ def test_the_circle_test_reaches_the_targets_but_not_the_aptitude_test(tmp_path,
 def test_refinements_that_cannot_be_are_named(make, options, message):
     with pytest.raises(SatlightError, match=message):
         make(**options).setup("fit")
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_train_on_blocks_of_their_own(plans, make, world_size):
+    whole = plans(blocks_per_epoch=7)
+    streams = [
+        BlockStream(whole.data, whole._all, whole.in_domain_R, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    epochs = []
+    for epoch in range(3):
+        for stream in streams:
+            stream.set_epoch(epoch)
+        parts = [lists(stream) for stream in streams]
+        assert {len(part) for part in parts} == {len(streams[0])} == {-(-7 // world_size)}
+        epochs += [part[step] for step in range(len(parts[0])) for part in parts]  # steps in order, processes in turn
+    one = plans(blocks_per_epoch=len(epochs))
+    assert epochs == lists(one.blocks(0))  # nothing twice, nothing left out
