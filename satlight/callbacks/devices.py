@@ -53,9 +53,9 @@ def rescale(checkpoint: dict[str, Any], then: int, now: int) -> None:
     """Scale the counters of a checkpoint in place from ``then`` to ``now`` processes, rounded up.
 
     Example:
-        >>> checkpoint = {"global_step": 5, "loops": {"fit_loop": {"epoch_loop.batch_progress": {"total": {"ready": 5}}}}}
-        >>> rescale(checkpoint, 1, 2)
-        >>> checkpoint["global_step"], checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        >>> loop = {"epoch_loop.batch_progress": {"total": {"ready": 5}}}
+        >>> rescale(checkpoint := {"global_step": 5, "loops": {"fit_loop": loop}}, 1, 2)
+        >>> checkpoint["global_step"], loop["epoch_loop.batch_progress"]
         (3, {'total': {'ready': 3}})
     """
 

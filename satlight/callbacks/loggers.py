@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from satlight.errors import SatlightError
 from satlight.escaping import csv_text, markdown_text
-from satlight.files import atomic_path
+from satlight.files import atomic_path, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+
+_MLFLOW_ID = "mlflow_id.txt"
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -109,6 +112,26 @@ class Tracker:
                     logger.experiment.log_artifacts(logger.run_id, str(folder), "router")
             except Exception as error:
                 _failed(logger, error)
+
+
+@rank_zero_only
+def continue_mlflow(logger: MLFlowLogger, folder: Path) -> None:
+    """Let a logger continue the MLflow run of a run folder, which keeps its id; an id in the config wins.
+
+    Raises:
+        SatlightError: MLflow cannot be used.
+    """
+    path = folder / _MLFLOW_ID
+    if logger._run_id is None and path.is_file():
+        logger._run_id = path.read_text(encoding="utf-8").strip()
+    try:
+        identity = logger.run_id
+    except Exception as error:  # of the client, of its server or of its database
+        raise SatlightError(
+            f"MLflow at {logger._tracking_uri} cannot be used ({error}); check tracking_uri of the logger, or remove the "
+            f"logger. If the run was deleted there, delete {path}"
+        ) from error
+    write_text(path, f"{identity}\n")
 
 
 def _failed(logger: Logger, error: Exception) -> None:

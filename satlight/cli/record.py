@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import lightning as L
 import yaml
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
 from satlight.callbacks import wandb_run
-from satlight.callbacks.loggers import Tracker
+from satlight.callbacks.loggers import Tracker, continue_mlflow
 from satlight.cli import runs
 from satlight.data import RoutingDataModule
 from satlight.files import write_text
@@ -74,6 +74,8 @@ class RunRecord(Callback):
 def prepare_loggers(loggers: Sequence[Any], folder: Path, config: Any) -> None:
     """Let W&B write into the run folder, as a run named after its method and zoo setting, and start it.
 
+    Each verb continues the run of ``fit``, in W&B and in MLflow.
+
     Args:
         loggers: All loggers of the config.
         folder: Run folder.
@@ -85,6 +87,8 @@ def prepare_loggers(loggers: Sequence[Any], folder: Path, config: Any) -> None:
             wandb_run.keep_in(logger, folder)
             wandb_run.describe(logger, folder, **labels(config))
             wandb_run.start(logger)
+        elif isinstance(logger, MLFlowLogger):
+            continue_mlflow(logger, folder)
 
 
 def labels(config: Any) -> dict[str, Any]:

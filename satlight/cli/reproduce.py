@@ -1,4 +1,4 @@
-"""``satlight reproduce``: from a run folder back to the command, and what differs here from when it ran."""
+"""``satlight reproduce``: from a run back to the command, and what differs here from when it ran."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from satlight.cli.route import user_path
 from satlight.errors import SatlightError
+from satlight.files import write_text
 
 
 def add_parser(subparsers: Any) -> None:
@@ -19,9 +22,14 @@ def add_parser(subparsers: Any) -> None:
         "reproduce",
         help="print or run the command that repeats a run",
         description="Print the command that trains a run again, and compare commit, package versions and data with "
-        "those of the run.",
+        "those of the run. The options of a W&B run are written to a file first: RUNS/NAME/wandb-ID.yaml.",
     )
-    parser.add_argument("folder", type=user_path, metavar="DIR", help="run folder, e.g. runs/full/1")
+    parser.add_argument(
+        "source",
+        metavar="RUN",
+        help="run folder (runs/full/1), W&B run (ENTITY/PROJECT/RUN_ID or its URL), or folder of an offline W&B run "
+        "(wandb/offline-run-*)",
+    )
     parser.add_argument("--run", action="store_true", dest="execute", help="run the command")
     parser.add_argument("--runs", metavar="DIR", help="folder of the new run (default: that of the run)")
     parser.add_argument("--no-data", action="store_true", help="do not open the data to compare their fingerprint")
@@ -30,17 +38,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run_reproduce(args: argparse.Namespace) -> None:
     """Print the command and the differences, and run it if asked to."""
-    from satlight.cli import runs
-    from satlight.storage.provenance import RUN_FACTS
-
-    folder: Path = args.folder
-    if not (folder / runs.CONFIG).is_file():
-        raise SatlightError(f"{folder} is no run folder (it has no {runs.CONFIG}); `fit` writes one, e.g. runs/full/1")
-    content = runs.read_config(folder / runs.CONFIG)
-    name = str(content.get("name") or runs.name_of(folder / runs.CONFIG))
-    where = args.runs or str(folder.resolve().parent.parent)
-    argv = ["fit", "-c", str(folder / runs.CONFIG), "--name", name, "--runs", where]
-    facts = _facts(folder / RUN_FACTS)
+    config, content, facts, where = _source(args.source, args.runs)
+    argv = ["fit", "-c", str(config), "--name", str(content["name"]), "--runs", where]
     if facts.get("commit"):
         print(f"# satlight commit {facts['commit']}")
     if facts.get("command"):
@@ -61,6 +60,33 @@ def run_reproduce(args: argparse.Namespace) -> None:
         from satlight.cli.training import run
 
         run(argv, process_ends=True)
+
+
+def _source(source: str, where: str | None) -> tuple[Path, dict[str, Any], dict[str, Any], str]:
+    """Return the config file of a run, its content with a name, facts about its environment, and the folder of runs."""
+    from satlight.cli import runs, wandb_source
+    from satlight.storage.provenance import RUN_FACTS
+
+    folder = user_path(source)
+    if (folder / runs.CONFIG).is_file():
+        content = runs.read_config(folder / runs.CONFIG)
+        name = content.get("name") or runs.name_of(folder / runs.CONFIG)
+        facts = _facts(folder / RUN_FACTS)
+        return folder / runs.CONFIG, content | {"name": name}, facts, where or str(folder.resolve().parent.parent)
+    if (file := wandb_source.offline_file(folder)) is not None:
+        identity, found = file.stem.removeprefix("run-"), wandb_source.offline_config(folder)
+    elif (path := wandb_source.run_path(source)) is not None and not folder.exists():
+        identity, found = path.rpartition("/")[2], wandb_source.server_config(path)
+    else:
+        raise SatlightError(
+            f"{source} is no run folder (it has no {runs.CONFIG}) and no W&B run; `fit` writes a run folder, e.g. "
+            "runs/full/1, and a W&B run is ENTITY/PROJECT/RUN_ID or a folder wandb/offline-run-*"
+        )
+    content = found["cli"]
+    where, name = where or str(content.get("runs") or "runs"), str(content.get("name") or identity)
+    config = Path(where) / name / f"wandb-{identity}.yaml"
+    write_text(config, yaml.safe_dump(content | {"name": name, "runs": where}, sort_keys=False))
+    return config, content | {"name": name}, found["facts"], where
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors import SafetensorError
 
@@ -176,7 +176,10 @@ class SatlightCLI(LightningCLI):
         if given.enable_checkpointing is not False:
             callbacks += _checkpoints(self.run_dir / "checkpoints", callbacks)
         _ignore_own_folder(self.run_dir)
-        return super().instantiate_trainer(callbacks=[*callbacks, WorldSize(), RunRecord(self)], **kwargs)
+        try:
+            return super().instantiate_trainer(callbacks=[*callbacks, WorldSize(), RunRecord(self)], **kwargs)
+        except (ValueError, MisconfigurationException) as error:  # e.g. FSDP without a GPU
+            raise SatlightError(f"Lightning's Trainer does not take these options: {error}") from error
 
     def _keep_metrics(self) -> None:
         """Rename the curves of an interrupted fit: metrics.csv → metrics.1.csv, metrics.2.csv, ..."""
@@ -289,6 +292,9 @@ def training_parser() -> LightningArgumentParser:
 def _checkpoints(folder: Path, given: list[Any]) -> list[ModelCheckpoint]:
     """Return the checkpoints to add unless the config has its own: the best epoch and the last one."""
     own = [callback for callback in given if isinstance(callback, ModelCheckpoint)]
+    for callback in own:
+        if callback.dirpath is None:  # Lightning would look for it in the folder of another logger in `test`
+            callback.dirpath = str(folder)
     added = []
     if not any(callback.monitor for callback in own):
         added.append(ModelCheckpoint(folder, "best", "val_routed_accuracy", mode="max", enable_version_counter=False))

@@ -109,9 +109,9 @@ class StreamSettings(Protocol):
 class EvaluationBlocks(DistributedSampler):
     """The blocks that one of several processes evaluates: each block is counted in exactly one process.
 
-    All processes get the same number of blocks, since each forward pass is a collective operation in DDP and FSDP. Where
-    the blocks do not divide evenly, the first ones are :class:`Repeated`. It is a DistributedSampler so that Lightning
-    does not divide the blocks a second time.
+    All processes get the same number of blocks, since each forward pass is a collective operation in DDP and FSDP.
+    Where the blocks do not divide evenly, the first ones are :class:`Repeated`. It is a DistributedSampler so that
+    Lightning does not divide the blocks a second time.
 
     Args:
         blocks: All blocks, at least one.

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 
 from satlight.callbacks.calibration import TemperatureScaling
 from satlight.cli.training import SatlightCLI, ignore_noise
@@ -171,3 +172,15 @@ def test_each_block_is_counted_in_one_process(number, world_size):
     assert len({len(part) for part in parts}) == 1
     counted = [int(block[0][0]) for part in parts for block in part if not isinstance(block, Repeated)]
     assert sorted(counted) == list(range(number))
+
+
+def test_an_offline_run_of_wandb_is_reproduced(runs, double, command, tmp_path):
+    run = runs / "double" / "1"
+    (offline,) = (run / "wandb").glob("offline-run-*")
+    shown = command("reproduce", offline, "--runs", tmp_path / "again", "--no-data")
+    assert shown.code is None, shown.err
+    (written,) = (tmp_path / "again" / "double").glob("wandb-*.yaml")
+    assert f"satlight fit -c {written} --name double --runs {tmp_path / 'again'}" in shown.out
+    assert "# started as: satlight fit -c" in shown.out
+    expected = yaml.safe_load((run / "config.yaml").read_text()) | {"runs": str(tmp_path / "again")}
+    assert yaml.safe_load(written.read_text()) == expected
