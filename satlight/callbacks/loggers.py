@@ -128,8 +128,8 @@ def continue_mlflow(logger: MLFlowLogger, folder: Path) -> None:
         identity = logger.run_id
     except Exception as error:  # of the client, of its server or of its database
         raise SatlightError(
-            f"MLflow at {logger._tracking_uri} cannot be used ({error}); check tracking_uri of the logger, or remove the "
-            f"logger. If the run was deleted there, delete {path}"
+            f"MLflow at {logger._tracking_uri} cannot be used ({error}); check tracking_uri of the logger, or remove "
+            f"the logger. If the run was deleted there, delete {path}"
         ) from error
     write_text(path, f"{identity}\n")
 
