@@ -75,7 +75,7 @@ def offline_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = {}
     try:
         for data in _records(content):
-            record = wandb_internal_pb2.Record()
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             record.ParseFromString(data)
             for update in (*record.run.config.update, *record.config.update):
                 _set(config, list(update.nested_key) or [update.key], json.loads(update.value_json))

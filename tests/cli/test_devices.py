@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -36,6 +37,7 @@ for argv in json.load(open(sys.argv[1])):
 json.dump(kept, open(f"{sys.argv[1]}.{os.environ['RANK']}", "w"))
 """
 BLOCK = 13
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,14 @@ def options(settings, runs):
         return [*settings(runs, **more), f"--name={name}"]
 
     return build
+
+
+@pytest.fixture
+def training_words(monkeypatch):
+    """The arguments of satlight in the first torchrun command of the docs."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "multi_node.md").read_text()
+    return text.partition("-m satlight ")[2].partition("```")[0].replace("\\\n", " ").split()
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +194,17 @@ def test_an_offline_run_of_wandb_is_reproduced(runs, double, command, tmp_path):
     assert "# started as: satlight fit -c" in shown.out
     expected = yaml.safe_load((run / "config.yaml").read_text()) | {"runs": str(tmp_path / "again")}
     assert yaml.safe_load(written.read_text()) == expected
+
+
+def test_fsdp_without_a_gpu_is_refused_in_one_sentence(single, command):
+    refused = command("test", single[0], "--trainer.devices=2", "--trainer.strategy=fsdp")
+    assert refused.code == 1
+    assert "error: Lightning's Trainer does not take these options: The strategy `fsdp` requires a GPU" in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_the_command_of_the_docs_names_files_and_options_that_exist(training_words):
+    """`torchrun --standalone --nproc-per-node 2 -m satlight fit …` of docs/multi_node.md; its process is that above."""
+    from satlight.cli.training import training_parser
+
+    assert training_parser().parse_args(training_words).fit.trainer.strategy == "ddp"
