@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -163,13 +164,14 @@ def test_validation_of_a_training_counts_each_row_once(runs, double):
     assert share.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_checkpoint_continues_on_more_and_on_fewer_devices(single, double, options, call, runs):
+def test_a_checkpoint_continues_on_more_and_on_fewer_devices(single, double, options, call, runs, tmp_path):
     more = torch.load(single[0] / "checkpoints" / "last.ckpt", weights_only=True)
     assert (more["epoch"], more["global_step"], more["satlight_world_size"]) == (1, 6, 2)  # 5 blocks: 3 steps
     assert more["lr_schedulers"][0]["last_epoch"] == 6
-    last = runs / "double" / "1" / "checkpoints" / "last.ckpt"
+    shutil.copytree(runs / "double", tmp_path / "double")  # other tests read the run
+    last = tmp_path / "double" / "1" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 2
-    assert call("fit", *options("double", epochs=2), f"--ckpt_path={last}") is None
+    assert call("fit", *options("double", epochs=2), f"--runs={tmp_path}", f"--ckpt_path={last}") is None
     fewer = torch.load(last, weights_only=True)
     assert (fewer["epoch"], fewer["global_step"], fewer["satlight_world_size"]) == (1, 8, 1)
     assert fewer["lr_schedulers"][0]["last_epoch"] == 8
