@@ -339,6 +339,7 @@ def test_shell_blocks_contain_known_programs() -> None:
         "source",
         "lightning",
         "satlight",
+        "torchrun",
         "wandb",
     }
     for doc in DOCS:
