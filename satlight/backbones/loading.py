@@ -18,6 +18,7 @@ from torch import nn
 
 from satlight.backbones import weights
 from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
+from satlight.backbones.e5_binary import convert_e5
 from satlight.backbones.efficientnet import convert_pth
 from satlight.backbones.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
 from satlight.backbones.lora import LoraSpec, lora_targets, merged_state_dict
@@ -194,7 +195,7 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def safetensors_folder(name: str) -> Path:
-    """Return the safetensors folder of a backbone; a GGUF or .pth file is converted once and cached.
+    """Return the safetensors folder of a backbone; a GGUF, .pth or .bin file is converted once and cached.
 
     Args:
         name: Name of a backbone with files (all but ``tiny:``).
@@ -211,7 +212,7 @@ def safetensors_folder(name: str) -> Path:
             if not Manifest.is_intact(folder):
                 say(f"Converting {path.name} to safetensors, once.")
                 with new_folder(folder) as temporary:
-                    (convert_gguf if path.suffix == ".gguf" else convert_pth)(path, temporary)
+                    {".gguf": convert_gguf, ".pth": convert_pth, ".bin": convert_e5}[path.suffix](path, temporary)
                     Manifest.write(temporary, f"{name} (converted)")
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from satlight.errors import SatlightError
 
 log = logging.getLogger(__name__)
+
+_TOKENIZING = threading.Lock()
+"""A fast tokenizer keeps the settings of the last call, so that only one thread may use it."""
 
 
 class TextEncoder(nn.Module):
@@ -68,6 +72,14 @@ class TextEncoder(nn.Module):
         """Return the number of tokens of a text with the embedder's prefix and special tokens."""
         return len(self.tokenizer(self.convention.prefix + text, verbose=False)["input_ids"])
 
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens that :meth:`forward` reads of each text."""
+        if not texts:
+            return []
+        with _TOKENIZING:
+            found = self.tokenizer([self.convention.prefix + text for text in texts], verbose=False)["input_ids"]
+        return [min(len(ids), self.max_tokens) for ids in found]
+
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embed N texts: float32 (N, D).
 
@@ -75,7 +87,10 @@ class TextEncoder(nn.Module):
         :attr:`shortened` counts them. To lose nothing, split texts into chunks first.
         """
         texts = [self.convention.prefix + text for text in texts]
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        with _TOKENIZING:
+            tokens = self.tokenizer(
+                texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            )
         number = sum(bool(encoding.overflowing) for encoding in tokens.encodings or ())
         if number and not self.shortened:
             log.warning(
