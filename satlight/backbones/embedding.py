@@ -76,7 +76,9 @@ class Embedder(Configured):
         """
         if not len(texts):
             raise SatlightError("The embedder got no texts; at least one is needed.")
-        vector_ND = self.store.read(texts, self._embed, self.batch_size, self._counts, BATCH_TOKENS, _workers)
+        vector_ND = self.store.read(
+            texts, self._embed, self.batch_size, self._counts, BATCH_TOKENS, single_threaded_workers
+        )
         return _unit(vector_ND)
 
     def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
@@ -293,7 +295,7 @@ def _unit(vector_ND: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _workers() -> Iterator[Map]:
+def single_threaded_workers() -> Iterator[Map]:
     """Yield a map that runs on one worker per thread of torch, each with one thread of its own.
 
     Threads that share the work of a single pass wait for each other at every layer.
