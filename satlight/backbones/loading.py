@@ -58,7 +58,7 @@ def load_encoder(
 
     Args:
         name: Backbone name, e.g. ``"minilm"``, ``"intfloat/e5-large-v2"``, ``"./mine"``, ``"tiny:bert"``.
-        num_layers: Keep only the first K layers; None = all.
+        num_layers: Keep only the first K layers; None = all, 0 = the token embeddings alone.
         dropout: Probability for every dropout of the model, in [0, 1).
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         pretrained: False = same architecture with random weights, drawn from torch's global generator.
@@ -76,7 +76,7 @@ def load_encoder(
         >>> encoder(**tokenizer("Hello.", return_tensors="pt")).last_hidden_state.shape[-1]
         32
     """
-    model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained)
+    model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained, least_layers=0)
     if hasattr(model, "pooler"):
         model.register_module("pooler", None)  # unused; DDP would wait for its gradients
     positions = getattr(model.config, "max_position_embeddings", None) or 512
@@ -257,7 +257,7 @@ def _pretrained_model(module: nn.Module) -> PreTrainedModel:
 
 
 def _load(
-    name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool
+    name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool, least_layers: int = 1
 ) -> tuple[PreTrainedModel, Tokenizer, Path | None]:
     """Return the model without head in train mode, a tokenizer with a pad token, and their folder."""
     if dtype not in DTYPES:
@@ -269,7 +269,7 @@ def _load(
     else:
         folder = safetensors_folder(name)
         config, tokenizer = _config_and_tokenizer(name, folder)
-    _keep_first_layers(config, num_layers, name)
+    _keep_first_layers(config, num_layers, name, least_layers)
     for key in _DROPOUT_KEYS:
         # classifier_dropout and other nullable keys belong to heads that are not loaded
         if getattr(config, key, None) is not None:
@@ -329,14 +329,14 @@ def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torc
     return model
 
 
-def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str) -> None:
+def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str, least: int) -> None:
     available = config.num_hidden_layers
     if num_layers is None:
         return
-    if not 1 <= num_layers <= available:
+    if not least <= num_layers <= available:
         raise SatlightError(
             f"backbone {name!r}: num_layers is {num_layers}, the model has {available} layers; "
-            f"allowed: 1 to {available}, or null for all."
+            f"allowed: {least} to {available}, or null for all."
         )
     config.num_hidden_layers = num_layers
     if getattr(config, "layer_types", None):

@@ -24,7 +24,7 @@ class TextEncoder(nn.Module):
 
     Args:
         name: Backbone name (see :mod:`satlight.backbones.weights`).
-        num_layers: Keep only the first K layers; None = all.
+        num_layers: Keep only the first K layers; None = all, 0 = the token embeddings alone (a bag of words).
         max_tokens: Maximum tokens of a text; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
 
@@ -48,7 +48,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         from satlight.backbones.loading import load_encoder  # transformers is slow to import
 
-        self.name = name
+        self.name, self.num_layers = name, num_layers
         self.backbone, self.tokenizer, self.convention = load_encoder(name, num_layers=num_layers)
         limit = self.convention.max_length
         if max_tokens is not None and max_tokens > limit:
@@ -66,7 +66,8 @@ class TextEncoder(nn.Module):
     def variant(self) -> str:
         """Cache key suffix of settings that differ from the embedder's defaults; empty for the defaults."""
         plain = self.max_tokens == self.convention.max_length and self.pooling == self.convention.pooling
-        return "" if plain else f"\0{self.max_tokens} tokens, {self.pooling}"
+        layers = "" if self.num_layers is None else f"\0{self.num_layers} layers"
+        return layers + ("" if plain else f"\0{self.max_tokens} tokens, {self.pooling}")
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a text with the embedder's prefix and special tokens."""
