@@ -26,6 +26,9 @@ FORMAT = 2
 SHARD_BATCHES = 32
 """Batches between two writes; a killed process loses at most this many."""
 
+SIZED = 512
+"""Texts whose sizes are asked for at once; a tokenizer's output for all of them would fill the memory."""
+
 PROGRESS_FROM = 512
 """Show a progress bar from this many uncached texts."""
 
@@ -105,7 +108,9 @@ class VectorStore:
             self._read_shards()
         absent = {k: text for k, text in zip(keys, texts, strict=True) if k not in self._vectors}
         if absent:
-            batches = list(_batches(absent, sizes(list(absent.values())), batch_size, budget))
+            missing = list(absent.values())
+            parts = (missing[start : start + SIZED] for start in range(0, len(missing), SIZED))
+            batches = list(_batches(absent, [size for part in parts for size in sizes(part)], batch_size, budget))
             with pool() if pool and len(batches) > 1 else nullcontext(map) as run:
                 for part in self._computed(batches, embed, run):
                     self._write_shard(part)
