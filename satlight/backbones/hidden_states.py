@@ -125,6 +125,7 @@ class HiddenStates(Configured):
         from satlight.backbones.loading import load_encoder
 
         layers = sorted(self.layers) if self.layers else None
+        model: Any
         model, tokenizer, convention = load_encoder(self.backbone, num_layers=layers[-1] if layers else None)
         if not hasattr(model, "layers"):
             raise SatlightError(

@@ -329,7 +329,7 @@ def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torc
     return model
 
 
-def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str, least: int) -> None:
+def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str, least: int = 1) -> None:
     available = config.num_hidden_layers
     if num_layers is None:
         return
