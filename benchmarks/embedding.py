@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         texts = fresh_texts(count, args.tokens - 2)  # each begins and ends with a special token
     embedder = Embedder("tiny:bert" if args.quick else "minilm")
-    encoder = embedder._encoder
+    encoder = TextEncoder(embedder.backbone).eval().requires_grad_(False)
     after(embedder, texts[: len(texts) // 10])
     first_mb = peak_mb()
     found = after(embedder, texts)

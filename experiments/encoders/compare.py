@@ -84,9 +84,13 @@ def cost(name: str, texts: Sequence[str], max_tokens: int) -> float:
     elif name == "table":
         read = table_reader()
     elif name.startswith("states:"):
-        read = HiddenStates(name.removeprefix("states:"), max_tokens=max_tokens)._states
+        read = HiddenStates(name.removeprefix("states:"), max_tokens=max_tokens).read
     else:
-        read = Embedder(name)._embed
+        network = TextEncoder(name).eval().requires_grad_(False)
+
+        def read(texts: Sequence[str]) -> np.ndarray:
+            return network(texts).numpy()
+
     ordered = sorted(texts, key=len)
     read(ordered[:2])
     start = time.process_time()

@@ -72,9 +72,7 @@ class HiddenStates(Configured):
         """Return the states of texts, float32 (N, L · D): one layer after the other, as the network gives them."""
         if not len(texts):
             raise SatlightError("Hidden states got no texts; at least one is needed.")
-        return self.store.read(
-            texts, self._states, self.batch_size, self._counts, BATCH_TOKENS, single_threaded_workers
-        )
+        return self.store.read(texts, self.read, self.batch_size, self._counts, BATCH_TOKENS, single_threaded_workers)
 
     def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
         """Write the network into the router folder, and the numbers of the layers."""
@@ -89,7 +87,8 @@ class HiddenStates(Configured):
         with _TOKENIZING:
             return [min(len(ids), self.max_tokens) for ids in tokenizer(texts, verbose=False)["input_ids"]]
 
-    def _states(self, texts: list[str]) -> np.ndarray:
+    def read(self, texts: Sequence[str]) -> np.ndarray:
+        """Compute the states of a batch of texts (N, L · D), past the cache."""
         import torch
 
         model, tokenizer, _, layers = self._network

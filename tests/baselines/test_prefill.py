@@ -35,7 +35,7 @@ def test_they_are_those_of_the_last_token_without_padding() -> None:
 def test_they_are_computed_once_and_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
     first = HiddenStates("tiny:llama", max_tokens=2)(["Yes No the", "Yes No can"])
     np.testing.assert_allclose(first[0], first[1], atol=1e-6)
-    monkeypatch.setattr(HiddenStates, "_states", None)
+    monkeypatch.setattr(HiddenStates, "read", None)
     assert np.array_equal(HiddenStates("tiny:llama", max_tokens=2)(["Yes No the"]), first[:1])
     with pytest.raises(TypeError):
         HiddenStates("tiny:llama", max_tokens=3)(["Yes No the"])  # other states, so nothing is cached
