@@ -10,6 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,11 +87,8 @@ def block(instructions: list[str], capabilities: list[Capability]) -> Block:
 
 
 def in_turns(
-    cases: dict[str, Callable[[], object]],
-    repeats: int,
-    clock: Callable[[], float] = time.process_time,
-    warm_up: int = 1,
-) -> dict[str, list[float]]:
+    cases: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], Any] = time.process_time, warm_up: int = 1
+) -> dict[str, list[Any]]:
     """Measure the seconds of each case in the order A B C A B C, so that load affects all alike.
 
     Args:
@@ -101,7 +99,7 @@ def in_turns(
     """
     for case in list(cases.values()) * warm_up:
         case()
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    seconds: dict[str, list[Any]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, case in cases.items():
             start = clock()

@@ -34,6 +34,7 @@ def load(monkeypatch):
         ("per_pair", ["per pair, fixed length", "block, M = 29"]),
         ("route_latency", ["route", "MiniLM kNN"]),
         ("memory", ["29", "training"]),
+        ("embedding", ["before", "after", "least cosine"]),
         ("padding", ["by bytes", "by tokens", "TaskBlocks(16)"]),
         ("paper_shapes", ["instruction_first", "capability_first", "60"]),
     ],
@@ -56,7 +57,16 @@ def test_the_server_is_loaded_while_upstreams_fail(load, capsys, monkeypatch):
 
 
 def test_every_script_is_tested_and_in_the_readme():
-    assert SCRIPTS == ["memory", "padding", "paper_shapes", "per_pair", "route_latency", "serving", "zoo_size"]
+    assert SCRIPTS == [
+        "embedding",
+        "memory",
+        "padding",
+        "paper_shapes",
+        "per_pair",
+        "route_latency",
+        "serving",
+        "zoo_size",
+    ]
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(f"benchmarks/{script}.py" in readme for script in (*SCRIPTS, "reliability"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -13,6 +14,8 @@ from satlight.files import read_json
 
 Pooling = Literal["mean", "cls", "last"]
 
+log = logging.getLogger(__name__)
+
 ADVICE = "copy the model folder again, or remove the file"
 
 # Flags of sentence-transformers' Pooling module that name a pooling satlight has.
@@ -21,9 +24,6 @@ _POOLING_FLAGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
-# The models of the E5 paper; e5-mistral and other later relatives pool and prompt differently.
-_E5 = re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)", re.IGNORECASE)
-_BGE = re.compile(r"(^|[/_-])bge-(small|base|large|m3)", re.IGNORECASE)
 _PROMPT_NAME = "default"
 
 
@@ -48,11 +48,37 @@ class EncoderConvention:
     normalize: bool = False
 
 
+_FAMILIES = (
+    # E5 and its multilingual version; e5-mistral and -instruct pool and prompt differently.
+    (r"(multilingual-)?e5-(small|base|large)(?!.*instruct)", EncoderConvention("mean", 512, "query: ", True)),
+    (r"bge-(small|base|large|m3)", EncoderConvention("cls", 512, "", True)),
+    (r"gte-(small|base|large)$", EncoderConvention("mean", 512, "", True)),
+    (r"gte-(multilingual|modernbert|.*-v1\.5)", EncoderConvention("cls", 512, "", True)),
+    (
+        r"qwen3-embedding",
+        EncoderConvention(
+            "last",
+            512,
+            "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
+            True,
+        ),
+    ),
+    (r"embeddinggemma", EncoderConvention("mean", 512, "task: classification | query: ", True)),
+)
+"""Conventions by name, where a model has no files of sentence-transformers, or these name no default prompt."""
+
+
+def _of_family(name: str) -> EncoderConvention:
+    found = (known for pattern, known in _FAMILIES if re.search(rf"(^|[/_-]){pattern}", name, re.IGNORECASE))
+    return next(found, EncoderConvention())
+
+
 def read_convention(name: str, folder: Path | None, limit: int = 512) -> EncoderConvention:
     """Read the convention of an encoder from sentence-transformers' files, or infer it from the name.
 
-    A file next to the weights takes precedence. Without one, E5 models get mean pooling and the prefix
-    ``"query: "``, BGE models the first token, and all other models mean pooling and no prefix.
+    A file next to the weights takes precedence. What the files do not say follows from the family in the name: E5,
+    BGE, GTE, Qwen3-Embedding, and EmbeddingGemma have their own pooling, prefix, and norm; all other models, e.g.
+    RoBERTa, get mean pooling and no prefix.
 
     Args:
         name: Backbone name as the user wrote it.
@@ -71,20 +97,26 @@ def read_convention(name: str, folder: Path | None, limit: int = 512) -> Encoder
         >>> read_convention("intfloat/e5-large-v2", None).prefix
         'query: '
     """
-    is_e5, is_bge = bool(_E5.search(name)), bool(_BGE.search(name))
+    family = _of_family(name)
     modules = _read_modules(folder)
+    if dense := [path for path, kind in modules if kind.endswith("Dense")]:
+        log.warning(
+            "%s has layers after pooling (%s), which satlight does not apply: vectors differ from the published ones",
+            name,
+            ", ".join(dense),
+        )
     pooling_file = next((path for path, kind in modules if kind.endswith("Pooling")), "1_Pooling")
     flags = _read_object(folder, f"{pooling_file}/config.json")
     stated_pooling = [mode for flag, mode in _POOLING_FLAGS.items() if flags.get(flag)]
-    pooling = stated_pooling[0] if stated_pooling else ("cls" if is_bge else "mean")
+    pooling = stated_pooling[0] if stated_pooling else family.pooling
     stated = _read_object(folder, "sentence_bert_config.json", max_seq_length=int).get("max_seq_length")
     prompts = _read_object(folder, "config_sentence_transformers.json", prompts=dict, default_prompt_name=str)
     prefix = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or "")
     if prefix is None:
-        prefix = "query: " if is_e5 else ""
+        prefix = family.prefix
     if not isinstance(prefix, str) or (stated is not None and stated < 1):
         raise SatlightError(f"{folder}: the prefix {prefix!r:.80} or max_seq_length {stated!r} is invalid; {ADVICE}")
-    normalize = any(kind.endswith("Normalize") for _, kind in modules) or (not modules and (is_e5 or is_bge))
+    normalize = any(kind.endswith("Normalize") for _, kind in modules) or (not modules and family.normalize)
     return EncoderConvention(pooling, min(stated or limit, limit), prefix, normalize)
 
 

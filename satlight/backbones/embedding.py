@@ -5,14 +5,16 @@ Shape legend: N texts, images or requests, T patch tokens, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from satlight.backbones.vectors import VectorStore, identity
+from satlight.backbones.vectors import Map, VectorStore, identity
 from satlight.errors import SatlightError
 from satlight.images import MAX_SIDE, content_keys, read_image
 from satlight.storage.classes import Configured
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from satlight.backbones.text_encoder import TextEncoder
 
 
+BATCH_TOKENS = 2048
+"""Tokens per forward pass, padding included. The activations of more do not fit the cache of a core."""
+
+
 class Embedder(Configured):
     """Embed texts and cache every vector on disk.
 
@@ -31,7 +37,7 @@ class Embedder(Configured):
     Args:
         backbone: Name of a text embedder (:mod:`satlight.backbones.weights`). ``tiny:`` ones have
             random weights from a fixed seed.
-        batch_size: Texts per forward pass; does not affect the vectors.
+        batch_size: Maximum texts per forward pass; does not affect the vectors.
 
     Raises:
         SatlightError: Unknown backbone, or weights neither cached nor reachable.
@@ -70,7 +76,9 @@ class Embedder(Configured):
         """
         if not len(texts):
             raise SatlightError("The embedder got no texts; at least one is needed.")
-        vector_ND = self.store.read(texts, self._embed, self.batch_size)
+        vector_ND = self.store.read(
+            texts, self._embed, self.batch_size, self._counts, BATCH_TOKENS, single_threaded_workers
+        )
         return _unit(vector_ND)
 
     def stored_args(self, folder: Path, name: str) -> dict[str, Any]:
@@ -80,6 +88,9 @@ class Embedder(Configured):
         encoder = self._encoder
         save_encoder(folder / name, encoder.backbone, encoder.tokenizer, encoder.convention)
         return {"backbone": folder / name}
+
+    def _counts(self, texts: list[str]) -> list[int]:
+        return self._encoder.counts(texts)
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         import torch
@@ -281,3 +292,23 @@ def build_embedder(spec: str | Mapping[str, Any], batch_size: int = 64) -> Embed
 
 def _unit(vector_ND: np.ndarray) -> np.ndarray:
     return vector_ND / np.linalg.norm(vector_ND, axis=1, keepdims=True).clip(min=1e-12)
+
+
+@contextmanager
+def single_threaded_workers() -> Iterator[Map]:
+    """Yield a map that runs on one worker per thread of torch, each with one thread of its own.
+
+    Threads that share the work of a single pass wait for each other at every layer.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1 or torch.cuda.is_available():
+        yield map
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool.map
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # the workers set the number that new threads start with

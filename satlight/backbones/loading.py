@@ -18,6 +18,7 @@ from torch import nn
 
 from satlight.backbones import weights
 from satlight.backbones.conventions import EncoderConvention, read_convention, write_convention
+from satlight.backbones.e5_binary import convert_e5
 from satlight.backbones.efficientnet import convert_pth
 from satlight.backbones.head_rows import HeadRows, save_rows, tied_rows, untied_rows, yes_no_token_ids
 from satlight.backbones.lora import LoraSpec, lora_targets, merged_state_dict
@@ -57,7 +58,7 @@ def load_encoder(
 
     Args:
         name: Backbone name, e.g. ``"minilm"``, ``"intfloat/e5-large-v2"``, ``"./mine"``, ``"tiny:bert"``.
-        num_layers: Keep only the first K layers; None = all.
+        num_layers: Keep only the first K layers; None = all, 0 = the token embeddings alone.
         dropout: Probability for every dropout of the model, in [0, 1).
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         pretrained: False = same architecture with random weights, drawn from torch's global generator.
@@ -75,7 +76,7 @@ def load_encoder(
         >>> encoder(**tokenizer("Hello.", return_tensors="pt")).last_hidden_state.shape[-1]
         32
     """
-    model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained)
+    model, tokenizer, folder = _load(name, num_layers, dropout, dtype, pretrained, least_layers=0)
     if hasattr(model, "pooler"):
         model.register_module("pooler", None)  # unused; DDP would wait for its gradients
     positions = getattr(model.config, "max_position_embeddings", None) or 512
@@ -194,7 +195,7 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def safetensors_folder(name: str) -> Path:
-    """Return the safetensors folder of a backbone; a GGUF or .pth file is converted once and cached.
+    """Return the safetensors folder of a backbone; a GGUF, .pth or .bin file is converted once and cached.
 
     Args:
         name: Name of a backbone with files (all but ``tiny:``).
@@ -211,7 +212,7 @@ def safetensors_folder(name: str) -> Path:
             if not Manifest.is_intact(folder):
                 say(f"Converting {path.name} to safetensors, once.")
                 with new_folder(folder) as temporary:
-                    (convert_gguf if path.suffix == ".gguf" else convert_pth)(path, temporary)
+                    {".gguf": convert_gguf, ".pth": convert_pth, ".bin": convert_e5}[path.suffix](path, temporary)
                     Manifest.write(temporary, f"{name} (converted)")
     return folder
 
@@ -256,7 +257,7 @@ def _pretrained_model(module: nn.Module) -> PreTrainedModel:
 
 
 def _load(
-    name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool
+    name: str, num_layers: int | None, dropout: float, dtype: str, pretrained: bool, least_layers: int = 1
 ) -> tuple[PreTrainedModel, Tokenizer, Path | None]:
     """Return the model without head in train mode, a tokenizer with a pad token, and their folder."""
     if dtype not in DTYPES:
@@ -268,7 +269,7 @@ def _load(
     else:
         folder = safetensors_folder(name)
         config, tokenizer = _config_and_tokenizer(name, folder)
-    _keep_first_layers(config, num_layers, name)
+    _keep_first_layers(config, num_layers, name, least_layers)
     for key in _DROPOUT_KEYS:
         # classifier_dropout and other nullable keys belong to heads that are not loaded
         if getattr(config, key, None) is not None:
@@ -328,14 +329,14 @@ def _read_weights(name: str, folder: Path, config: PreTrainedConfig, dtype: torc
     return model
 
 
-def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str) -> None:
+def _keep_first_layers(config: PreTrainedConfig, num_layers: int | None, name: str, least: int = 1) -> None:
     available = config.num_hidden_layers
     if num_layers is None:
         return
-    if not 1 <= num_layers <= available:
+    if not least <= num_layers <= available:
         raise SatlightError(
             f"backbone {name!r}: num_layers is {num_layers}, the model has {available} layers; "
-            f"allowed: 1 to {available}, or null for all."
+            f"allowed: {least} to {available}, or null for all."
         )
     config.num_hidden_layers = num_layers
     if getattr(config, "layer_types", None):

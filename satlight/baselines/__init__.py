@@ -36,6 +36,7 @@ BUILT_IN = {
     "inferred_dataset": "satlight.baselines.inferred_dataset:InferredDataset",
     "graph": "satlight.baselines.graph:Graph",
     "routerdc": "satlight.baselines.routerdc:RouterDC",
+    "prefill": "satlight.baselines.prefill:Prefill",
     "rerank": "satlight.baselines.rerank:Rerank",
 }
 """Name → module and class; loaded on demand, since some of them import torch or scikit-learn."""

@@ -28,7 +28,10 @@ def add_parser(subparsers: Any) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"one of: {weights.NAME_FORMS}; none = the embedded ones ({', '.join(weights.EMBEDDED)})",
+        help=f"one of: {weights.NAME_FORMS}; none = the embedded ones ({', '.join(_without_terms())})",
+    )
+    action.add_argument(
+        "--accept-terms", action="store_true", help="accept the license of backbones that have one to accept"
     )
     action.set_defaults(run=fetch)
     action = actions.add_parser("list", help="show which backbones are in the cache")
@@ -38,9 +41,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def fetch(args: argparse.Namespace) -> None:
-    """Resolve every named backbone; GGUF and .pth files are also converted."""
-    for name in args.names or list(weights.EMBEDDED):
-        path = weights.resolve(name)
+    """Resolve every named backbone; GGUF, .pth and .bin files are also converted."""
+    for name in args.names or _without_terms():
+        path = weights.resolve(name, args.accept_terms)
         if path.suffix in CONVERTED:
             # Conversion needs torch and transformers; the other actions do not.
             from satlight.backbones.loading import safetensors_folder
@@ -88,6 +91,10 @@ def verify(args: argparse.Namespace) -> None:
             + "\nDelete the folders named above, then run `satlight weights fetch NAME`."
         )
     say(f"{len(folders)} cached folders in {weights.store()}, all intact.")
+
+
+def _without_terms() -> list[str]:
+    return [name for name, one in weights.EMBEDDED.items() if not one.terms]
 
 
 def _size(folder: Path) -> str:

@@ -92,7 +92,7 @@ def test_gguf_is_converted_once_and_kept(tmp_path: Path, cache: Path, monkeypatc
 
 def test_weights_fetch_converts_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_gguf(tmp_path / "small.gguf")
-    weights_commands.fetch(argparse.Namespace(names=[str(tmp_path / "small.gguf")]))
+    weights_commands.fetch(argparse.Namespace(names=[str(tmp_path / "small.gguf")], accept_terms=False))
     ready = capsys.readouterr().err.rsplit("ready in ", 1)[1].strip()
     assert (Path(ready) / "model.safetensors").is_file()
 
@@ -120,8 +120,8 @@ def test_a_broken_gguf_leaves_nothing(tmp_path: Path, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"num_layers": 3}, r"num_layers is 3, the model has 2 layers; allowed: 1 to 2"),
-        ({"num_layers": 0}, r"num_layers is 0"),
+        ({"num_layers": 3}, r"num_layers is 3, the model has 2 layers; allowed: 0 to 2"),
+        ({"num_layers": -1}, r"num_layers is -1.*allowed: 0 to 2"),
         ({"dtype": "fp8"}, r"dtype 'fp8' is unknown; allowed: float32"),
         ({"dropout": 1.0}, r"dropout 1.0 is outside \[0, 1\)"),
     ],

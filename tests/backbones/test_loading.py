@@ -24,6 +24,7 @@ from satlight.backbones.loading import (
     yes_no_token_ids,
 )
 from satlight.backbones.lora import merged_state_dict
+from satlight.backbones.text_encoder import TextEncoder
 from satlight.errors import SatlightError
 
 TEXTS = ["Predict whether the model can handle it.", "Yes"]
@@ -329,11 +330,38 @@ def test_training_never_reaches_the_files(save_llama: Callable, tmp_path: Path) 
         ("intfloat/multilingual-e5-small", "mean", "query: ", True),
         ("BAAI/bge-small-en-v1.5", "cls", "", True),
         ("intfloat/e5-mistral-7b-instruct", "mean", "", False),
+        ("intfloat/multilingual-e5-large-instruct", "mean", "", False),
+        ("intfloat/multilingual-e5-base", "mean", "query: ", True),
+        ("thenlper/gte-base", "mean", "", True),
+        ("Alibaba-NLP/gte-multilingual-base", "cls", "", True),
+        ("google/embeddinggemma-300m", "mean", "task: classification | query: ", True),
         ("FacebookAI/roberta-base", "mean", "", False),
     ],
 )
 def test_conventions_by_family(name: str, pooling: str, prefix: str, normalize: bool) -> None:
     assert read_convention(name, None) == EncoderConvention(pooling, 512, prefix, normalize)
+
+
+def test_qwen3_embedding_reads_the_last_token_after_an_instruction() -> None:
+    convention = read_convention("Qwen/Qwen3-Embedding-0.6B", None)
+    assert (convention.pooling, convention.normalize) == ("last", True)
+    assert convention.prefix.startswith("Instruct: ")
+    assert convention.prefix.endswith("\nQuery:")
+
+
+def test_layers_after_pooling_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    steps = [{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]
+    (tmp_path / "modules.json").write_text(json.dumps(steps))
+    read_convention("google/embeddinggemma-300m", tmp_path)
+    assert "layers after pooling (2_Dense), which satlight does not apply" in caplog.text
+
+
+@pytest.mark.parametrize("num_layers", [0, 1])
+def test_a_cut_encoder_has_vectors_of_its_own(num_layers: int) -> None:
+    cut, whole = TextEncoder("tiny:bert", num_layers).eval(), TextEncoder("tiny:bert").eval()
+    assert cut.variant != whole.variant == ""
+    with torch.no_grad():
+        assert not torch.allclose(cut(["Yes No"]), whole(["Yes No"]))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])

