@@ -41,6 +41,9 @@ MODEL_SAT = "model_sat"
 FEWEST = 100
 """Minimum number of instructions of a log."""
 
+FEWEST_GROUPS = 20
+"""Minimum number of groups of a log: each is in one of train, validation and test, and of the folds of routers."""
+
 TEST_FRACTION, VALIDATION_FRACTION = 0.3, 0.2
 """Shares of test rows, where the log marks none, and of validation rows among the others."""
 
@@ -117,6 +120,8 @@ def open_log(request: Request) -> Log:
     if request.candidates is not None:
         records = records.filter(candidates=request.candidates)
     _check(records)
+    if request.group_column in records.instructions.columns:  # split_records reports an unknown one
+        _check_groups(records, str(request.group_column))
     marked = bool((records.splits == "test").any())
     split = split_records(
         records,
@@ -168,6 +173,19 @@ def _check(records: PerformanceRecords) -> None:
         raise SatlightError(
             f"No instruction of '{records.name}' was answered by two candidates, so it is unknown whether another "
             "candidate would have done better. Let all candidates answer the same instructions, a few hundred at least"
+        )
+
+
+def _check_groups(records: PerformanceRecords, column: str) -> None:
+    values = records.instructions[column]
+    sizes = values.drop_nulls().value_counts()["count"]
+    groups = len(sizes) + values.null_count()
+    if groups < FEWEST_GROUPS:
+        raise SatlightError(
+            f"--group-column {column}: '{records.name}' has {groups} groups in {records.shape[0]} instructions, the "
+            f"largest with {sizes.max()}. No group is divided among train, validation and test rows, so at least "
+            f"{FEWEST_GROUPS} are needed. Name a column of small groups, such as a conversation or a user, or leave "
+            "out --group-column"
         )
 
 
