@@ -110,10 +110,16 @@ def _confirm(router: Router, candidate: Candidate, todo: list[Item], total: int,
     from satlight.costs import PER, prompt_tokens
 
     known = [one.tokens_out for one in router.candidates if one.tokens_out is not None]
-    expected = min(sum(known) / len(known), args.max_tokens) if known else float(args.max_tokens)
+    means = {
+        "--tokens-out": candidate.tokens_out,
+        "the known candidates' mean": sum(known) / len(known) if known else None,
+    }
+    basis, expected = next(
+        ((name, min(mean, args.max_tokens)) for name, mean in means.items() if mean is not None),
+        ("--max-tokens, the most", float(args.max_tokens)),
+    )
     tokens_in = float(prompt_tokens([item.prompt(args.suffix) for item in todo]).sum())
     tokens_out = expected * len(todo)
-    basis = "the known candidates' mean" if known else "--max-tokens, the most"
     price = "its price is unknown (--price-in, --price-out)"
     if candidate.price_in is not None and candidate.price_out is not None:
         usd = (tokens_in * candidate.price_in + tokens_out * candidate.price_out) / PER

@@ -121,6 +121,17 @@ def test_logs_that_cannot_answer_are_refused(run, tmp_path, options, message):
     assert message in err
 
 
+def test_a_candidate_that_was_rarely_asked_is_said(tmp_path):
+    def kept(row, name):
+        return name != "coder" or (row % 3 == 2 and row < 100)  # asked only what it is good at
+
+    log = write_log(tmp_path / "log.csv", SPECIALISTS, kept=kept)
+    notes = recommend.open_log(recommend.Request(str(log), tmp_path / "out")).notes
+    assert [note for note in notes if "few of the 360 instructions: coder (33)" in note]
+    whole = write_log(tmp_path / "whole.csv", SPECIALISTS)
+    assert "comparable" not in "".join(recommend.open_log(recommend.Request(str(whole), tmp_path / "out")).notes)
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [
