@@ -94,6 +94,8 @@ def fold_scores(args: argparse.Namespace, records: PerformanceRecords, number: i
     learned = records.filter(splits=["train", "validation"])
     router = train(args.records, unseen, args.output / f"fold{number}", args.fit)
     items = core_items(router.test)
+    for name in unseen:  # the exported router knows them by their results on all items
+        router = router.remove(name)
     if not kept.is_file():
         seen = learned.filter(candidates=router.model_ids)
         embed = Embedder("minilm")
@@ -125,6 +127,9 @@ def tally(args: argparse.Namespace) -> dict[tuple[str, str, int], np.ndarray]:
     records = records.with_splits(split_records(records, seed=SEED))
     learned, test = records.filter(splits=["train", "validation"]), test_rows(records, args.rows)
     outcome_NM, known_NM = matrices(test)
+    complete = known_NM.all(dim=1)  # else a candidate without an outcome would drop the rows on which it is chosen
+    outcome_NM, known_NM = outcome_NM[complete], known_NM[complete]
+    print(f"{int(complete.sum())} of {len(complete)} test rows have the outcomes of all candidates")
     names = list(records.model_ids)
     small = {one.model_id for one in records.candidates if one.params_b is not None and one.params_b < SMALL_B}
     found: dict[tuple[str, str, int], list[np.ndarray]] = {}
@@ -132,6 +137,7 @@ def tally(args: argparse.Namespace) -> dict[tuple[str, str, int], np.ndarray]:
     for number, unseen in enumerate([setting.about["unseen"] for setting in settings][: args.folds]):
         fold = fold_scores(args, records, number, unseen)
         known = fold["known"]
+        fold |= {name: fold[name][complete.numpy()] for name in METHODS if name in fold}
         for place, name in enumerate(unseen):
             for zoo_name, allowed in (("all", set(names)), ("below 10B", small)):
                 if name not in allowed:
@@ -143,7 +149,7 @@ def tally(args: argparse.Namespace) -> dict[tuple[str, str, int], np.ndarray]:
                     new = len(known) + place * len(SIZES) + number_of_size
                     for method in METHODS:
                         if method == "best_single":
-                            choice = np.full(test.shape[0], best_single(learned, items, zoo))
+                            choice = np.full(len(outcome_NM), best_single(learned, items, zoo))
                         else:
                             choice = fold[method][:, [*columns, new]].argmax(axis=1)
                         add(found, (zoo_name, method, size), target[choice], outcome_NM, known_NM)
@@ -181,7 +187,7 @@ def report(found: dict[tuple[str, str, int], np.ndarray], plot: Path) -> None:
             for other in ("knn", "best_single"):
                 cells.append(
                     "–"
-                    if own[other] is None
+                    if own[other] is None or own["model_sat"] is None
                     else "{:+.2f} ({:+.2f} to {:+.2f})".format(*difference(own["model_sat"], own[other]))
                 )
             print(f"| {size or 'without it'} | {' | '.join(cells)} |")
