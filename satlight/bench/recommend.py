@@ -202,8 +202,9 @@ def _check_groups(records: PerformanceRecords, column: str) -> None:
     if groups < FEWEST_GROUPS:
         raise SatlightError(
             f"--group-column {column}: '{records.name}' has {groups} groups in {records.shape[0]} instructions, the "
-            f"largest with {max(sizes.to_list(), default=1)}. No group is divided among train, validation and test rows, so at "
-            f"least {FEWEST_GROUPS} are needed. Name a column of small groups, such as a conversation or a user, or leave "
+            f"largest with {max(sizes.to_list(), default=1)}. No group is divided among train, validation and test "
+            f"rows, so at least {FEWEST_GROUPS} are needed. Name a column of small groups, such as a conversation or a "
+            "user, or leave "
             "out --group-column"
         )
 
