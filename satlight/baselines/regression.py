@@ -36,6 +36,18 @@ class Regression(TunedBaseline):
             regressor = self.regressor(len(rows), **chosen).fit(vectors_ND[rows], target)
             self._parts.append((columns, regressor))
 
+    @property
+    def parts(self) -> list[tuple[np.ndarray, Any]]:
+        """The fitted regressors, each with the columns of its candidates; they predict around :attr:`means`."""
+        self._require_fit()
+        return self._parts
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean outcome of each candidate in training, (M,)."""
+        self._require_fit()
+        return self._mean_M
+
     def expected(self, texts: Sequence[str], vectors_ND: np.ndarray | None) -> np.ndarray:
         score_NM = np.empty((len(texts), len(self._mean_M)))
         for columns, regressor in self._parts:

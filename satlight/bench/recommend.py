@@ -41,8 +41,14 @@ MODEL_SAT = "model_sat"
 FEWEST = 100
 """Minimum number of instructions of a log."""
 
+FEWEST_GROUPS = 20
+"""Minimum number of groups of a log: each is in one of train, validation and test, and of the folds of routers."""
+
 TEST_FRACTION, VALIDATION_FRACTION = 0.3, 0.2
 """Shares of test rows, where the log marks none, and of validation rows among the others."""
+
+RARE = 0.5
+"""Share of the instructions of the most often asked candidate, below which the report warns."""
 
 _PROBED = 16
 _LEAST_SECONDS = 5.0
@@ -117,6 +123,8 @@ def open_log(request: Request) -> Log:
     if request.candidates is not None:
         records = records.filter(candidates=request.candidates)
     _check(records)
+    if request.group_column in records.instructions.columns:  # split_records reports an unknown one
+        _check_groups(records, str(request.group_column))
     marked = bool((records.splits == "test").any())
     split = split_records(
         records,
@@ -137,6 +145,8 @@ def open_log(request: Request) -> Log:
     from satlight.capability.clusters import cluster_tasks
 
     records, clusters = cluster_tasks(records, seed=request.seed)
+    if rare := _rarely_known(records):
+        notes.append(rare)
     state = cost_state(records)
     if state == "none":
         notes.append("The log has no costs (column cost_usd), so costs are left out: only quality is compared.")
@@ -168,6 +178,34 @@ def _check(records: PerformanceRecords) -> None:
         raise SatlightError(
             f"No instruction of '{records.name}' was answered by two candidates, so it is unknown whether another "
             "candidate would have done better. Let all candidates answer the same instructions, a few hundred at least"
+        )
+
+
+def _rarely_known(records: PerformanceRecords) -> str | None:
+    """Return a warning about candidates that answered far fewer instructions than others; None = there are none."""
+    count = np.asarray(records.known).sum(axis=0)
+    rare = [(name, n) for name, n in zip(records.model_ids, count, strict=True) if n < RARE * count.max()]
+    if not rare:
+        return None
+    named = ", ".join(f"{name} ({n})" for name, n in rare[:5])
+    return (
+        f"Outcomes of some candidates are known on few of the {records.shape[0]} instructions: {named}. Their mean is "
+        "comparable only if these instructions are a fair sample. Answers that a router chose are none: a candidate "
+        "that is asked only what it is good at looks best."
+    )
+
+
+def _check_groups(records: PerformanceRecords, column: str) -> None:
+    values = records.instructions[column]
+    sizes = values.drop_nulls().value_counts()["count"]
+    groups = len(sizes) + values.null_count()
+    if groups < FEWEST_GROUPS:
+        raise SatlightError(
+            f"--group-column {column}: '{records.name}' has {groups} groups in {records.shape[0]} instructions, the "
+            f"largest with {max(sizes.to_list(), default=1)}. No group is divided among train, validation and test "
+            f"rows, so at least {FEWEST_GROUPS} are needed. Name a column of small groups, such as a conversation or a "
+            "user, or leave "
+            "out --group-column"
         )
 
 

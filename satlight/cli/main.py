@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         calibrate,
         data,
         export,
+        gateways,
         onboard,
         recommend,
         reproduce,
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         subparsers.add_parser(verb, help=text, add_help=False)
     for verb_module in (
         recommend, route, serve, calibrate, zoo, onboard, export, weights, data, bench, sweep, reproduce, arena,
+        gateways,
     ):  # fmt: skip
         verb_module.add_parser(subparsers)
     return parser

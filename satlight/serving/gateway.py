@@ -1,10 +1,9 @@
-"""The server process: litellm's proxy with satlight's plugin, middleware and endpoints; only this imports litellm."""
+"""The server process: litellm's proxy with satlight's plugin, middleware and endpoints."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from satlight.serving.feedback import FeedbackLog
 from satlight.serving.metrics import Metrics
 from satlight.serving.middleware import BODY, OWN_PATHS, Gate, error_body
 from satlight.serving.plugin import RoutingPlugin
+from satlight.serving.providers import Proxy, import_proxy
 from satlight.serving.scorer import QueueFullError
 from satlight.serving.settings import ServeSettings
 
@@ -40,7 +40,7 @@ def run(settings: ServeSettings) -> None:
         config = Path(private) / "litellm.yaml"
         content = loaded.upstreams.litellm_config(loaded.router.candidates, settings.api_key_env)
         config.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        proxy = _import_proxy(config, with_key=settings.api_key_env is not None)
+        proxy = import_proxy(config, with_key=settings.api_key_env is not None)
         images = Path(private) / "images"
         images.mkdir()
         engine = Engine(settings, loaded, Metrics(), images)
@@ -51,34 +51,18 @@ def run(settings: ServeSettings) -> None:
             engine.close()
 
 
-def _import_proxy(config: Path, with_key: bool) -> Any:
-    """Import litellm's proxy; it reads its config and these variables when it starts."""
-    os.environ["CONFIG_FILE_PATH"] = str(config)
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it downloads prices at start
-    os.environ.setdefault("LITELLM_LOG", "ERROR")  # requests must not reach a log
-    if not with_key:  # the settings allow this on loopback only
-        os.environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
-    try:
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-        from litellm.proxy import proxy_server
-    except ImportError as error:
-        raise SatlightError(f"`satlight serve` needs litellm ({error}); run `pip install satlight[serve]`") from None
-    return proxy_server
-
-
-def _serve(proxy: Any, engine: Engine) -> None:
+def _serve(proxy: Proxy, engine: Engine) -> None:
     import uvicorn
 
     settings = engine.settings
-    gate = Gate(proxy.app, engine)
+    gate = Gate(proxy.server.app, engine)
     feedback = None if settings.feedback is None else FeedbackLog(settings.feedback, settings.feedback_text)
     _add_endpoints(proxy, gate, feedback)
 
     def apply(loaded: Loaded) -> None:
-        proxy.llm_router.set_model_list(loaded.upstreams.model_list(loaded.router.candidates))
+        proxy.server.llm_router.set_model_list(loaded.upstreams.model_list(loaded.router.candidates))
 
-    inner = proxy.app.router.lifespan_context
+    inner = proxy.server.app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Any]:
@@ -89,15 +73,14 @@ def _serve(proxy: Any, engine: Engine) -> None:
             with suppress(asyncio.CancelledError):
                 await watcher
 
-    proxy.app.router.lifespan_context = lifespan
+    proxy.server.app.router.lifespan_context = lifespan
     uvicorn.run(gate, host=settings.host, port=settings.port, loop="asyncio", log_level="warning", access_log=False)
 
 
-def _add_endpoints(proxy: Any, gate: Gate, feedback: FeedbackLog | None) -> None:
+def _add_endpoints(proxy: Proxy, gate: Gate, feedback: FeedbackLog | None) -> None:
     """Add the endpoints in front of litellm's, behind litellm's authentication."""
     from fastapi import APIRouter, Depends, Request
     from fastapi.responses import JSONResponse
-    from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
     async def route(request: Request) -> JSONResponse:
         try:
@@ -119,8 +102,8 @@ def _add_endpoints(proxy: Any, gate: Gate, feedback: FeedbackLog | None) -> None
 
     # FastAPI evaluates annotations in the module's scope, where Request is not.
     handlers: tuple[Callable, ...] = (route, grade)
-    own = APIRouter(dependencies=[Depends(user_api_key_auth)])
+    own = APIRouter(dependencies=[Depends(proxy.authenticate)])
     for path, handler in zip(OWN_PATHS, handlers, strict=True):
         handler.__annotations__ = {"request": Request, "return": JSONResponse}
         own.add_api_route(path, handler, methods=["POST"], response_model=None)
-    proxy.app.router.routes[:0] = own.routes
+    proxy.server.app.router.routes[:0] = own.routes

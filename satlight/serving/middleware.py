@@ -36,6 +36,12 @@ OWN_PATHS = ("/v1/route", "/v1/feedback")
 """Endpoints of this server; all others are litellm's."""
 
 _FORMS = ("multipart/", "application/x-www-form-urlencoded")
+_JSON_ONLY = ("/completions", "/responses", "/messages", "/embeddings")
+"""Ends of the paths that take JSON; litellm would read forms there, too, which are not checked here."""
+
+_REDIRECTING = ("api_base", "base_url", "api_key", "model_list", "user_config", "litellm_credential_name")
+"""Keys of a body with which a client would choose another upstream or key; litellm refuses them as a fault (500)."""
+
 _OPEN_PATHS = ("/v1/", "/health", "/metrics")
 
 
@@ -146,9 +152,10 @@ class Gate:
             raise RefusedError(
                 413, f"The texts have {length} characters; at most {self.settings.max_prompt_chars} are allowed"
             )
-        messages = content.get("messages", [])
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            raise RefusedError(400, "`messages` must be a list of objects with role and content")
+        if named := [key for key in _REDIRECTING if key in content]:
+            raise RefusedError(400, f"The body has the key `{named[0]}`; upstreams are chosen by the server alone")
+        if "messages" in content:
+            _check_messages(content["messages"])
         return content
 
     def _state(self, content: dict[str, Any], headers: dict[str, str]) -> RequestState | None:
@@ -170,8 +177,11 @@ class Gate:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             await self.app(scope, receive, send)
             return
+        form = headers.get("content-type", "").lower().startswith(_FORMS)
+        if form and scope["path"].rstrip("/").endswith(_JSON_ONLY):
+            raise RefusedError(415, f"{scope['path'][:80]!r} takes JSON; send it with content-type: application/json")
         body, state = await self._body(headers, receive), None
-        if scope["path"] in OWN_PATHS or not headers.get("content-type", "").startswith(_FORMS):
+        if scope["path"] in OWN_PATHS or not form:
             content = self._parsed(body)
             state = self._state(content, headers)
             scope = {**scope, BODY: content}
@@ -225,6 +235,16 @@ class _Reply:
             cost=self.cost,
         )
         self.gate.answers.put(state.answer_id, answer)
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
+        raise RefusedError(400, "`messages` must be a list of objects with role and content, at least one")
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        parts = content if isinstance(content, list) else []
+        if not (content is None or isinstance(content, str | list)) or not all(isinstance(one, dict) for one in parts):
+            raise RefusedError(400, f"messages[{number}].content must be a text, or a list of parts that are objects")
 
 
 def response_headers(state: RequestState) -> list[tuple[bytes, bytes]]:

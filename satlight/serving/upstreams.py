@@ -76,14 +76,16 @@ class Upstreams:
                 entries.append({"model_name": group, "litellm_params": dict(entry)})
         return [*entries, *(self.extra.get("model_list") or ())]
 
-    def litellm_config(self, candidates: Sequence[Candidate], api_key_env: str | None) -> dict[str, Any]:
-        """Return the whole litellm config."""
+    def litellm_config(
+        self, candidates: Sequence[Candidate], api_key_env: str | None, plugin: str = PLUGIN
+    ) -> dict[str, Any]:
+        """Return the whole litellm config, which names the plugin by its dotted path."""
         extra = {key: value for key, value in self.extra.items() if key != "model_list"}
         general = dict(extra.pop("general_settings", None) or {})
         if api_key_env is not None:
             general["master_key"] = f"os.environ/{api_key_env}"
         router = {"num_retries": 0, "max_fallbacks": len(FAILOVERS)} | (extra.pop("router_settings", None) or {})
-        router["plugins"] = [PLUGIN, *(router.get("plugins") or ())]
+        router["plugins"] = [plugin, *(router.get("plugins") or ())]
         router["fallbacks"] = [{MODEL: [*FAILOVERS]}, *(router.get("fallbacks") or ())]
         aliases = {name: {"model": MODEL, "hidden": True} for name in FAILOVERS}
         router["model_group_alias"] = aliases | (router.get("model_group_alias") or {})

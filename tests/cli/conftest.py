@@ -1,5 +1,6 @@
 """Fixtures of the command line: a trained run on tiny random networks, in this process."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from satlight.capability import AptitudeTest, CoreTask
 from satlight.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +115,56 @@ def settings() -> Callable[..., list[str]]:
 def call() -> Callable[..., int | None]:
     """Run a command and return its exit code; None = main returned."""
     return _call
+
+
+# -- onboarding: an aptitude test, and a model that takes it -----------------------------------------------
+
+
+def _the_test(answers: bool = True) -> AptitudeTest:
+    """Six sums, and four questions with options, of which B is right."""
+    sums = tuple(f"What is {k} + {k}?" for k in range(6))
+    law = tuple(f"Is paragraph {k} law?" for k in range(4))
+    return AptitudeTest(
+        (
+            CoreTask("sums", "Sums", tuple(f"s{k}" for k in range(6)), sums, "d", tuple(str(2 * k) for k in range(6))),
+            CoreTask("law", "Law", tuple(f"l{k}" for k in range(4)), law, "d", ("B",) * 4, (), (("no", "yes"),) * 4),
+        )
+        if answers
+        else (CoreTask("sums", "Sums", tuple(f"s{k}" for k in range(6)), sums, "d"),),
+        *(((0.5, 0.5), (0.1, 0.3)) if answers else ((0.5,), (0.1,))),
+    )
+
+
+@pytest.fixture(scope="session")
+def the_test() -> Callable[..., AptitudeTest]:
+    return _the_test
+
+
+@pytest.fixture
+def folder(make_router, tmp_path) -> Path:
+    """A router folder with an aptitude test of ten items."""
+    router = make_router(test=_the_test())
+    router.save(tmp_path / "router")
+    return tmp_path / "router"
+
+
+def _state(folder: Path) -> dict[str, str]:
+    """Digests of the files of a folder."""
+    return {str(path): hashlib.md5(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def _reply(prompt: str) -> str:
+    """A stand-in model that adds well and knows half of the law."""
+    if "+" in prompt:
+        return f"Let me add.\nThe answer is {2 * int(prompt.split()[2])}."
+    return "The answer is (B)" if "paragraph 1" in prompt or "paragraph 3" in prompt else "I cannot say."
+
+
+@pytest.fixture(scope="session")
+def state() -> Callable[[Path], dict[str, str]]:
+    return _state
+
+
+@pytest.fixture(scope="session")
+def reply() -> Callable[[str], str]:
+    return _reply

@@ -1,17 +1,11 @@
 """``satlight onboard``: a new candidate takes the test through stand-ins and joins the router, or nothing changes."""
 
-import hashlib
 import json
-import sys
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from satlight.baselines import build
-from satlight.capability import AptitudeTest, CoreTask
 from satlight.records.simulated import SimulatedZoo
 from satlight.routers import Router
 from satlight.routing.onboarding.cache import Answer, AnswerCache, key_of
@@ -19,44 +13,11 @@ from satlight.routing.onboarding.endpoints import Sampling
 from satlight.rules import CheapestAtLeast
 
 
-def the_test(answers: bool = True) -> AptitudeTest:
-    """Six sums, and four questions with options, of which B is right."""
-    sums = tuple(f"What is {k} + {k}?" for k in range(6))
-    law = tuple(f"Is paragraph {k} law?" for k in range(4))
-    return AptitudeTest(
-        (
-            CoreTask("sums", "Sums", tuple(f"s{k}" for k in range(6)), sums, "d", tuple(str(2 * k) for k in range(6))),
-            CoreTask("law", "Law", tuple(f"l{k}" for k in range(4)), law, "d", ("B",) * 4, (), (("no", "yes"),) * 4),
-        )
-        if answers
-        else (CoreTask("sums", "Sums", tuple(f"s{k}" for k in range(6)), sums, "d"),),
-        *(((0.5, 0.5), (0.1, 0.3)) if answers else ((0.5,), (0.1,))),
-    )
-
-
-@pytest.fixture
-def folder(make_router, tmp_path):
-    router = make_router(test=the_test())
-    router.save(tmp_path / "router")
-    return tmp_path / "router"
-
-
-def state(folder) -> dict[str, str]:
-    return {str(path): hashlib.md5(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
-
-
-def reply(prompt: str) -> str:
-    """A stand-in model that adds well and knows half of the law."""
-    if "+" in prompt:
-        return f"Let me add.\nThe answer is {2 * int(prompt.split()[2])}."
-    return "The answer is (B)" if "paragraph 1" in prompt or "paragraph 3" in prompt else "I cannot say."
-
-
 class Stub:
     """A source without a network."""
 
-    def __init__(self, asked: list, prices=None, tokens=10):
-        self.sampling, self.asked, self._prices, self.tokens = Sampling(), asked, prices, tokens
+    def __init__(self, asked: list, reply, prices=None, tokens=10):
+        self.sampling, self.asked, self.reply, self._prices, self.tokens = Sampling(), asked, reply, prices, tokens
 
     def key(self, item):
         return key_of(item=item.item_id)
@@ -66,13 +27,13 @@ class Stub:
 
     async def ask(self, item):
         self.asked.append(item.item_id)
-        return Answer(reply(item.prompt()), 5, self.tokens)
+        return Answer(self.reply(item.prompt()), 5, self.tokens)
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list:
+def asked(monkeypatch, reply) -> list:
     asked: list[str] = []
-    monkeypatch.setattr("satlight.cli.onboard._source", lambda args: Stub(asked))
+    monkeypatch.setattr("satlight.cli.asking.source_of", lambda args: Stub(asked, reply))
     return asked
 
 
@@ -112,7 +73,7 @@ def test_few_shots_are_those_that_separate(command, folder, asked):
     assert (done.code, "--shots is 11; allowed are 1 to 10" in done.err) == (1, True)
 
 
-def test_export_and_results(command, folder, tmp_path):
+def test_export_and_results(command, folder, tmp_path, state, reply):
     before = state(folder)
     done = command("onboard", "--router", folder, "--export", tmp_path / "items.jsonl", "--shots", 5)
     assert "wrote 5 of 10 items" in done.out
@@ -155,7 +116,7 @@ def test_export_and_results(command, folder, tmp_path):
         (("--export", "x.jsonl", "--model", "new"), "leave out --model"),
     ],
 )
-def test_mistakes_change_nothing_and_cost_nothing(command, folder, asked, more, message):
+def test_mistakes_change_nothing_and_cost_nothing(command, folder, asked, more, message, state):
     before = state(folder)
     done = command("onboard", "--router", folder, *more)
     assert (done.code, asked) == (1, [])
@@ -177,7 +138,7 @@ def test_settings_of_the_endpoint_are_checked(command, folder, more, message):
     assert message in done.err
 
 
-def test_a_router_without_answers_says_what_to_do(command, make_router, tmp_path, asked):
+def test_a_router_without_answers_says_what_to_do(command, make_router, tmp_path, asked, the_test):
     make_router(test=the_test(answers=False)).save(tmp_path / "router")
     words = ("onboard", "--router", tmp_path / "router", "--model", "new")
     done = command(*words, *ENDPOINT)
@@ -192,7 +153,7 @@ def test_a_router_without_answers_says_what_to_do(command, make_router, tmp_path
     assert "keeps no texts of an aptitude test; give items" in done.err
 
 
-def test_a_rule_that_needs_costs_asks_for_prices_first(command, make_router, tmp_path, asked):
+def test_a_rule_that_needs_costs_asks_for_prices_first(command, make_router, tmp_path, asked, the_test):
     router = make_router(test=the_test())
     router.rule = CheapestAtLeast(0.5)
     priced = [type(one)(one.model_id, cost_usd=0.001) for one in router.candidates]
@@ -283,140 +244,6 @@ def tiny_causal_lm(path):
     config.eos_token_id = config.bos_token_id = None
     LlamaForCausalLM(config).save_pretrained(path)
     return path
-
-
-# -- through litellm ---------------------------------------------------------------------------------------
-
-
-class Upstream(BaseHTTPRequestHandler):
-    """An OpenAI-compatible server with moods; ``server.mood(number of the request)`` returns status and headers."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append((self.headers["Authorization"], body))
-        status, headers, text = self.server.mood(len(self.server.seen))
-        if text is None:
-            message = {"role": "assistant", "content": reply(body["messages"][0]["content"])}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 18}
-            text = json.dumps(
-                {
-                    "id": "x",
-                    "object": "chat.completion",
-                    "created": 1,
-                    "model": "m",
-                    "choices": [choice],
-                    "usage": usage,
-                }
-            )
-            headers = {"Content-Type": "application/json"}
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(text.encode()))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def upstream(mood):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    server.seen, server.mood = [], mood
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server, f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-JSON = {"Content-Type": "application/json"}
-ERROR = json.dumps({"error": {"message": "no", "type": "x", "code": "x"}})
-
-
-def test_a_flaky_endpoint_is_asked_again(command, folder, monkeypatch):
-    pytest.importorskip("litellm")
-    monkeypatch.setenv("STAND_IN_KEY", "sk-secret")
-    monkeypatch.setattr("satlight.routing.onboarding.runner.BASE_SECONDS", 0.01)
-    moods = {1: (500, JSON, ERROR), 2: (429, JSON | {"Retry-After": "0.05"}, ERROR), 4: (503, JSON, ERROR)}
-    with upstream(lambda number: moods.get(number, (200, {}, None))) as (server, base):
-        words = ("onboard", "--router", folder, "--model", "new", "--api-base", base, "--yes", "--concurrency", 3)
-        done = command(*words, "--api-key-env", "STAND_IN_KEY")
-        assert done.code is None, done.err
-        assert len(server.seen) == 10 + 3
-        assert {key for key, _ in server.seen} == {"Bearer sk-secret"}
-        assert server.seen[0][1]["model"] == "new"
-        assert server.seen[0][1]["temperature"] == 0
-    assert Router.from_pretrained(folder).candidates[-1].tokens_out == 11
-    kept = AnswerCache(folder.with_name("router-answers"))
-    assert len(kept.answers) == 10
-    assert "sk-secret" not in kept.path.read_text() + done.err + done.out
-
-
-def test_the_users_openai_key_goes_to_no_other_address(command, folder, monkeypatch):
-    pytest.importorskip("litellm")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with upstream(lambda number: (200, {}, None)) as (server, base):
-        assert command("onboard", "--router", folder, "--model", "new", "--api-base", base, "--yes").code is None
-        assert not any("sk-secret" in key for key, _ in server.seen)
-
-
-@pytest.mark.parametrize(
-    ("mood", "message", "requests"),
-    [
-        ((401, JSON, ERROR), "refused the key", 1),
-        ((403, JSON, ERROR), "refused the key", 1),
-        ((404, JSON, ERROR), "refused the request", 1),
-        (
-            (200, {"Content-Type": "text/html"}, "<!doctype html><html>Welcome</html>"),
-            "something else than the JSON",
-            1,
-        ),
-        ((200, JSON, "{"), "(2 attempts). Answers so far are kept", 2),  # an answer that was cut off
-        ((500, JSON, ERROR), "(2 attempts). Answers so far are kept", 2),
-        ((429, JSON | {"Retry-After": "9999"}, ERROR), "asks to wait 9999 s", 1),
-    ],
-)
-def test_errors_of_the_endpoint_are_told(command, folder, monkeypatch, mood, message, requests):
-    pytest.importorskip("litellm")
-    monkeypatch.setattr("satlight.routing.onboarding.runner.BASE_SECONDS", 0.01)
-    before = state(folder)
-    with upstream(lambda number: mood) as (server, base):
-        words = ("onboard", "--router", folder, "--model", "new", "--api-base", base, "--yes", "--concurrency", 1)
-        done = command(*words, "--retries", 1)
-        assert done.code == 1
-        assert message in done.err
-        assert "127.0.0.1" in done.err
-        assert len(server.seen) == requests
-    assert state(folder) == before
-
-
-def test_an_endpoint_that_is_down_is_told(command, folder, monkeypatch):
-    pytest.importorskip("litellm")
-    monkeypatch.setattr("satlight.routing.onboarding.runner.BASE_SECONDS", 0.01)
-    with upstream(lambda number: (200, {}, None)) as (_, base):
-        pass
-    done = command("onboard", "--router", folder, "--model", "new", "--api-base", base, "--yes", "--retries", 1)
-    assert done.code == 1
-    assert f"{base} failed" in done.err
-
-
-def test_prices_come_from_litellm():
-    pytest.importorskip("litellm")
-    from satlight.routing.onboarding.endpoints import Endpoint
-
-    assert Endpoint("openai/gpt-4o-mini", Sampling()).prices() == pytest.approx((0.15, 0.6))
-    assert Endpoint("openai/no-such-model", Sampling(), "http://localhost:1/v1").prices() is None
-
-
-def test_without_litellm_the_extra_is_named(command, folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "litellm", None)
-    done = command("onboard", "--router", folder, "--model", "new", *ENDPOINT)
-    assert done.code == 1
-    assert "pip install satlight[onboard]" in done.err
 
 
 def test_scores_are_float32_results():

@@ -121,6 +121,34 @@ def test_logs_that_cannot_answer_are_refused(run, tmp_path, options, message):
     assert message in err
 
 
+def test_a_candidate_that_was_rarely_asked_is_said(tmp_path):
+    def kept(row, name):
+        return name != "coder" or (row % 3 == 2 and row < 100)  # asked only what it is good at
+
+    log = write_log(tmp_path / "log.csv", SPECIALISTS, kept=kept)
+    notes = recommend.open_log(recommend.Request(str(log), tmp_path / "out")).notes
+    assert [note for note in notes if "few of the 360 instructions: coder (33)" in note]
+    whole = write_log(tmp_path / "whole.csv", SPECIALISTS)
+    assert "comparable" not in "".join(recommend.open_log(recommend.Request(str(whole), tmp_path / "out")).notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("few", "--group-column few: 'log' has 6 groups in 360 instructions, the largest with 60. No group is divided"),
+        ("none", "have no column 'none' to group by"),
+    ],
+)
+def test_groups_that_cannot_be_split_are_refused(run, tmp_path, column, message):
+    log = write_log(tmp_path / "log.csv", SPECIALISTS)
+    frame = pl.read_csv(log)
+    number = pl.col("instruction").rank("dense") % 6
+    frame.with_columns(number.alias("few")).write_csv(log)
+    code, _, err = run(log, "--to", tmp_path / "out", "--embedder", "none", "--group-column", column)
+    assert code == 1
+    assert message in err
+
+
 def test_missing_prices_leave_costs_out_and_are_said(tmp_path):
     costs = {"poet": 0.001, "solver": None, "coder": 0.002}
     log = write_log(tmp_path / "log.csv", SPECIALISTS, costs)

@@ -146,14 +146,25 @@ def chat(text: str, model: str = "satlight") -> bytes:
         (chat("Hi", model="satlight:failover-1"), 400),
         (chat("Hi", model="satlight:budget@0.01"), 400),
         (chat("Hi", model="satlight:a\r\nx-injected: 1"), 400),
+        (chat("Hi", model="satlight")[:-1] + b', "api_base": "http://169.254.169.254"}', 400),
+        (b'{"model": "satlight", "messages": []}', 400),
+        (b'{"model": "satlight", "messages": [{"role": "user", "content": 5}]}', 400),
+        (b'{"model": "satlight", "messages": [{"role": "user", "content": [1]}]}', 400),
+        (b'{"model": "satlight", "messages": [{"role": "user", "content": "\\ud800"}]}', 400),
     ],
-    ids=range(14),
+    ids=range(19),
 )
 def test_hostile_bodies_are_refused_and_the_server_lives(server, standin, body, status):
     got, content = post(server, body)
     assert got == status, content
     assert content["error"]["message"]
     assert standin.get_json(server.port, "/health")["status"] == "ok"
+
+
+def test_forms_are_refused_where_json_is_expected(server):
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    status, content = post(server, b"model=satlight&messages=[]", **kind)
+    assert (status, "takes JSON" in content["error"]["message"]) == (415, True)
 
 
 def test_broken_http_does_not_stop_the_server(server, standin):

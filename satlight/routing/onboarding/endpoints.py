@@ -1,15 +1,11 @@
-"""Candidates that can be asked through litellm: any OpenAI-compatible address, any provider.
-
-litellm is imported here only, by :func:`import_litellm`.
-"""
+"""Candidates that can be asked through litellm: any OpenAI-compatible address, any provider."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from satlight.costs import PER
 from satlight.errors import SatlightError
@@ -17,6 +13,7 @@ from satlight.images import content_keys, data_url
 from satlight.routing.onboarding.cache import Answer, key_of
 from satlight.routing.onboarding.items import Item
 from satlight.routing.onboarding.runner import Passing
+from satlight.serving.providers import import_litellm
 
 NO_KEY = "not-needed"
 """Sent to an address without a key: litellm requires one, and must not send OPENAI_API_KEY to just any address."""
@@ -57,26 +54,6 @@ class Source(Protocol):
 
     def prices(self) -> tuple[float, float] | None:
         """Return US dollars per million prompt and generated tokens, None if unknown."""
-
-
-def import_litellm() -> Any:
-    """Import litellm with its own table of prices, so that nothing is downloaded.
-
-    Raises:
-        SatlightError: It is missing.
-    """
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOG", "ERROR")
-    try:
-        import litellm
-    except ImportError as error:
-        raise SatlightError(
-            f"Asking an endpoint needs litellm ({error}); run `pip install satlight[onboard]`, or use --export and "
-            "--results"
-        ) from None
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False
-    return litellm
 
 
 _NO_JSON = re.compile(r"<!doctype|<html|'str' object has no attribute|Expecting value|JSONDecode", re.IGNORECASE)
