@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from satlight.records import PerformanceRecords
 
 IMAGE_TOKENS = 16
-"""Length of an image when instructions are sorted by length: the same for all, since routers pool each to as many
-tokens."""
+"""Length of an image when instructions are bucketed by length and the module does not state its ``image_tokens``."""
 
 
 class ImageReader:
@@ -146,4 +145,6 @@ class MultimodalDataModule(CapabilityInstructionDataModule):
         )
 
     def _lengths(self, records: PerformanceRecords) -> np.ndarray:
-        return super()._lengths(records) + IMAGE_TOKENS * np.array([len(images) for images in records.images])
+        module = None if self.trainer is None else self.trainer.lightning_module
+        per_image = getattr(module, "image_tokens", IMAGE_TOKENS)
+        return super()._lengths(records) + per_image * np.array([len(images) for images in records.images])

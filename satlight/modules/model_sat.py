@@ -166,8 +166,13 @@ class ModelSAT(BlockRouter):
         """True with a vision encoder."""
         return self.vision is not None
 
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that the router LLM reads of each image; 0 without a vision encoder."""
+        return 0 if self.vision is None else self.vision.tokens
+
     def count_tokens(self, instructions: Sequence[str]) -> list[int]:
-        """Count the tokens of each instruction, see :meth:`RouterLLM.count_tokens`."""
+        """Count the tokens of each text, see :meth:`RouterLLM.count_tokens`; images add ``image_tokens`` each."""
         return self.router_llm.count_tokens(instructions)
 
     def embed_capabilities(self, capabilities: list[Capability]) -> tuple[Tensor, Tensor]:

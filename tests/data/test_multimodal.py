@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -17,6 +18,7 @@ from satlight.cli import main
 from satlight.data import AptitudeSpec, GroupBlocks, MultimodalDataModule, RandomBlocks, SimulatedSpec, TaskBlocks
 from satlight.errors import SatlightError
 from satlight.images import MAX_SIDE
+from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM, VisionEncoder
 from satlight.records import open_records, save_records
 from satlight.types import Stage
 
@@ -164,6 +166,18 @@ def test_lengths_count_images(make):
     counts = np.array([len(images) for images in records.images])
     texts = np.array([len(text.encode()) for text in records.texts])
     assert np.unique((data._lengths(records) - texts)[counts > 0] / counts[counts > 0]).size == 1
+
+
+@pytest.mark.parametrize("tokens", [1, 64])
+def test_blocks_are_bucketed_by_the_tokens_that_the_model_reads_of_an_image(make, tokens):
+    data = make(sampler=RandomBlocks(8))
+    vision = VisionEncoder("tiny:conv", tokens=tokens)
+    router = ModelSAT(RouterLLM("tiny:llama"), CapabilityEncoder("tiny:bert"), vision=vision)
+    data.trainer = SimpleNamespace(lightning_module=router)
+    records = data.train_view().records
+    texts = router.count_tokens(records.texts)
+    counts = [len(images) for images in records.images]
+    assert data._lengths(records).tolist() == [a + tokens * b for a, b in zip(texts, counts, strict=True)]
 
 
 # -- aptitude ------------------------------------------------------------------------------------------------
