@@ -1,0 +1,53 @@
+"""Print the table of run.py's results: accuracy at every K, and differences to the best rival of that K."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from satlight.metrics.bootstrap import paired_bootstrap_difference
+from satlight.metrics.seeds import seed_interval
+
+OWN = "gaussian_process"
+
+
+def by_row(frame: pl.DataFrame) -> torch.Tensor:
+    """Return the mean of each instruction over seeds and folds, in the order of rows."""
+    return torch.from_numpy(frame.group_by("row").agg(pl.col("value").mean()).sort("row")["value"].to_numpy())
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--own", default=OWN)
+    args = parser.parse_args()
+    frame = pl.read_parquet(args.results)
+    sizes = sorted(frame["k"].unique().to_list())
+    methods = frame["method"].unique(maintain_order=True).to_list()
+    mean = {(k, method): 100 * part["value"].mean() for (k, method), part in frame.group_by(["k", "method"])}
+    print("| router |", " | ".join(f"K = {k}" for k in sizes), "|")
+    print("|---|" + "---:|" * len(sizes))
+    for method in methods:
+        cells = []
+        for k in sizes:
+            part = frame.filter(k=k, method=method)
+            seeds = part.group_by("seed").agg(pl.col("value").mean())["value"].to_list()
+            cells.append(f"{mean[k, method]:.2f} ± {100 * seed_interval(seeds).half_width:.2f}")
+        print(f"| {method} |", " | ".join(cells), "|")
+    for title, wanted in (("vs best rival", None), *((f"vs {m}", m) for m in methods if m != args.own)):
+        cells = []
+        for k in sizes:
+            rival = wanted or max((m for m in methods if m != args.own), key=lambda m: mean[k, m])
+            one, other = (by_row(frame.filter(k=k, method=method)) for method in (args.own, rival))
+            found = paired_bootstrap_difference(one, other)
+            note = "" if wanted else f"{rival} "
+            cells.append(f"{note}{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})")
+        print(f"| {title} |", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    main()
