@@ -16,7 +16,7 @@ OWN = "gaussian_process"
 
 def by_row(frame: pl.DataFrame) -> torch.Tensor:
     """Return the mean of each instruction over seeds and folds, in the order of rows."""
-    return torch.from_numpy(frame.group_by("row").agg(pl.col("value").mean()).sort("row")["value"].to_numpy())
+    return torch.tensor(frame.group_by("row").agg(pl.col("value").mean()).sort("row")["value"].to_list())
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ FOLDS = 4
 EPISODES, EPISODE_ROWS = 4, 300
 STEPS = 4
 LEAST, MOST = 0.02, 0.98
-"""Bounds of expected outcomes."""
+"""Bounds of the expected outcomes of training candidates."""
 
 
 @dataclass
@@ -155,7 +155,7 @@ class GaussianProcess(TunedBaseline):
         if self._weight_FC.size:
             feature_NF = np.hstack(self._features(vectors_ND, items))
             known.append(expit(logit(items.means())[:, None] + feature_NF @ self._weight_FC))
-        return np.hstack(known)[:, self._column_M].clip(LEAST, MOST)
+        return np.hstack(known)[:, self._column_M]
 
     def _read(self, vectors_LD: np.ndarray) -> Items:
         """Return what the text alone says of instructions."""
@@ -187,18 +187,12 @@ class GaussianProcess(TunedBaseline):
         return [part for part in PARTS if self.given is None or part in self.given]
 
     def _weights(self, vectors_LD: np.ndarray, items: Items, outcome_L: np.ndarray) -> np.ndarray:
-        """Compute the most probable weights of a candidate's features, (F,), by Newton's method."""
+        """Compute the most probable weights of a candidate's features, (F,)."""
         features = self._features(vectors_LD, items)
         sizes = [block.shape[1] for block in features]
         scale_F = np.repeat([self.variances[part] ** 0.5 for part in self._parts], sizes)
-        feature_LF, offset_L = np.hstack(features) * scale_F, logit(items.means())
-        weight_F, noise = np.zeros(len(scale_F)), self.variances["noise"]
-        for _ in range(STEPS):
-            p_L = expit(offset_L + feature_LF @ weight_F).clip(LEAST, MOST)
-            slope_F = feature_LF.T @ (outcome_L - p_L) / noise - weight_F
-            curve_FF = (feature_LF.T * (p_L * (1 - p_L) / noise)) @ feature_LF + np.eye(len(weight_F))
-            weight_F = weight_F + cho_solve(cho_factor(curve_FF), slope_F)
-        return scale_F * weight_F
+        feature_LF = np.hstack(features) * scale_F
+        return scale_F * posterior_weights(feature_LF, items.means(), outcome_L, self.variances["noise"])
 
     def _learn_variances(
         self, vectors_ND: np.ndarray, known_NT: np.ndarray, rng: np.random.Generator
@@ -210,7 +204,9 @@ class GaussianProcess(TunedBaseline):
         episodes = []
         for held in np.array_split(rng.permutation(trained), EPISODES):
             rest = np.setdiff1d(np.arange(trained), held)
-            row_L = rng.permutation(np.flatnonzero(known_NT[:, held].all(axis=1)))[:EPISODE_ROWS]
+            # The best measured rows; an unknown outcome counts as its expectation.
+            row_L = rng.permutation(len(known_NT))
+            row_L = row_L[np.argsort(-known_NT[row_L][:, held].sum(axis=1), kind="stable")][:EPISODE_ROWS]
             items = self._rows.cut(row_L, rest)
             mean_L = items.means()
             slope_L = mean_L * (1 - mean_L)
@@ -226,3 +222,32 @@ class GaussianProcess(TunedBaseline):
 def _deviation(outcome_LT: np.ndarray) -> np.ndarray:
     """Return outcomes minus their mean over candidates."""
     return outcome_LT - outcome_LT.mean(axis=1, keepdims=True)
+
+
+def posterior_weights(feature_LF: np.ndarray, mean_L: np.ndarray, outcome_L: np.ndarray, noise: float) -> np.ndarray:
+    """Compute the most probable weights of features in the log-odds of results, by Newton's method.
+
+    Args:
+        feature_LF: Features, scaled so that the prior variance of each weight is 1.
+        mean_L: Expected results of the mean candidate, in (0, 1).
+        outcome_L: Results in [0, 1].
+        noise: Variance of a result, in units of that of a coin with its expectation.
+
+    Returns:
+        float64 (F,), the maximum of the posterior.
+
+    Example:
+        >>> weight = posterior_weights(np.ones((40, 1)), np.full(40, 0.5), np.ones(40), noise=1.0)
+        >>> bool(2 < weight[0] < 3)
+        True
+
+    Reference: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", §3.4.
+    """
+    offset_L, weight_F = logit(mean_L), np.zeros(feature_LF.shape[1])
+    for _ in range(STEPS):
+        p_L = expit(offset_L + feature_LF @ weight_F)
+        slope_F = feature_LF.T @ (outcome_L - p_L) / noise - weight_F
+        curve_L = (p_L * (1 - p_L)).clip(LEAST * MOST) / noise
+        curve_FF = (feature_LF.T * curve_L) @ feature_LF + np.eye(len(weight_F))
+        weight_F = weight_F + cho_solve(cho_factor(curve_FF), slope_F)
+    return weight_F
