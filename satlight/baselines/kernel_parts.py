@@ -205,24 +205,29 @@ def fit_variances(episodes: Sequence[Episode], start: Mapping[str, float]) -> di
 
     Reference: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", Eq. 5.8 and 5.9.
     """
-    cells = sum(episode.residual_NC.size for episode in episodes)
-
-    def loss(log_B: np.ndarray) -> tuple[float, np.ndarray]:
-        variance_B, total, slope_B = np.exp(log_B), 0.0, np.zeros(len(log_B))
-        for kernel_BNN, noise_N, residual_NC in episodes:
-            eye_NN = np.eye(len(residual_NC))
-            factor = cho_factor(
-                np.tensordot(variance_B[:-1], kernel_BNN, 1) + variance_B[-1] * np.diag(noise_N), lower=True
-            )
-            solved_NC, inverse_NN = cho_solve(factor, residual_NC), cho_solve(factor, eye_NN)
-            count = residual_NC.shape[1]
-            total += (residual_NC * solved_NC).sum() / 2 + count * np.log(np.diag(factor[0])).sum()
-            slope_NN = (count * inverse_NN - solved_NC @ solved_NC.T) / 2
-            slope_B[:-1] += variance_B[:-1] * np.tensordot(kernel_BNN, slope_NN, 2)
-            slope_B[-1] += variance_B[-1] * noise_N @ np.diag(slope_NN)
-        return total / cells, slope_B / cells
-
     start_B = np.log(list(start.values()))
     bounds = list(zip(start_B - np.log(1000), start_B + np.log(1000), strict=True))
-    found = minimize(loss, start_B, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50, "ftol": 1e-7})
+    options = {"maxiter": 50, "ftol": 1e-7}
+    found = minimize(marginal_loss, start_B, (episodes,), "L-BFGS-B", jac=True, bounds=bounds, options=options)
     return dict(zip(start, np.exp(found.x).tolist(), strict=True))
+
+
+def marginal_loss(log_B: np.ndarray, episodes: Sequence[Episode]) -> tuple[float, np.ndarray]:
+    """Return the negative log marginal likelihood per residual, and its gradient.
+
+    Args:
+        log_B: Logarithms of the variances of the parts, and last of the noise.
+        episodes: At least one.
+    """
+    cells = sum(episode.residual_NC.size for episode in episodes)
+    variance_B, total, slope_B = np.exp(log_B), 0.0, np.zeros(len(log_B))
+    for kernel_BNN, noise_N, residual_NC in episodes:
+        covariance_NN = np.tensordot(variance_B[:-1], kernel_BNN, 1) + variance_B[-1] * np.diag(noise_N)
+        factor = cho_factor(covariance_NN, lower=True)
+        solved_NC, inverse_NN = cho_solve(factor, residual_NC), cho_solve(factor, np.eye(len(noise_N)))
+        count = residual_NC.shape[1]
+        total += (residual_NC * solved_NC).sum() / 2 + count * np.log(np.diag(factor[0])).sum()
+        slope_NN = (count * inverse_NN - solved_NC @ solved_NC.T) / 2
+        slope_B[:-1] += variance_B[:-1] * np.tensordot(kernel_BNN, slope_NN, 2)
+        slope_B[-1] += variance_B[-1] * noise_N @ np.diag(slope_NN)
+    return total / cells, slope_B / cells
