@@ -31,6 +31,7 @@ BUILT_IN = {
     "forest": "satlight.baselines.forest:Forest",
     "mf": "satlight.baselines.mf:MF",
     "irt": "satlight.baselines.irt:IRT",
+    "gaussian_process": "satlight.baselines.gaussian_process:GaussianProcess",
     "uniroute": "satlight.baselines.uniroute:UniRoute",
     "aptitude_knn": "satlight.baselines.aptitude_knn:AptitudeKNN",
     "inferred_dataset": "satlight.baselines.inferred_dataset:InferredDataset",
