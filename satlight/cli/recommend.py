@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import satlight
 from satlight.cli.route import user_path
 from satlight.errors import SatlightError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from satlight.bench.recommendation import Recommendation
 
 CONFIG = Path("configs/own_data.yaml")
-"""Training config of Model-SAT, in a checkout."""
+"""Training config of Model-SAT, in a checkout; the wheel has it next to the package's modules."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
         "--config",
         type=user_path,
         metavar="YAML",
-        help=f"training config of Model-SAT (default: {CONFIG} if it exists; /dev/null = leave Model-SAT out)",
+        help=f"training config of Model-SAT (default: {CONFIG}; /dev/null = leave Model-SAT out)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of splits and routers (default: 0)")
     parser.set_defaults(run=run_recommend)
@@ -94,7 +95,8 @@ def run_recommend(args: argparse.Namespace) -> None:
 
 def _config(given: Path | None) -> str | None:
     if given is None:
-        return str(CONFIG) if CONFIG.is_file() else None
+        package = Path(satlight.__file__).parent
+        return str(next(path for path in (package / CONFIG.name, package.parent / CONFIG) if path.is_file()))
     if str(given) == "/dev/null":
         return None
     if not given.is_file():

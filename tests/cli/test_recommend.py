@@ -179,3 +179,11 @@ def test_embedding_that_takes_too_long_is_left_out_and_said(tmp_path, monkeypatc
     assert "would take about" in notes[0]
     assert "tfidf_knn" in notes[1]
     assert "linear" not in notes[1]
+
+
+def test_model_sat_is_trained_with_the_settings_for_own_logs():
+    from satlight.cli.recommend import _config
+
+    assert Path(_config(None)).name == "own_data.yaml"
+    assert "model:" in Path(_config(None)).read_text()
+    assert _config(Path("/dev/null")) is None
