@@ -80,11 +80,7 @@ def read_text(path: Path | str, advice: str) -> str:
 
 
 def read_bytes(path: Path, advice: str) -> bytes:
-    """Read a file.
-
-    Raises:
-        SatlightError: Missing, a folder, or not readable.
-    """
+    """Read a file; one that cannot be read is a SatlightError."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -192,11 +188,7 @@ def read_jsonl(path: Path | str, advice: str, *, nonfinite_as_null: bool = False
 def parse_jsonl(
     text: str, where: Path | str, advice: str, *, nonfinite_as_null: bool = False
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the line number (from 1) and value of every line of JSONL; blank lines are skipped.
-
-    Raises:
-        SatlightError: As :func:`parse_json`, with the line.
-    """
+    """Yield the lines of a text as :func:`read_jsonl` does."""
     # Not splitlines(): JSON may hold U+2028 and other separators within a line.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():

@@ -40,7 +40,7 @@ LEAST, MOST = 0.02, 0.98
 
 @dataclass
 class Items:
-    """What the kernel reads of L instructions besides their embeddings.
+    """Inputs of the kernel from L instructions besides their embeddings.
 
     Args:
         task_LG: Probabilities of tasks.

@@ -1,4 +1,4 @@
-"""What the kernel of :mod:`satlight.baselines.gaussian_process` is made of, and how its variances are learned.
+"""Parts of the kernel of :mod:`satlight.baselines.gaussian_process`, and how its variances are learned.
 
 Shape legend: N instructions, T training candidates, D features of an instruction, G tasks, Z landmarks, B parts of the
 kernel, C candidates of an episode.

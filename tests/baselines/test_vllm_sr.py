@@ -16,7 +16,7 @@ from satlight.types import Candidate
 
 
 class Selector:
-    """What a gateway does with a model file: check its shapes, choose a name for a feature vector."""
+    """Read a model file as a gateway does: check its shapes, choose a name for a feature vector."""
 
     def __init__(self, path):
         self.content = content = json.loads(path.read_text())
