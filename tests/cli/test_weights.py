@@ -57,13 +57,13 @@ def test_list_before_and_after_fetch(capsys: pytest.CaptureFixture[str], monkeyp
 def test_fetch_without_names_takes_the_embedded_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def resolve(name: str) -> Path:
+    def resolve(name: str, accept_terms: bool = False) -> Path:
         asked.append(name)
         return tmp_path
 
     monkeypatch.setattr(weights, "resolve", resolve)
     run("fetch")
-    assert asked == ["minilm", "smollm2-135m", "efficientnet-lite0"]
+    assert asked == ["minilm", "multilingual-e5-small", "smollm2-135m", "efficientnet-lite0"]
 
 
 def test_verify_names_the_damaged_file(capsys: pytest.CaptureFixture[str]) -> None:

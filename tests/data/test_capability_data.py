@@ -178,7 +178,7 @@ def test_blocks_are_bucketed_by_tokens_where_the_module_counts_them(make):
     data = make(eval_instructions=10, sampler=RandomBlocks(4))
     data.setup("test")
     module = SimpleNamespace(count_tokens=lambda texts: [spread(text) for text in texts])
-    data.trainer = SimpleNamespace(lightning_module=module)
+    data.trainer = SimpleNamespace(lightning_module=module, global_rank=0, world_size=1)
     read = [spread(text) for text in texts_of(data.test_dataloader())]
     assert read == sorted(read)
     ranges = [np.ptp([spread(text) for text in block.instructions]) for block in data.train_dataloader()]
