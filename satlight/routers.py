@@ -31,7 +31,7 @@ class Router(Configured, ABC):
 
     Attributes:
         candidates: M candidates, the columns of :meth:`score`.
-        calibration: Temperature and bias of the probabilities; scores stay as they are.
+        calibration: Temperature and bias of the probabilities, per candidate where fitted; scores stay as they are.
         rule: Decision rule of :meth:`route`.
         about: Facts kept with the router, e.g. what it was trained on.
         loaded_from: Folder that it was loaded from; None = made in this process.
@@ -92,6 +92,8 @@ class Router(Configured, ABC):
             raise SatlightError(f"'{model_id}' is the only candidate of the router; admit another one before")
         other = copy.copy(self)
         other.candidates = tuple(one for one in self.candidates if one.model_id != model_id)
+        own = {name: one for name, one in self.calibration.candidates.items() if name != model_id}
+        other.calibration = replace(self.calibration, candidates=own)
         return other
 
     def rename(self, model_id: str, new: str) -> Self:
@@ -107,6 +109,8 @@ class Router(Configured, ABC):
         other.candidates = tuple(
             replace(one, model_id=new) if one.model_id == model_id else one for one in self.candidates
         )
+        own = {new if name == model_id else name: one for name, one in self.calibration.candidates.items()}
+        other.calibration = replace(self.calibration, candidates=own)
         return other
 
     # -- scoring -------------------------------------------------------------------------------------------
@@ -139,7 +143,7 @@ class Router(Configured, ABC):
                 f"{self.loaded_from or type(self).__name__} gave scores that are not finite (NaN or infinity); the "
                 "router diverged in training. Export another checkpoint or train again"
             )
-        logit_BC = self.calibration.apply(score_BC.astype(np.float64))
+        logit_BC = self.calibration.apply(score_BC.astype(np.float64), names)
         return Scores(score_BC, (0.5 * (1 + np.tanh(logit_BC / 2))).astype(np.float32), tuple(names))
 
     def _log_odds(self, requests: list[Request], names: list[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -186,11 +186,12 @@ class AptitudeResults:
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """Calibration of log-odds: score / temperature + bias; the order of the scores stays.
+    """Calibration of log-odds: score / temperature + bias.
 
     Args:
         temperature: Above 0; above 1 where the scores are too confident.
         bias: In log-odds; above 0 where the scores are too low.
+        candidates: Calibration of single candidates by name; the others have the one above.
 
     Raises:
         SatlightError: A temperature that is not above 0, or values that are not finite.
@@ -202,6 +203,7 @@ class Temperature:
 
     temperature: float = 1.0
     bias: float = 0.0
+    candidates: dict[str, Temperature] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < math.inf and math.isfinite(self.bias)):
@@ -210,9 +212,14 @@ class Temperature:
                 "and both finite. Fit them again with fit_temperature."
             )
 
-    def apply(self, score: Score) -> Score:
-        """Return calibrated log-odds, of any shape."""
-        return score / self.temperature + self.bias
+    def apply(self, score: Score, candidates: Sequence[str] = ()) -> Score:
+        """Return calibrated log-odds, of any shape; with names, an array (..., C) with their columns."""
+        if not (self.candidates and candidates):
+            return score / self.temperature + self.bias
+        import numpy as np
+
+        own = [self.candidates.get(name, self) for name in candidates]
+        return score / np.array([one.temperature for one in own]) + np.array([one.bias for one in own])  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)

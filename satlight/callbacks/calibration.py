@@ -13,31 +13,33 @@ from torch import Tensor
 
 from satlight.callbacks.devices import gathered
 from satlight.errors import SatlightError
-from satlight.metrics.calibration import Temperature, fit_temperature
+from satlight.metrics.calibration import Temperature, fit_candidates
 from satlight.storage.typed import typed
 
 if TYPE_CHECKING:
+    from satlight.data.base import RoutingDataModule
     from satlight.types import Block
 
 log = logging.getLogger(__name__)
 
 
 class TemperatureScaling(Callback):
-    """Fit temperature and bias to the scores of every validation; training and ranking do not change.
+    """Fit temperature and bias of each candidate to the scores of every validation.
 
-    The fit reuses the validation scores and is stored in checkpoints, so that ``test`` and the export of a
-    router use the temperature of their weights. :attr:`fitted` is that of the last validation, or None.
+    Training and the ranking by score do not change. The fit reuses the validation scores and is stored in
+    checkpoints, so that ``test`` and the export of a router use the calibration of their weights. :attr:`fitted` is
+    that of the last validation, or None.
     """
 
     def __init__(self) -> None:
         self.fitted: Temperature | None = None
-        self._cells: list[tuple[Tensor, Tensor]] = []
+        self._cells: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self.fitted) if self.fitted is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.fitted = Temperature(**state_dict)
+        self.fitted = typed(Temperature, state_dict, "the temperature") if state_dict else None
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._cells.clear()
@@ -48,18 +50,22 @@ class TemperatureScaling(Callback):
         block: Block = batch
         assert block.target_BC is not None
         assert block.known_BC is not None
-        cells = (outputs[block.known_BC], block.target_BC[block.known_BC])
-        self._cells.append((cells[0].detach().float().cpu(), cells[1].float().cpu()))
+        known_BC = block.known_BC
+        score, outcome = outputs[known_BC].detach().float(), block.target_BC[known_BC].float()
+        column = block.columns.to(known_BC.device)[known_BC.nonzero()[:, 1]]
+        self._cells.append((score.cpu(), outcome.cpu(), column.cpu()))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # This precedes the checkpoints, which Lightning writes when the validation has ended.
         if trainer.sanity_checking or not self._cells:
             return
         parts = (torch.cat(part) for part in zip(*self._cells, strict=True))
-        score, outcome = (torch.cat(gathered(trainer, part)) for part in parts)
+        score, outcome, column = (torch.cat(gathered(trainer, part)) for part in parts)
+        data: RoutingDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        names = data.eval_view("validation").records.model_ids
         self._cells.clear()
         try:
-            self.fitted = fit_temperature(score, outcome, torch.ones_like(outcome, dtype=torch.bool))
+            self.fitted = fit_candidates(score, outcome, column, names)
         except SatlightError as error:  # training continues; its checkpoints have no calibration
             self.fitted = None
             log.warning("no temperature was fitted: %s", error)

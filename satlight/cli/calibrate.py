@@ -233,7 +233,7 @@ def _scored(
         paid_NM = np.where(np.isfinite(cost_NM), cost_NM, expected_NM)
     outcome_NM, known_NM = (np.asarray(matrix)[:, columns] for matrix in (records.outcomes, records.known))
     temperature = None if args.temperature else router.calibration
-    return RuleRows(score_NM, expected_NM, outcome_NM, known_NM, paid_NM, temperature)
+    return RuleRows(score_NM, expected_NM, outcome_NM, known_NM, paid_NM, temperature, tuple(names))
 
 
 # -- printing ----------------------------------------------------------------------------------------------

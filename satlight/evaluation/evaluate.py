@@ -212,7 +212,8 @@ def _measure(
     outcome_NM, known_NM = cells = matrices(test.rows(rows.numpy()))
     calibrated = None
     if calibration is not None:
-        calibrated = forecast.expected_calibration_error(calibration.apply(score_NM), *cells).item()
+        logit_NM = torch.from_numpy(calibration.apply(score_NM.double().numpy(), ids))
+        calibrated = forecast.expected_calibration_error(logit_NM, *cells).item()
     share_M = functional.selection_share(choice_N, len(ids))
     judged_N = columns["routed"].known
     single_M = 100 * functional.group_means(outcome_NM, known_NM & judged_N[:, None], torch.zeros_like(rows), 1)[0]

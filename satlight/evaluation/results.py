@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from satlight.errors import SatlightError
 from satlight.escaping import csv_text
 from satlight.files import read_json, write_text
+from satlight.storage.typed import typed
 from satlight.types import Temperature
 
 Interval = tuple[float | None, float | None]
@@ -189,7 +190,7 @@ class RoutingResults:
             "datasets": {name: _from_flat(DatasetResult, one) for name, one in content["datasets"].items()},
             "groups": {name: _from_flat(GroupResult, one) for name, one in content["groups"].items()},
             "data": EvaluatedData(**content["data"]),
-            "calibration": content["calibration"] and Temperature(**content["calibration"]),
+            "calibration": typed(Temperature | None, content["calibration"], "calibration"),
         }
         return cls(**content | nested)
 

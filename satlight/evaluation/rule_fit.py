@@ -16,8 +16,8 @@ import torch
 
 from satlight.errors import SatlightError
 from satlight.metrics.bootstrap import bootstrap_means, percentile_interval
-from satlight.metrics.calibration import fit_temperature
-from satlight.rules import CheapestAtLeast, Rule, WithinBudget
+from satlight.metrics.calibration import fit_candidates, fit_temperature
+from satlight.rules import BestQuality, CheapestAtLeast, Rule, WithinBudget
 from satlight.types import Temperature
 
 STEPS = 400
@@ -49,6 +49,7 @@ class RuleRows:
         known_NM: bool (N, M); a choice without a record counts nowhere.
         paid_NM: Costs (N, M) of the recorded calls in US dollars; the expected ones where a record has none.
         temperature: Calibration of the scores; None = fit it to the rows that the threshold is fitted to.
+        candidates: M names, to calibrate each candidate; () = one calibration for all.
     """
 
     score_NM: np.ndarray
@@ -57,6 +58,7 @@ class RuleRows:
     known_NM: np.ndarray
     paid_NM: np.ndarray
     temperature: Temperature | None
+    candidates: tuple[str, ...] = ()
 
     def at(self, rows: np.ndarray) -> RuleRows:
         """Return some rows."""
@@ -69,12 +71,19 @@ class RuleRows:
         if self.temperature is not None:
             return self.temperature
         score, outcome, known = map(torch.from_numpy, (self.score_NM, self.outcome_NM, self.known_NM))
+        if self.candidates:
+            return fit_candidates(score[known], outcome[known], known.nonzero()[:, 1], self.candidates)
         return fit_temperature(score, outcome, known)
 
     def probability(self, calibration: Temperature) -> np.ndarray:
         """Return Pr(correct), float32 (N, M), as :meth:`satlight.routers.Router.score` does."""
-        logit_NM = calibration.apply(self.score_NM.astype(np.float64))
+        logit_NM = calibration.apply(self.score_NM.astype(np.float64), self.candidates)
         return (0.5 * (1 + np.tanh(logit_NM / 2))).astype(np.float32)
+
+    def choices(self, rule: Rule, calibration: Temperature) -> np.ndarray:
+        """Return the choices of a rule, int64 (N,), as :meth:`satlight.routers.Router.route` makes them."""
+        ranked_by_score = isinstance(rule, BestQuality)
+        return rule.choose(self.score_NM if ranked_by_score else self.probability(calibration), self.expected_NM)
 
     def realized(self, choice_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return outcome and cost of a choice, (N,) each; NaN where the chosen candidate has no record."""
@@ -222,13 +231,13 @@ def cross_fit(
             of_fold = fit_rule(rule, inside)
         except UnreachableError as error:
             of_fold = error.rule
-        choice_N = of_fold.choose(outside.probability(inside.calibration), outside.expected_NM)
+        choice_N = outside.choices(of_fold, inside.calibration)
         realized_2N[:, fold_N == fold] = outside.realized(choice_N)
     draws_2R = bootstrap_means(torch.from_numpy(realized_2N), seed=seed)
     quality, cost = (
         (_mean(value_N), *percentile_interval(draws_R)) for value_N, draws_R in zip(realized_2N, draws_2R, strict=True)
     )
-    choice_N = fitted.choose(rows.probability(rows.calibration), rows.expected_NM)
+    choice_N = rows.choices(fitted, rows.calibration)
     share_M = np.bincount(choice_N, minlength=len(model_ids)) / len(choice_N)
     unknown = float(np.isnan(realized_2N[0]).mean())
     shares = dict(zip(model_ids, share_M.tolist(), strict=True))

@@ -11,7 +11,7 @@ import torch
 from satlight.callbacks import TemperatureScaling
 from satlight.callbacks.calibration import temperature_of
 from satlight.cli import main
-from satlight.metrics.calibration import fit_temperature
+from satlight.metrics.calibration import fit_candidates
 from satlight.modules import CapabilityEncoder, ModelSAT, RouterLLM
 from satlight.routing import CapabilityRouter, Router
 from satlight.routing.export import export_router
@@ -39,7 +39,13 @@ def validation(run):
 
 def test_it_is_fitted_on_the_validation_rows_of_these_weights(run):
     run, scaling, _ = run
-    expected = fit_temperature(*validation(run))
+    score, outcome, known = validation(run)
+    names = run.data.eval_view("validation").records.model_ids
+    expected = fit_candidates(score[known], outcome[known], known.nonzero()[:, 1], names)
+    for name, own in expected.candidates.items():
+        assert scaling.fitted.candidates[name].temperature == pytest.approx(own.temperature, rel=5e-3)
+        assert scaling.fitted.candidates[name].bias == pytest.approx(own.bias, abs=5e-3)
+    assert len(expected.candidates) == len(names)
     assert scaling.fitted.temperature == pytest.approx(expected.temperature, rel=1e-3)
     assert scaling.fitted.bias == pytest.approx(expected.bias, abs=1e-3)
     assert expected != Temperature()
@@ -52,8 +58,10 @@ def test_the_checkpoint_and_the_exported_router_have_it(run, tmp_path):
     router = Router.from_pretrained(export_router(run.module, run.data, checkpoint, tmp_path / "router"))
     assert router.calibration == scaling.fitted
     text = run.data.records.texts[0]
+    assert set(router.calibration.candidates) == set(router.model_ids)
     for choice in router.route(text).choices:
-        log_odds = choice.score / scaling.fitted.temperature + scaling.fitted.bias
+        own = scaling.fitted.candidates[choice.model_id]
+        log_odds = choice.score / own.temperature + own.bias
         assert choice.probability == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-6)
 
 
@@ -105,7 +113,8 @@ def test_the_commands_report_the_error_before_and_after(records_folder, tmp_path
     main(["test", *words])
     results = json.loads((tmp_path / "full/1/results.json").read_text())
     config = json.loads((tmp_path / "full/1/router/config.json").read_text())
-    assert results["calibration"] == config["calibration"] != {"temperature": 1.0, "bias": 0.0}
+    assert results["calibration"] == config["calibration"]
+    assert config["calibration"]["candidates"]
     entry = results["groups"]["all"]
     assert entry["ece"] != entry["ece_calibrated"]
     assert f"all {entry['ece']:.3f} → {entry['ece_calibrated']:.3f}" in capsys.readouterr().out

@@ -112,3 +112,12 @@ def test_routerbench_targets_are_met_within_the_interval():
     for usd in (0.0005, 0.002):
         _, low, high = cross_fit(WithinBudget(usd), rows, held.model_ids, np.array(held.texts)).cost
         assert low <= usd <= high
+
+
+def test_the_best_is_chosen_by_score_whatever_the_calibration():
+    score = np.array([[2.0, 1.0], [1.0, 2.0]], dtype=np.float32)
+    ones, cost = np.ones((2, 2), dtype=bool), np.array([[1.0, 2.0], [1.0, 2.0]])
+    turning = Temperature(1.0, 0.0, {"b": Temperature(1.0, 5.0)})
+    rows = RuleRows(score, cost, np.eye(2), ones, cost, turning, ("a", "b"))
+    assert rows.choices(BestQuality(), turning).tolist() == [0, 1]
+    assert rows.choices(Utility(0.0), turning).tolist() == [1, 1]

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from satlight.errors import SatlightError
-from satlight.metrics.calibration import LIMITS, MAX_BIAS, Temperature, fit_temperature
+from satlight.metrics.calibration import LIMITS, MAX_BIAS, Temperature, fit_candidates, fit_temperature
 from satlight.metrics.forecast import expected_calibration_error, forecast_log_loss
 
 ALL = torch.ones(1, 4, dtype=torch.bool)
@@ -70,6 +70,46 @@ def test_outcomes_without_variety_stay_finite():
     assert LIMITS[0] <= fitted.temperature <= LIMITS[1]
     assert fitted.bias <= MAX_BIAS
     assert (fitted.apply(torch.tensor([1.0, -1.0, 1.0, 2.0])).sigmoid() > 0.99).all()
+
+
+@pytest.fixture
+def columns():
+    """Scores of three candidates with another slope and bias each; the last one has three cells."""
+    g = torch.Generator().manual_seed(0)
+    truth, column = torch.randn(40003, generator=g), torch.arange(40003) % 2
+    column[40000:] = 2
+    outcome = (torch.rand(40003, generator=g) < truth.sigmoid()).float()
+    slope, bias = torch.tensor([1.0, 4.0, 1.0]), torch.tensor([0.5, -2.0, 0.0])
+    return slope[column] * truth + bias[column], outcome, column
+
+
+def test_each_candidate_gets_its_own_slope_and_bias(columns):
+    score, outcome, column = columns
+    fitted = fit_candidates(*columns, ("plain", "loud", "rare", "absent"))
+    assert set(fitted.candidates) == {"plain", "loud", "rare"}
+    for m, name in enumerate(("plain", "loud")):
+        mine = column == m
+        alone = LogisticRegression(C=np.inf).fit(score[mine].numpy()[:, None], outcome[mine].numpy())
+        own = fitted.candidates[name]
+        assert 1 / own.temperature == pytest.approx(alone.coef_[0, 0], rel=0.05)
+        assert own.bias == pytest.approx(alone.intercept_[0], abs=0.05)
+    # In standardized scores, three cells hardly move a candidate from the mean of the slopes.
+    slopes = [1 / own.temperature for own in fitted.candidates.values()]
+    assert slopes[2] == pytest.approx((slopes[0] + slopes[1]) / 2, abs=0.05)
+
+
+def test_the_calibration_of_all_is_that_without_candidates(columns):
+    score, outcome, _ = columns
+    total = fit_temperature(score, outcome, torch.ones_like(score, dtype=torch.bool))
+    fitted = fit_candidates(*columns, ("a", "b", "c"))
+    assert (fitted.temperature, fitted.bias) == (total.temperature, total.bias)
+
+
+def test_it_is_applied_by_name_and_to_others_as_to_all():
+    calibration = Temperature(2.0, 1.0, {"b": Temperature(1.0, -1.0)})
+    assert calibration.apply(np.array([[4.0, 4.0, 4.0]]), ("a", "b", "new")).tolist() == [[3.0, 3.0, 3.0]]
+    assert calibration.apply(np.array([[4.0, 2.0]]), ("b", "a")).tolist() == [[3.0, 2.0]]
+    assert calibration.apply(4.0) == 3.0
 
 
 def test_bad_input_is_refused():

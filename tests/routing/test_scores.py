@@ -76,7 +76,8 @@ def test_they_route_what_was_scored(scores):
 @pytest.mark.parametrize("texts", [None, ["1?", "2?", "3?"]])
 def test_they_survive_a_folder(scores, texts, contents, tmp_path):
     stored = StoredScores(scores.instruction_ids, scores.model_ids, scores.score_NM, texts)
-    stored.calibration, stored.about = Temperature(2.0, 1.0), {"note": 1}
+    own = {"n": Temperature(0.5, 2.0)}
+    stored.calibration, stored.about = Temperature(2.0, 1.0, own), {"note": 1}
     stored.save(tmp_path / "scores")
     loaded = Router.from_pretrained(tmp_path / "scores")
     assert isinstance(loaded, StoredScores)
@@ -85,6 +86,17 @@ def test_they_survive_a_folder(scores, texts, contents, tmp_path):
     assert (loaded.texts, loaded.calibration, loaded.about["note"]) == (texts, stored.calibration, 1)
     loaded.save(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path / "scores")
+
+
+def test_the_calibration_of_a_candidate_follows_its_name(scores):
+    calibrated = StoredScores(scores.instruction_ids, scores.model_ids, scores.score_NM)
+    calibrated.calibration = Temperature(2.0, 1.0, {"n": Temperature(0.5, 2.0)})
+    request = [Request("", metadata={"instruction_id": "b"})]
+    plain = calibrated.score(request, ["n"]).probability_BC
+    renamed = calibrated.rename("n", "new")
+    assert renamed.score(request, ["new"]).probability_BC == plain
+    assert calibrated.calibration.candidates.keys() == {"n"}
+    assert calibrated.remove("n").calibration == Temperature(2.0, 1.0)
 
 
 def test_they_cannot_admit(scores):
