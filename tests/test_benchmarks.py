@@ -33,6 +33,7 @@ def load(monkeypatch):
         ("zoo_size", ["1.00 (", "29"]),
         ("per_pair", ["per pair, fixed length", "block, M = 29"]),
         ("route_latency", ["route", "MiniLM kNN"]),
+        ("decisions", ["by rows, 1 per call", "restored, 2 per call"]),
         ("memory", ["29", "training"]),
         ("embedding", ["before", "after", "least cosine"]),
         ("padding", ["by bytes", "by tokens", "TaskBlocks(16)"]),
@@ -58,6 +59,7 @@ def test_the_server_is_loaded_while_upstreams_fail(load, capsys, monkeypatch):
 
 def test_every_script_is_tested_and_in_the_readme():
     assert SCRIPTS == [
+        "decisions",
         "embedding",
         "memory",
         "padding",

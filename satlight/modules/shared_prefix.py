@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -147,14 +148,19 @@ def cache_name(decoder: nn.Module) -> str:
 
     transformers renames it in the course of version 5.
     """
-    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+    return _cache_name(type(decoder))
+
+
+@cache
+def _cache_name(kind: type[nn.Module]) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def prefix_reader(decoder: Any) -> Any:
     """The decoder for tokens of which only keys and values are wanted; what it returns is not to be used.
 
-    Behind the attention of the last layer nobody reads the prefix again, so that layer's MLP, three quarters
-    of its work, is left out. A layer without a plain gated MLP keeps what it has.
+    The last layer's queries, attention output, and MLP are not read either, so that its linear layers other than those
+    of keys and values are left out. A layer without a plain gated MLP keeps what it has.
 
     Args:
         decoder: A transformers decoder; parameters and hooks are shared with what is returned.
@@ -162,7 +168,14 @@ def prefix_reader(decoder: Any) -> Any:
     *lower, last = decoder.layers
     if not hasattr(getattr(last, "mlp", None), "down_proj"):
         return decoder
-    return _with(decoder, layers=nn.ModuleList([*lower, _with(last, mlp=nn.Identity())]))
+    attention = getattr(last, "self_attn", None)
+    square = {name: nn.Identity() for name in ("q_proj", "o_proj") if _keeps_width(getattr(attention, name, None))}
+    unread = {"self_attn": _with(attention, **square)} if square else {}
+    return _with(decoder, layers=nn.ModuleList([*lower, _with(last, mlp=nn.Identity(), **unread)]))
+
+
+def _keeps_width(layer: nn.Module | None) -> bool:
+    return isinstance(layer, nn.Linear) and layer.in_features == layer.out_features
 
 
 def last_layers(decoder: Any, count: int) -> Any:

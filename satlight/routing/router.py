@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from satlight.backbones.layout import column_major
 from satlight.capability.aptitude import AptitudeTest
 from satlight.capability.text import CapabilityText
 from satlight.errors import SatlightError
@@ -155,6 +156,7 @@ class CapabilityRouter(Router):
                 "that extend BlockRouter"
             )
         _load_weights(module, folder)
+        column_major(module)
         names = [candidate.model_id for candidate in candidates]
         if config["format"] == files.FORMAT_1:
             return cls(candidates=candidates, capabilities=read_capabilities(folder, names), **args)

@@ -228,3 +228,18 @@ def test_it_loads_offline_from_anywhere_and_holds_no_pickle(router_folder, route
     )
     assert np.allclose(json.loads(result.stdout), router.score(TEXTS).log_odds_BC, atol=1e-5)
     assert not (tmp_path / "empty").exists()
+
+
+def test_a_restored_router_scores_as_one_with_weights_by_rows(make_router, tmp_path):
+    router = make_router(MODULES["task attention"]())
+    plain_BC = router.score(TEXTS).log_odds_BC
+    router.save(tmp_path / "router")
+    restored = Router.from_pretrained(tmp_path / "router")
+    linear = [part for part in restored.module.modules() if isinstance(part, torch.nn.Linear)]
+    assert all(part.weight.stride(0) == 1 for part in linear)
+    np.testing.assert_allclose(restored.score(TEXTS).log_odds_BC, plain_BC, rtol=0, atol=1e-5)
+    for text, row in zip(TEXTS, plain_BC, strict=True):
+        np.testing.assert_allclose(restored.score([text]).log_odds_BC[0], row, rtol=0, atol=1e-5)
+    restored.save(tmp_path / "again")
+    again_BC = Router.from_pretrained(tmp_path / "again").score(TEXTS).log_odds_BC
+    np.testing.assert_allclose(again_BC, plain_BC, rtol=0, atol=1e-5)
