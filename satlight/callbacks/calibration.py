@@ -13,7 +13,7 @@ from torch import Tensor
 
 from satlight.callbacks.devices import gathered
 from satlight.errors import SatlightError
-from satlight.metrics.calibration import Temperature, fit_candidates
+from satlight.metrics.calibration import Temperature, fit_candidates, fit_temperature
 from satlight.storage.typed import typed
 
 if TYPE_CHECKING:
@@ -61,11 +61,15 @@ class TemperatureScaling(Callback):
             return
         parts = (torch.cat(part) for part in zip(*self._cells, strict=True))
         score, outcome, column = (torch.cat(gathered(trainer, part)) for part in parts)
-        data: RoutingDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        names = data.eval_view("validation").records.model_ids
+        data: RoutingDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
+        # Without a data module, columns have no names, and all candidates share one calibration.
+        names = [] if data is None else data.eval_view("validation").records.model_ids
         self._cells.clear()
         try:
-            self.fitted = fit_candidates(score, outcome, column, names)
+            if names:
+                self.fitted = fit_candidates(score, outcome, column, names)
+            else:
+                self.fitted = fit_temperature(score, outcome, torch.ones_like(outcome, dtype=torch.bool))
         except SatlightError as error:  # training continues; its checkpoints have no calibration
             self.fitted = None
             log.warning("no temperature was fitted: %s", error)
