@@ -148,7 +148,8 @@ def cache_name(decoder: nn.Module) -> str:
 
     transformers renames it in the course of version 5.
     """
-    return _cache_name(type(decoder))
+    kind: Any = type(decoder)
+    return _cache_name(kind)
 
 
 @cache
@@ -168,7 +169,7 @@ def prefix_reader(decoder: Any) -> Any:
     *lower, last = decoder.layers
     if not hasattr(getattr(last, "mlp", None), "down_proj"):
         return decoder
-    attention = getattr(last, "self_attn", None)
+    attention: Any = getattr(last, "self_attn", None)
     square = {name: nn.Identity() for name in ("q_proj", "o_proj") if _keeps_width(getattr(attention, name, None))}
     unread = {"self_attn": _with(attention, **square)} if square else {}
     return _with(decoder, layers=nn.ModuleList([*lower, _with(last, mlp=nn.Identity(), **unread)]))
