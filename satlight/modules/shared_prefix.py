@@ -153,7 +153,7 @@ def cache_name(decoder: nn.Module) -> str:
 
 
 @cache
-def _cache_name(kind: type[nn.Module]) -> str:
+def _cache_name(kind: Any) -> str:
     return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
