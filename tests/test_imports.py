@@ -78,7 +78,7 @@ ALLOWED = {
     # Baselines are handed an embedder; only satlight.backbones knows where vectors come from.
     # Prefill's features are the states of a network of its own, which its folder holds.
     "baselines": ["baselines", "routers", "storage", "records", "metrics", "capability", "backbones.hidden_states"],
-    "evaluation": ["evaluation", "baselines", "records", "metrics", "rules"],
+    "evaluation": ["evaluation", "baselines", "records", "metrics", "rules", "storage.typed"],
     "callbacks": [
         "callbacks",
         "evaluation",
