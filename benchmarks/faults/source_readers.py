@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import openpyxl
 from PIL import Image
 
 from faults.readers import Reader, files_writer, import_records, json_lines
@@ -57,6 +56,8 @@ def _mathv(folder: Path) -> None:
 
 
 def _vlmevalkit(folder: Path) -> None:
+    import openpyxl  # an extra, which readers of other files do without
+
     stored = [base64.b64encode(_image("PNG")).decode(), "1", base64.b64encode(_image("JPEG")).decode()]
     questions = ["Which color?", "How many?", "Which one?"]
     header = ["index", "question", "A", "B", "answer", "category", "prediction", "hit"]

@@ -6,6 +6,8 @@ cost (US dollars per instruction) and quality (mean outcome). Points with NaN ar
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -185,11 +187,12 @@ def zero_router_shares(cost_M: Tensor, quality_M: Tensor, cost: float) -> Tensor
     Args:
         cost_M: Mean cost (M,) of each candidate on train; NaN = unknown, never chosen.
         quality_M: Mean outcome (M,) on train; NaN = unknown.
-        cost: Mean cost to spend. Below the cheapest candidate, that candidate is chosen; beyond the best
-            corner, the mixture spends less than allowed.
+        cost: Mean cost to spend; NaN = unknown. Below the cheapest candidate, that candidate is chosen; beyond the
+            best corner, the mixture spends less than allowed.
 
     Returns:
-        float64 (M,), the share of instructions of each candidate, summing to 1; all NaN when no candidate is known.
+        float64 (M,), the share of instructions of each candidate, summing to 1; all NaN when no candidate or the cost
+        is not known.
 
     Example:
         >>> zero_router_shares(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.2, 0.3, 0.8]), 2.5).tolist()
@@ -201,7 +204,7 @@ def zero_router_shares(cost_M: Tensor, quality_M: Tensor, cost: float) -> Tensor
     cost_M, quality_M = cost_M.double().cpu(), quality_M.double().cpu()
     cost_H, quality_H = non_decreasing_hull(cost_M, quality_M)
     share_M = torch.zeros_like(cost_M)
-    if not len(cost_H):
+    if not len(cost_H) or math.isnan(cost):
         return share_M.fill_(float("nan"))
     column_H = [int(((cost_M == c) & (quality_M == q)).nonzero()[0]) for c, q in zip(cost_H, quality_H, strict=True)]
     position = float(np.interp(cost, cost_H.numpy(), np.arange(len(cost_H))))

@@ -189,6 +189,7 @@ def test_zero_router_spends_the_cost_and_reaches_the_hull():
 def test_zero_router_with_one_candidate_or_none_or_no_costs():
     one = torch.tensor([2.0])
     assert curves.zero_router_shares(one, torch.tensor([0.4]), 5.0).tolist() == [1]
+    assert curves.zero_router_shares(one, torch.tensor([0.4]), float("nan")).isnan().all()
     assert curves.zero_router_shares(torch.tensor([NAN, 1.0]), torch.tensor([NAN, 0.5]), 1.0).tolist() == [0, 1]
     assert curves.zero_router_shares(one * NAN, one * NAN, 1.0).isnan().all()
     assert curves.zero_router_shares(torch.zeros(2), torch.tensor([0.4, 0.7]), 0.0).tolist() == [0, 1]
