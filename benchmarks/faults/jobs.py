@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def trained(folder: Path, printed: str) -> dict[str, Any]:
     return found | {name: value for name, value in exported(run / "router").items() if ".safetensors" not in name}
 
 
+def numbers(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the name and value of every number in nested mappings."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from numbers(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def exported(folder: Path) -> dict[str, Any]:
     """Return the files of a router, without the commit of satlight, which may change while a chain runs.
 
@@ -72,7 +82,7 @@ def exported(folder: Path) -> dict[str, Any]:
     """
     config = json.loads((folder / "config.json").read_text())
     del config["about"]["commit"]
-    fitted = {f"calibration {name}": np.array([value]) for name, value in config.pop("calibration").items()}
+    fitted = {f"calibration {name}": np.array([value]) for name, value in numbers(config.pop("calibration"))}
     return hashes(folder, ["config.json"]) | {"config.json": json.dumps(config)} | fitted
 
 

@@ -122,7 +122,8 @@ def fit_candidates(score_K: Tensor, outcome_K: Tensor, column_K: Tensor, candida
 
     start = np.array([width / total.temperature, total.bias + middle / total.temperature])
     bounds = [(width / LIMITS[1], width / LIMITS[0]), (-MAX_BIAS, MAX_BIAS)] * len(seen)
-    found = minimize(loss, np.tile(start, len(seen)), jac=True, method="L-BFGS-B", bounds=bounds).x.reshape(-1, 2)
+    first = np.tile(start, len(seen))
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12).x.reshape(-1, 2)
     own = {
         candidates[m]: Temperature(width / slope, bias - slope * middle / width)
         for m, (slope, bias) in zip(seen.tolist(), found.tolist(), strict=True)
