@@ -173,12 +173,13 @@ class VectorStore:
             task = progress.add_task(f"Embedding {total} {self.noun}", total=total)
             for start in range(0, len(batches), SHARD_BATCHES):
                 group = batches[start : start + SHARD_BATCHES]
-                shard: dict[bytes, np.ndarray] = {}
+                rows: list[np.ndarray] = []
                 vectors = run(embed, [[text for _, text in batch] for batch in group])
                 for batch, vectors_ND in zip(group, vectors, strict=True):
-                    shard.update(zip((key for key, _ in batch), np.asarray(vectors_ND, dtype=np.float32), strict=True))
+                    rows.append(np.asarray(vectors_ND, dtype=np.float32))
                     progress.advance(task, len(batch))
-                yield shard
+                keys = [key for batch in group for key, _ in batch]
+                yield dict(zip(keys, np.concatenate(rows), strict=True))
 
 
 def _batches(texts: dict[bytes, str], sizes: Sequence[int], batch_size: int, budget: int | None) -> Iterator[Batch]:

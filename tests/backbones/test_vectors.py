@@ -1,5 +1,7 @@
 """Vectors on disk: computed once, whole files, damage named."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,20 @@ def lengths(texts):
 
 def never(texts):
     raise AssertionError(f"computed again: {texts}")
+
+
+def test_the_arrays_of_batches_are_not_kept():
+    """Kept between the large temporary arrays of a forward pass, they fragment the heap: 1.3 GB for 10,000 texts."""
+    batches = []
+
+    def embed(texts):
+        vectors_ND = lengths(texts).astype(np.float32)
+        batches.append(weakref.ref(vectors_ND))
+        return vectors_ND
+
+    store = VectorStore("e")
+    assert store.read(["a", "bcd", "xy"], embed, batch_size=1).shape == (3, 2)
+    assert [batch() for batch in batches] == [None] * 3
 
 
 def test_a_text_is_computed_once_even_by_another_process():
