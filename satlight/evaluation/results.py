@@ -59,7 +59,7 @@ class GroupResult:
         gain_best_single: Gain@B.
         gap_oracle: Gap@O.
         ece: Expected calibration error.
-        ece_calibrated: ``ece`` after temperature scaling; None also without a temperature.
+        ece_calibrated: ``ece`` after calibration on validation rows; None also without one.
         brier: Brier score.
         forecast_accuracy: Share of correctly predicted outcomes.
         auroc: Area under the ROC curve.

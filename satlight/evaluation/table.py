@@ -111,7 +111,7 @@ def _remarks(results: RoutingResults) -> list[str]:
             f"{name} {_number(entry.ece, 1, 3)} → {_number(entry.ece_calibrated, 1, 3)}"
             for name, entry in groups.items()
         )
-        lines.append(f"ECE after temperature scaling, fitted on validation: {errors}")
+        lines.append(f"ECE after calibration on validation rows: {errors}")
     if results.data.costs == "incomplete":
         lines.append("costs are left out: some records have no cost_usd, and an unknown price is not $0")
     if unknown := sum(entry.n_unknown for entry in results.datasets.values()):
