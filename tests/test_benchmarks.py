@@ -33,7 +33,7 @@ def load(monkeypatch):
         ("zoo_size", ["1.00 (", "29"]),
         ("per_pair", ["per pair, fixed length", "block, M = 29"]),
         ("route_latency", ["route", "MiniLM kNN"]),
-        ("decisions", ["by rows, 1 per call", "restored, 2 per call"]),
+        ("decisions", ["plain, 1 per call", "restored, 2 per call"]),
         ("memory", ["29", "training"]),
         ("embedding", ["before", "after", "least cosine"]),
         ("padding", ["by bytes", "by tokens", "TaskBlocks(16)"]),

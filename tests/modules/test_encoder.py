@@ -6,6 +6,7 @@ import itertools
 import pytest
 import torch
 
+from satlight.backbones import text_encoder
 from satlight.errors import SatlightError
 from satlight.modules import CapabilityEncoder
 from satlight.modules.encoder import Remembered
@@ -121,12 +122,37 @@ def test_text_of_a_chunk_at_the_limit_counts_to_its_last_word():
     assert (vectors[0] - vectors[1]).abs().max() > 1e-4
 
 
+def test_texts_of_similar_length_share_a_pass_in_evaluation_only(monkeypatch):
+    encoder = tiny().eval()
+    texts = [word * count for word, count in (("a ", 3), ("b ", 40), ("c ", 4), ("d ", 43), ("e ", 60))]
+    shapes: list[tuple[int, int]] = []
+    forward = encoder.text.backbone.forward
+
+    def spy(**tokens):
+        shapes.append(tuple(tokens["input_ids"].shape))
+        return forward(**tokens)
+
+    monkeypatch.setattr(encoder.text.backbone, "forward", spy)
+    with torch.no_grad():
+        apart = encoder.embed(texts)
+        lengths = [tokens(encoder, text) for text in texts]
+        assert shapes == [(1, lengths[4]), (2, lengths[3]), (2, lengths[2])]
+        assert apart.shape == (5, 32)
+        encoder.train().embed(texts)
+    in_one_pass = encoder.eval().embed(texts)  # with gradient
+    assert shapes[3:] == [(5, max(lengths))] * 2
+    assert torch.allclose(apart, in_one_pass, atol=1e-5)
+    assert (apart[0] - apart[2]).abs().max() > 1e-3
+
+
 # -- vectors -----------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-def test_pooling_does_not_see_padding(pooling):
+@pytest.mark.parametrize("cost", [0, 10**9])
+def test_pooling_does_not_see_padding(pooling, cost, monkeypatch):
+    monkeypatch.setattr(text_encoder, "PASS_COST", cost)  # one pass per length, and one for all
     encoder = tiny(pooling=pooling).eval()
     texts = ["Sums.", MANY[0], "It is good at law."]
     together = encoder.embed(texts)
