@@ -287,6 +287,15 @@ class Choice:
     score: float
     cost_usd: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON, numbers with six significant digits: they were computed in single precision.
+
+        Example:
+            >>> Choice("a", 0.8799999952316284, 2.0, 0.00039999998989515007).to_dict()
+            {'model_id': 'a', 'probability': 0.88, 'score': 2.0, 'cost_usd': 0.0004}
+        """
+        return {name: float(f"{one:.6g}") if isinstance(one, float) else one for name, one in asdict(self).items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -306,8 +315,8 @@ class Ranking:
         return self.choices[0].model_id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return {"route": the choice, "rule": its text, "ranking": [the fields of each :class:`Choice`, ...]}."""
-        return {"route": self.best, "rule": self.rule, "ranking": [asdict(choice) for choice in self.choices]}
+        """Return {"route": the choice, "rule": its text, "ranking": [:meth:`Choice.to_dict`, ...]}."""
+        return {"route": self.best, "rule": self.rule, "ranking": [choice.to_dict() for choice in self.choices]}
 
 
 class Block:

@@ -7,7 +7,8 @@ mixed candidates. Then each candidate of the fold is admitted alone, by its outc
 order of ``satlight onboard --shots N``, and the router chooses between it and the candidates of the other folds. The
 kNN baselines are fitted on the same candidates, with k tuned on validation rows, and admit the candidate by the same
 items. Best single is the candidate with the highest mean on the same N items. Figures are means over the candidates,
-with intervals (95 %, paired bootstrap over test rows). Finished folds are kept in ``--output``.
+with intervals (95 %, paired bootstrap over test rows). A seed stands for folds, training and validation rows; the
+sample of test rows is the same for all. Finished folds are kept in ``--output``.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ import matplotlib.pyplot as plt
 
 CONFIG = Path(__file__).parents[1] / "unseen" / "config.yaml"
 SIZES = (16, 32, 64, 128, 256, 960)
-FOLDS, SEED, SMALL_B, BATCH = 3, 0, 10.0, 64
+FOLDS, SMALL_B, BATCH = 3, 10.0, 64
 BASELINES = ("knn", "aptitude_knn")
 METHODS = ("model_sat", *BASELINES, "best_single")
 Zoos = dict[str, list[int]]
 
 
-def train(records: str, unseen: list[str], folder: Path, more: list[str]) -> Router:
+def train(records: str, unseen: list[str], folder: Path, seed: int, more: list[str]) -> Router:
     """Train Model-SAT without some candidates, or load the router of an earlier call."""
     if not (folder / "1" / "router").is_dir():
-        options = {"runs": folder.parent, "name": folder.name, "seed_everything": SEED, "data.seed": SEED}
+        options = {"runs": folder.parent, "name": folder.name, "seed_everything": seed, "data.seed": seed}
         options |= {"data.records": records, "data.aptitude.mixtures": 1.0, "trainer.enable_progress_bar": "false"}
         argv = ["fit", "-c", str(CONFIG), *(f"--{key}={value}" for key, value in options.items()), *more]
         subprocess.run([sys.executable, "-m", "satlight", *argv, f"--data.unseen_candidates={unseen}"], check=True)
@@ -83,16 +84,19 @@ def onboard(router: Router, records: PerformanceRecords, items: list[Item], unse
 def test_rows(records: PerformanceRecords, count: int | None) -> PerformanceRecords:
     """Return a random sample of the test rows."""
     test = records.filter(splits=["test"])
-    order = np.random.default_rng(SEED).permutation(test.shape[0])
+    order = np.random.default_rng(0).permutation(test.shape[0])
     return test.rows(np.sort(order[:count]))
 
 
-def fold_scores(args: argparse.Namespace, records: PerformanceRecords, number: int, unseen: list[str]) -> dict:
+def fold_scores(
+    args: argparse.Namespace, records: PerformanceRecords, seed: int, number: int, unseen: list[str]
+) -> dict:
     """Return the scores of each method for the known candidates and every admission, and the items."""
-    kept = args.output / f"scores{number}.npz"
+    folder = args.output / f"seed{seed}"
+    kept = folder / f"scores{number}.npz"
     test = test_rows(records, args.rows)
     learned = records.filter(splits=["train", "validation"])
-    router = train(args.records, unseen, args.output / f"fold{number}", args.fit)
+    router = train(args.records, unseen, folder / f"fold{number}", seed, args.fit)
     items = core_items(router.test)
     for name in unseen:  # the exported router knows them by their results on all items
         router = router.remove(name)
@@ -101,13 +105,14 @@ def fold_scores(args: argparse.Namespace, records: PerformanceRecords, number: i
         embed = Embedder("minilm")
         routers = {"model_sat": router} | {name: build(name).fit(seen, embed) for name in BASELINES}
         core = set(routers["aptitude_knn"].row_ids)
-        print(f"fold {number}: {len(items)} items, {len(core & {i.item_id for i in items})} of them aptitude kNN's")
+        own = len(core & {i.item_id for i in items})
+        print(f"seed {seed}, fold {number}: {len(items)} items, {own} of them aptitude kNN's")
         found = {}
         for name, one in routers.items():
             admitted = onboard(one, learned, items, unseen)
             assert list(admitted.model_ids[: len(router.model_ids)]) == list(seen.model_ids)
             found[name] = scores(admitted, test.texts)
-            print(f"fold {number}: {name}, k {getattr(one, 'chosen', {})}", flush=True)
+            print(f"seed {seed}, fold {number}: {name}, k {getattr(one, 'chosen', {})}", flush=True)
         np.savez(kept, **found)
     return {"items": items, "known": list(router.model_ids), **np.load(kept)}
 
@@ -121,10 +126,10 @@ def best_single(records: PerformanceRecords, items: list[Item], zoo: list[str]) 
     return int(((rows.outcomes * rows.known).sum(axis=0) / count)[order].argmax())
 
 
-def tally(args: argparse.Namespace) -> dict[tuple[str, str, int], np.ndarray]:
-    """Return zoo, method, and size → outcomes of the choices, a row per onboarded candidate."""
+def tally(args: argparse.Namespace, seed: int) -> dict[tuple[str, str, int], np.ndarray]:
+    """Return zoo, method, and size → outcomes of the choices of one seed, a row per onboarded candidate."""
     records = open_records(args.records)
-    records = records.with_splits(split_records(records, seed=SEED))
+    records = records.with_splits(split_records(records, seed=seed))
     learned, test = records.filter(splits=["train", "validation"]), test_rows(records, args.rows)
     outcome_NM, known_NM = matrices(test)
     complete = known_NM.all(dim=1)  # else a candidate without an outcome would drop the rows on which it is chosen
@@ -133,9 +138,9 @@ def tally(args: argparse.Namespace) -> dict[tuple[str, str, int], np.ndarray]:
     names = list(records.model_ids)
     small = {one.model_id for one in records.candidates if one.params_b is not None and one.params_b < SMALL_B}
     found: dict[tuple[str, str, int], list[np.ndarray]] = {}
-    settings = unseen_candidates(records, folds=FOLDS, probes=960, seed=SEED, zoo="all")
+    settings = unseen_candidates(records, folds=FOLDS, probes=960, seed=seed, zoo="all")
     for number, unseen in enumerate([setting.about["unseen"] for setting in settings][: args.folds]):
-        fold = fold_scores(args, records, number, unseen)
+        fold = fold_scores(args, records, seed, number, unseen)
         known = fold["known"]
         fold |= {name: fold[name][complete.numpy()] for name in METHODS if name in fold}
         for place, name in enumerate(unseen):
@@ -178,7 +183,7 @@ def report(found: dict[tuple[str, str, int], np.ndarray], plot: Path) -> None:
     """Print a table for each zoo and draw the curves."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
     for axis, zoo in zip(axes, dict.fromkeys(key[0] for key in found), strict=True):
-        print(f"\n{zoo}: {len(found[zoo, 'model_sat', 16])} candidates onboarded")
+        print(f"\n{zoo}: {len(found[zoo, 'model_sat', 16])} admissions")
         print("\n| items | " + " | ".join(METHODS) + " | model_sat − knn | model_sat − best_single |")
         print("|---:|" + "---:|" * len(METHODS) + "---|---|")
         for size in (0, *SIZES):
@@ -207,10 +212,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/onboarding"), help="folder of runs and scores")
     parser.add_argument("--rows", type=int, help="number of test rows, a random sample (default: all)")
     parser.add_argument("--folds", type=int, default=FOLDS, help="folds to run (default: all three)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds to average over (default: 0)")
     parser.add_argument("--fit", nargs="*", default=[], metavar="OPTION", help="further options of fit")
     parser.add_argument("--plot", type=Path, default=Path(__file__).with_name("curve.png"), help="file of the plot")
     args = parser.parse_args()
-    report(tally(args), args.plot)
+    tallies = [tally(args, seed) for seed in args.seeds]
+    report({key: np.concatenate([one[key] for one in tallies]) for key in tallies[0]}, args.plot)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from satlight.cli.recommend import add_log_options
 from satlight.cli.route import user_path
 
 
@@ -51,7 +52,7 @@ def _add_vllm_sr(subparsers: Any) -> None:
         description="Write training_data.jsonl and, with --vectors, knn_model.json and mlp_model.json, fitted on the "
         "train and validation rows of the records.",
     )
-    parser.add_argument("records", help="records folder, .csv or .jsonl file")
+    add_log_options(parser)
     parser.add_argument("--to", required=True, type=user_path, metavar="DIR", help="folder to write to")
     parser.add_argument(
         "--vectors",
@@ -67,8 +68,6 @@ def _add_vllm_sr(subparsers: Any) -> None:
         help="column with the gateway's categories; other values count as 'other' (default: task)",
     )
     parser.add_argument("--models", nargs="+", default=["knn", "mlp"], choices=("knn", "mlp"), help="default: both")
-    parser.add_argument("--score-column", default="score", help="column of the outcomes, 0 to 1 (default: score)")
-    parser.add_argument("--candidates", nargs="+", metavar="NAME", help="names or patterns to keep")
     parser.add_argument("--seed", type=int, default=0, help="seed of splits and of the MLP (default: 0)")
     parser.set_defaults(run=run_vllm_sr)
 
@@ -78,9 +77,9 @@ def run_vllm_sr(args: argparse.Namespace) -> None:
     from satlight.baselines import vllm_sr
     from satlight.records import open_records, split_records
 
-    records = open_records(args.records, score_column=args.score_column)
-    if args.candidates is not None:
-        records = records.filter(candidates=args.candidates)
+    records = open_records(
+        args.records, score_column=args.score_column, candidates=args.candidates, datasets=args.datasets
+    )
     records = records.with_splits(split_records(records, seed=args.seed)).filter(splits=["train", "validation"])
     categories = vllm_sr.categories(records, args.category_column)
     paths = [vllm_sr.write_training_data(records, categories, args.to)]

@@ -28,16 +28,13 @@ def add_parser(subparsers: Any) -> None:
         description="Fit routers within a time budget, pick one on validation rows, judge it once on held-out rows, "
         "and save it with a decision rule. After an interruption, the same command resumes.",
     )
-    parser.add_argument("records", help="records folder, .csv or .jsonl file with instruction, candidate and score")
+    add_log_options(parser)
     parser.add_argument("--minutes", type=float, default=10.0, help="time for fitting routers (default: 10)")
     parser.add_argument(
         "--to", type=user_path, metavar="DIR", help="folder of router and report (default: runs/recommend/NAME)"
     )
-    parser.add_argument("--score-column", default="score", help="column of the outcomes, 0 to 1 (default: score)")
     parser.add_argument("--text-column", default="instruction", help="column that routers read (default: instruction)")
     parser.add_argument("--group-column", help="column of groups that stay in one split")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns to keep")
-    parser.add_argument("--candidates", nargs="+", metavar="NAME", help="names or patterns to keep")
     parser.add_argument(
         "--embedder", default="minilm", help="text embedder (default: minilm); none = routers on words only"
     )
@@ -49,6 +46,14 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of splits and routers (default: 0)")
     parser.set_defaults(run=run_recommend)
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Add the log, its column of outcomes, and what to keep of it."""
+    parser.add_argument("records", help="records folder, .csv or .jsonl file with instruction, candidate and score")
+    parser.add_argument("--score-column", default="score", help="column of the outcomes, 0 to 1 (default: score)")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="names or patterns to keep")
+    parser.add_argument("--candidates", nargs="+", metavar="NAME", help="names or patterns to keep")
 
 
 def run_recommend(args: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from satlight.errors import SatlightError
@@ -65,7 +64,7 @@ def _described(decision: Decision) -> dict[str, Any]:
         "rule": decision.rule,
         "reason": decision.reason,
         "router_version": decision.version,
-        "choices": [asdict(choice) for choice in choices],
+        "choices": [choice.to_dict() for choice in choices],
     }
 
 
