@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from satlight.bench.results import CellResult
 from satlight.bench.runner import run_cells
 from satlight.errors import SatlightError
 from satlight.evaluation.spending import cost_state
+from satlight.files import read_text
 from satlight.records import save_records, split_records
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ TEST_FRACTION, VALIDATION_FRACTION = 0.3, 0.2
 
 RARE = 0.5
 """Share of the instructions of the most often asked candidate, below which the report warns."""
+
+TRAINING = 0.5
+"""Share of the remaining time that Model-SAT trains; the rest is for setting up, validation and scoring."""
 
 _PROBED = 16
 _LEAST_SECONDS = 5.0
@@ -189,9 +193,10 @@ def _rarely_known(records: PerformanceRecords) -> str | None:
         return None
     named = ", ".join(f"{name} ({n})" for name, n in rare[:5])
     return (
-        f"Outcomes of some candidates are known on few of the {records.shape[0]} instructions: {named}. Their mean is "
-        "comparable only if these instructions are a fair sample. Answers that a router chose are none: a candidate "
-        "that is asked only what it is good at looks best."
+        f"Outcomes of some candidates are known on few of the {records.shape[0]} instructions: {named}. Their means "
+        "are comparable only if these instructions are a random sample. If a router chose who answers, they are not: "
+        "a candidate that is asked only what it is good at looks best. Then let all candidates answer a random sample "
+        "of the instructions, and give the log of that sample."
     )
 
 
@@ -220,8 +225,20 @@ def methods(request: Request, log: Log) -> list[MethodSpec]:
     if request.config is not None:
         # Longer instructions are shortened, so the limit follows the log; prompts of many tokens cost time.
         limit = f"--model.router_llm.max_instruction_tokens={token_limit(log.records)}"
-        found.append(MethodSpec(MODEL_SAT, config=request.config, overrides=[limit]))
+        overrides = [limit, _max_time(60 * TRAINING * request.minutes)]  # with more minutes, it is another training
+        found.append(MethodSpec(MODEL_SAT, config=request.config, overrides=overrides))
     return found
+
+
+def _max_time(seconds: float) -> str:
+    """Return the option that ends a training, with a validation of what was learned so far.
+
+    Example:
+        >>> _max_time(3723.5)
+        '--trainer.max_time=00:01:02:03'
+    """
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    return f"--trainer.max_time={hours // 24:02d}:{hours % 24:02d}:{minutes % 60:02d}:{int(seconds) % 60:02d}"
 
 
 def token_limit(records: PerformanceRecords) -> int:
@@ -299,15 +316,38 @@ def run_within(request: Request, log: Log, cells: list[Cell], progress: Progress
                 progress.done(cell.method, None)
                 continue
             progress.start(cell.method)
-            limit = max(left, _LEAST_SECONDS)
-            run_cells([*needs, cell], request.output, workers=1, timeout=limit, retry_failed=old is not None)
-        progress.done(cell.method, CellResult.read(request.output, cell.key))
+            limit = max(round(left), _LEAST_SECONDS)
+            run = _within(cell, limit)
+            run_cells([*needs, run], request.output, workers=1, timeout=limit, retry_failed=old is not None)
+        result = CellResult.read(request.output, cell.key)
+        progress.done(cell.method, result)
+        if result is not None and result.error_kind == "Timeout":
+            late.append(cell.method)
+        elif result is not None and not result.failed and _ended_early(request, cell):
+            notes.append(
+                f"The time limit ended the training of {cell.method} before its last epoch. With more --minutes it is "
+                "trained longer."
+            )
     if late:
         notes.append(
             f"Not fitted within {request.minutes:g} minutes: {', '.join(late)}. The same command with more --minutes "
             "continues."
         )
     return notes
+
+
+def _within(cell: Cell, seconds: float) -> Cell:
+    """Return the cell of a training that ends in time; its key remains that of the nominal time."""
+    if cell.kind != "config":
+        return cell
+    overrides = [*cell.spec["overrides"], _max_time(TRAINING * seconds)]
+    return replace(cell, spec=cell.spec | {"overrides": overrides})
+
+
+def _ended_early(request: Request, cell: Cell) -> bool:
+    """Return whether the time limit ended the training of a cell, as Lightning's timer writes into its log."""
+    path = request.output / "cells" / cell.key / "log.txt"
+    return cell.kind == "config" and path.is_file() and "Time limit reached" in read_text(path, "remove it")
 
 
 def _too_long(request: Request, log: Log, embedding: Cell | None, end: float) -> str | None:

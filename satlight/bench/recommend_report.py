@@ -12,12 +12,15 @@ from satlight.bench.recommendation import Recommendation
 from satlight.bench.report import svg, template
 from satlight.evaluation import plots
 from satlight.evaluation.plots import Estimate
-from satlight.evaluation.verdict import QUALITY, SAVING, Comparison
+from satlight.evaluation.verdict import MARGIN, QUALITY, SAVING, Comparison
 from satlight.files import write_text
 from satlight.metrics.bootstrap import Difference
 
 _SHOWN = 24
 """Maximum number of kinds of instructions in the plot; the table has all."""
+
+BLIND = " (fixed shares of all requests for single candidates)"
+"""What the blind mixture is, for those who have not read the documentation."""
 
 Row = tuple[str, ...]
 
@@ -43,10 +46,29 @@ def reason(found: Recommendation) -> str:
         return f"{text}."
     if found.validation_gain <= 0:
         return f"No router was better on the validation rows. The best of them, {text}."
-    more = ""
+    more = _why_not_to_save(found)
     if one.mixture_gain is not None and one.mixture_gain.low > 0:
-        more = " Where less quality at less cost will do, it is better than the blind mixture."
+        more += " Where less quality at less cost will do, it is better than the blind mixture."
     return f"{text}. That does not show that routing pays.{more}"
+
+
+def _why_not_to_save(found: Recommendation) -> str:
+    """Return why a lower cost is no reason to route, if the loss of quality is."""
+    for one in found.comparisons:
+        cheaper = one.cost_change is not None and one.cost_change.high < 0
+        if one.policy == SAVING and cheaper and one.gain.low <= -MARGIN:
+            assert one.cost_change is not None
+            return (
+                f" The saving rule changes the cost by {percent(one.cost_change, found.facts['level'])}, but a loss of "
+                f"{-100 * one.gain.low:.2f} points is not excluded; {100 * MARGIN:g} is allowed."
+            )
+    return ""
+
+
+def gain_over(found: Recommendation) -> str:
+    """Return what the gains on the validation rows refer to."""
+    costs = found.comparisons[0].cost is not None
+    return f"mean over both rules, against the blind mixture at equal cost{BLIND}" if costs else f"over {found.single}"
 
 
 def power(found: Recommendation) -> str:
@@ -70,6 +92,11 @@ def points(difference: Difference, level: float) -> str:
     return f"{mean:+.2f} points ({100 * level:g} %: {low:+.2f} to {high:+.2f})"
 
 
+def _short(difference: Difference) -> str:
+    mean, low, high = (100 * value for value in difference[:3])
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
 def percent(difference: Difference, level: float) -> str:
     """Return a relative difference in percent, with its interval; the cost of the other may be 0 in some resamples.
 
@@ -83,8 +110,14 @@ def percent(difference: Difference, level: float) -> str:
 
 def policy_rows(found: Recommendation) -> list[tuple[str, list[Row]]]:
     """Return a title and lines of name and figure for each policy."""
-    level, titles = found.facts["level"], {QUALITY: "Quality", SAVING: "Saving"}
-    return [(f"{titles[one.policy]}: {one.rule}", _policy_rows(one, found.single, level)) for one in found.comparisons]
+    level, costs = found.facts["level"], found.comparisons[0].cost is not None
+    titles = {
+        QUALITY: f"Quality: the best answers{f' at the mean cost of {found.single}' if costs else ''}",
+        SAVING: f"Saving: the lowest cost at the quality of {found.single}",
+    }
+    return [
+        (f"{titles[one.policy]} (rule {one.rule})", _policy_rows(one, found.single, level)) for one in found.comparisons
+    ]
 
 
 def _policy_rows(one: Comparison, single: str, level: float) -> list[Row]:
@@ -109,14 +142,21 @@ def _policy_rows(one: Comparison, single: str, level: float) -> list[Row]:
     return rows
 
 
+KIND_HEADINGS = ("kind of instruction", "test rows", "gain in points, 95 %", "chosen most often")
+"""Headings of :func:`kind_rows`."""
+
+
 def kind_rows(found: Recommendation) -> list[Row]:
-    """Return name, test rows, gain and most frequent choice of each kind of instructions, the largest gain first."""
-    ordered = sorted(found.kinds, key=lambda one: -one.gain.mean if one.gain else 1.0)
+    """Return name, test rows, gain and most frequent choice of each kind of instructions.
+
+    The largest gain comes first, kinds with too few rows for a figure last.
+    """
+    ordered = sorted(found.kinds, key=lambda one: -one.gain.mean if one.gain else 2.0)
     return [
         (
             one.name,
             str(one.rows),
-            "–" if one.gain is None else points(one.gain, 0.95),
+            "–" if one.gain is None else _short(one.gain),
             f"{one.chosen} ({100 * one.chosen_share:.0f} %)",
         )
         for one in ordered
@@ -147,7 +187,9 @@ def write_recommendation(found: Recommendation, folder: Path) -> None:
         power=power(found),
         policies=policy_rows(found),
         kinds=kind_rows(found),
+        kind_headings=KIND_HEADINGS,
         methods=method_rows(found),
+        gain_over=gain_over(found),
         plots=[(one, svg(one)) for one in _plots(found)],
     )
     write_text(folder / "recommendation.html", page)

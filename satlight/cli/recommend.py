@@ -83,8 +83,6 @@ def run_recommend(args: argparse.Namespace) -> None:
     )
     log = recommend.open_log(request)
     console.print(f"{log.records!r}, output in {output}", markup=False, highlight=False, soft_wrap=True)
-    for cluster in log.clusters:
-        console.print(f"- tasks from clusters: {cluster.name} ({cluster.train})", markup=False, highlight=False)
     clear(request.output)
     cells = recommend.development_bench(request, log)
     with _bar(len(cells)) as progress:
@@ -149,14 +147,16 @@ def _print(console: Console, found: Recommendation) -> None:
             table.add_row(*map(Text, row))
         console.print(table)
 
-    show("Routers on the validation rows", ("router", "gain", "time to fit"), report.method_rows(found))
+    title = f"Routers on the validation rows, the picked one first. Gain {report.gain_over(found)}"
+    show(title, ("router", "gain", "time to fit"), report.method_rows(found))
     rows = found.facts["rows"]["test"]
     for title, lines in report.policy_rows(found):
-        show(f"{found.method} on the {rows} test rows, opened once. {title}", (), lines)
+        show(f"{found.method} on the {rows} test rows, opened once.\n{title}", (), lines)
     kinds = report.kind_rows(found)
-    headings = ("kind of instruction", "test rows", "gain, 95 %, not adjusted", "chosen most often")
-    shown = kinds if len(kinds) <= 12 else [*kinds[:6], *kinds[-6:]]
-    show("The kinds that gain most and least" if len(kinds) > 12 else "By kind", headings, shown)
+    known = sum(one.gain is not None for one in found.kinds)  # the others are last
+    shown = kinds if len(kinds) <= 12 else kinds[:known] if known <= 12 else [*kinds[:6], *kinds[known - 6 : known]]
+    title = f"{'The kinds that gain most and least' if len(kinds) > 12 else 'By kind'}; intervals not adjusted"
+    show(title, report.KIND_HEADINGS, shown or kinds[:12])
     for note in found.notes:
         console.print(f"- {note}", markup=False, highlight=False)
     console.print(Text(report.headline(found), style="bold"))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,12 @@ import pytest
 
 from satlight import Router
 from satlight.bench import recommend
+from satlight.bench import recommend_report as report
+from satlight.bench.results import CellResult
 from satlight.cli import main
+from satlight.cli.recommend import _config
+from satlight.evaluation.verdict import QUALITY, SAVING, Comparison
+from satlight.metrics.bootstrap import Difference
 
 KINDS = ("Translate the poem {}", "Solve the equation {}", "Sort the list {}")
 
@@ -81,6 +87,7 @@ def test_a_log_of_specialists_is_worth_a_router(run, tmp_path):
     assert "Route with" in page
     assert not any(outside in page for outside in ("src=", "<link", "<script", 'href="http', "@import"))
     assert "<svg" in page
+    assert f"3 candidates: {', '.join(found['log']['candidates'])}" in page
 
     before = {path: path.stat().st_mtime_ns for path in output.rglob("result.json")}
     code, _, _ = run(log, "--to", output, "--embedder", "tiny:bert")
@@ -127,7 +134,7 @@ def test_a_candidate_that_was_rarely_asked_is_said(tmp_path):
 
     log = write_log(tmp_path / "log.csv", SPECIALISTS, kept=kept)
     notes = recommend.open_log(recommend.Request(str(log), tmp_path / "out")).notes
-    assert [note for note in notes if "few of the 360 instructions: coder (33)" in note]
+    assert [note for note in notes if "few of the 360 instructions: coder (33)" in note and "random sample" in note]
     whole = write_log(tmp_path / "whole.csv", SPECIALISTS)
     assert "comparable" not in "".join(recommend.open_log(recommend.Request(str(whole), tmp_path / "out")).notes)
 
@@ -181,9 +188,69 @@ def test_embedding_that_takes_too_long_is_left_out_and_said(tmp_path, monkeypatc
     assert "linear" not in notes[1]
 
 
-def test_model_sat_is_trained_with_the_settings_for_own_logs():
-    from satlight.cli.recommend import _config
+def test_a_training_ends_in_time_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(recommend, "ON_WORDS", ())
+    log, ran = write_log(tmp_path / "log.csv", SPECIALISTS), []
+    request = recommend.Request(str(log), tmp_path / "out", minutes=10, embedder=None, config=str(_config(None)))
+    opened = recommend.open_log(request)
+    cells = recommend.development_bench(request, opened)
 
+    def run_cells(cells, output, **options):
+        folder = output / "cells" / cells[-1].key
+        folder.mkdir(parents=True)
+        CellResult(probabilistic=True).write(folder)
+        (folder / "log.txt").write_text("Time limit reached. Elapsed time is 0:05:59. Signaling Trainer to stop.")
+        ran.append(cells[-1])
+
+    monkeypatch.setattr(recommend, "run_cells", run_cells)
+    notes = recommend.run_within(request, opened, cells, recommend.Progress())
+    assert ran[-1].key == cells[-1].key  # so that the next call finds it
+    assert ran[-1].spec["overrides"][-1] in ("--trainer.max_time=00:00:04:59", "--trainer.max_time=00:00:05:00")
+    assert [note for note in notes if "ended the training of model_sat" in note]
+    longer = recommend.development_bench(replace(request, minutes=20), opened)
+    assert longer[-1].key != cells[-1].key
+    assert longer[0].key == cells[0].key
+
+
+def test_a_saving_that_may_lose_too_much_is_explained():
+    def difference(mean, low, high):
+        return Difference(mean, low, high, 1.0, False)
+
+    better, cheaper = difference(0.02, 0.01, 0.03), difference(-0.28, -0.32, -0.24)
+    one = Comparison(
+        SAVING,
+        "cheapest@0.9",
+        660,
+        1.0,
+        0.87,
+        0.88,
+        difference(-0.01, -0.029, 0.006),
+        0.3,
+        0.003,
+        0.005,
+        cheaper,
+        better,
+    )
+    quality = replace(one, policy=QUALITY, rule="budget@0.005")
+    found = SimpleNamespace(
+        comparisons=[quality, one], main=quality, facts={"level": 0.975}, method="knn", single="large", route=False,
+        validation_gain=0.01,
+    )  # fmt: skip
+    text = report.reason(found)
+    assert (
+        "changes the cost by -28.0 % (97.5 %: -32.0 to -24.0), but a loss of 2.90 points is not excluded; 1 is" in text
+    )
+    titles = [title for title, _ in report.policy_rows(found)]
+    assert titles == [
+        "Quality: the best answers at the mean cost of large (rule budget@0.005)",
+        "Saving: the lowest cost at the quality of large (rule cheapest@0.9)",
+    ]
+    assert "fixed shares of all requests" in report.gain_over(found)
+    found.comparisons[1] = replace(one, gain=difference(0.0, -0.005, 0.005))
+    assert "is not excluded" not in report.reason(found)
+
+
+def test_model_sat_is_trained_with_the_settings_for_own_logs():
     assert Path(_config(None)).name == "own_data.yaml"
     assert "model:" in Path(_config(None)).read_text()
     assert _config(Path("/dev/null")) is None
