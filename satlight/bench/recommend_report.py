@@ -22,6 +22,9 @@ _SHOWN = 24
 BLIND = " (fixed shares of all requests for single candidates)"
 """What the blind mixture is, for those who have not read the documentation."""
 
+_LABEL = 34
+"""Maximum number of characters of a kind's name in the plot."""
+
 Row = tuple[str, ...]
 
 
@@ -216,11 +219,21 @@ def _plots(found: Recommendation) -> list[Plot]:
             f"quality; intervals at {level:g} %."
         )
         made.append(Plot("costs", caption, plots.gains(costs, "difference in cost (%)")))
-    kinds = {one.name: _estimate(one.gain) for one in found.kinds[:_SHOWN] if one.gain is not None}
+    kinds = {_label(one.name): _estimate(one.gain) for one in found.kinds[:_SHOWN] if one.gain is not None}
     if len(kinds) > 1:
         caption = f"Gain over {found.single} by kind of instruction, the largest kinds; 95 % intervals, not adjusted."
         made.append(Plot("kinds", caption, plots.gains(kinds, label)))
     return made
+
+
+def _label(name: str) -> str:
+    """Return a name that fits next to a plot; names of tasks differ at the end more often than at the start.
+
+    Example:
+        >>> _label("mmlu_pro/ori_mmlu-high_school_statistics")
+        'mmlu_pro/ori…igh_school_statistics'
+    """
+    return name if len(name) <= _LABEL else f"{name[:12]}…{name[13 - _LABEL :]}"
 
 
 def _estimate(difference: Difference) -> Estimate:
