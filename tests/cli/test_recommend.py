@@ -99,12 +99,33 @@ def test_a_log_of_specialists_is_worth_a_router(run, tmp_path):
     assert again == found
 
 
+def script(name: str):
+    spec = importlib.util.spec_from_file_location("script", Path(__file__).parents[2] / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_log_of_a_fleet_has_specialists_noise_and_costs():
+    log = script("benchmarks/standin/log.py")
+    rows = log.fleet_rows(600, seed=0)
+    assert rows == log.fleet_rows(600, seed=0)
+    assert rows != log.fleet_rows(600, seed=1)
+    frame = pl.DataFrame(rows)
+    assert frame["instruction"].n_unique() == 600
+    means = dict(frame.group_by("candidate").agg(pl.col("score").mean()).rows())
+    assert max(means, key=means.get) == "large"
+    kinds = log.fleet_instructions(600, np.random.default_rng(0))
+    code = frame.filter(pl.col("instruction").map_elements(kinds.get, return_dtype=pl.String) == "code")
+    on_code = dict(code.group_by("candidate").agg(pl.col("score").mean()).rows())
+    assert on_code["large"] < on_code["coder"] < 0.97
+    paid = dict(frame.group_by("candidate").agg(pl.col("cost_usd").mean()).rows())
+    assert paid == pytest.approx({name: cost for name, (cost, _) in log.FLEET.items()}, rel=0.1)
+
+
 @pytest.mark.parametrize("costs", [False, True])
 def test_noise_is_not_worth_a_router(costs):
-    path = Path(__file__).parents[2] / "experiments/recommend/noise.py"
-    spec = importlib.util.spec_from_file_location("noise", path)
-    noise = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(noise)
+    noise = script("experiments/recommend/noise.py")
     args = SimpleNamespace(instructions=300, candidates=4, costs=costs, equal=False)
     for seed in range(2):
         found = noise.recommended(seed, args)
