@@ -139,14 +139,14 @@ def interval(difference: np.ndarray, datasets: np.ndarray) -> tuple[float, float
 
 
 def cross_validate(
-    train: PerformanceRecords, names: Sequence[str], max_tokens: int
+    train: PerformanceRecords, names: Sequence[str], max_tokens: int, skipped: Sequence[str] = ()
 ) -> dict[tuple[str, str], np.ndarray]:
     """Return the routed outcome (N,) of every encoder and router, each row predicted by the other folds."""
     fold = np.random.default_rng(0).integers(0, FOLDS, len(train.texts))
     found = {}
     for name in names:
         embed, states = encoder(name, train.texts, max_tokens)
-        for router in ROUTERS:
+        for router in (router for router in ROUTERS if f"{name}:{router}" not in skipped):
             values = np.zeros(len(fold))
             for held in range(FOLDS):
                 learn, asked = train.rows(fold != held), train.rows(fold == held)
@@ -169,6 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--test", type=int, default=0, help="test rows of each dataset")
     parser.add_argument("--winners", nargs="+", default=[], metavar="ENCODER:ROUTER")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="ENCODER:ROUTER", help="combinations to leave out")
     parser.add_argument("--plot", help="PNG file")
     parser.add_argument("--output", help="CSV file of the cross-validated table")
     args = parser.parse_args()
@@ -179,7 +180,7 @@ def main() -> None:
         test = sample(records, "test", args.datasets, args.test)
         judge(train, test, args.winners, args.max_tokens)
         return
-    found = cross_validate(train, args.encoders, args.max_tokens)
+    found = cross_validate(train, args.encoders, args.max_tokens, args.skip)
     rows = []
     for (name, router), values in found.items():
         base = found["minilm", router]
