@@ -8,7 +8,8 @@ Every encoder is combined with the baselines ``linear``, ``knn``, ``inferred_dat
 decay 1); each chooses its other hyper-parameters on a fifth of its training rows. Five folds of a sample of train rows;
 routed accuracy in percent, macro mean over datasets, with the paired bootstrap interval of the difference from MiniLM
 with the same router. ``--test N`` also fits the given combinations (``--winners ENCODER:ROUTER``) with seeds 0, 1 and 2
-on the sample and judges them on up to N test rows of each dataset: choose them by the first table.
+on the sample and judges them on up to N test rows of each dataset: choose them by the first table. ``--skip`` leaves
+out combinations, e.g. ``words:prefill``, which decomposes a covariance of 5,000 features for each fit.
 
 Encoders: ``minilm``, ``multilingual-e5-small``; ``table``, the mean of E5's token embeddings without its layers;
 ``words``, TF-IDF of the 5,000 most frequent tokens; ``states:BACKBONE``, hidden states at the last token (standardized
@@ -212,7 +213,7 @@ def plot(rows: Sequence[Sequence], path: str) -> None:
     axes.errorbar(mean, range(len(shown)), xerr=[mean - low, high - mean], fmt="o", capsize=3)
     axes.set_yticks(range(len(shown)), [f"{name}, {router}" for name, router, *_ in shown])
     axes.axvline(0, color="gray", linewidth=1)
-    axes.set_xlabel("routed accuracy minus that of MiniLM with the same router, points (95 %)")
+    axes.set_xlabel("routed accuracy minus that of MiniLM\nwith the same router, points (95 %)")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
