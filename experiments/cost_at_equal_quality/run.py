@@ -45,7 +45,7 @@ from satlight.routing import StoredScores
 from satlight.rules import BestQuality, CheapestAtLeast, Rule, Utility
 from satlight.types import Temperature
 
-OWN, RAW, CALIBRATED = "model_sat", "as in the bench", "calibrated"
+OWN, RAW, CALIBRATED, REFERENCE = "model_sat", "as in the bench", "calibrated", "reference"
 RULED = (OWN, "gaussian_process", "knn", "inferred_dataset")
 """Routers whose decision rules are measured."""
 
@@ -230,10 +230,10 @@ def judged(config: BenchConfig, data: DataSpec, args: argparse.Namespace) -> Fou
             for variant, score_NM in variants(kept_scores(method, problem, config, args), problem, args.split):
                 ece = expected_calibration_error(torch.from_numpy(score_NM), *cells).item()
                 add(method.name, variant, judge.curve(score_NM), ece)
-        add("zero router", "blind mixture", judge.single_2MR, float("nan"))
+        add("zero router", REFERENCE, judge.single_2MR, float("nan"))
         if rows.expected is not None:
             truth_NM = np.log(rows.expected) - np.log1p(-rows.expected)
-            add("true probabilities", "upper bound", judge.curve(truth_NM.astype(np.float64)), float("nan"))
+            add("true probabilities", REFERENCE, judge.curve(truth_NM.astype(np.float64)), float("nan"))
         print(f"seed {seed}: judged {rows.shape[0]} {args.split} rows", flush=True)
     return {key: {name: torch.stack([f[name] for f in facts]) for name in facts[0]} for key, facts in found.items()}
 
@@ -292,22 +292,26 @@ def difference(own: Tensor, other: Tensor) -> Difference:
     return Difference.of(apart[0].item(), apart[1:])
 
 
-def area_lines(found: Found, own: str) -> Iterator[str]:
-    """Yield the rows of the table of AIQ and QNC, by AIQ."""
-    mine = found[OWN, own]
-    for (name, variant), facts in sorted(found.items(), key=lambda item: -item[1]["aiq"][:, 0].mean()):
-        aiq = seed_interval(facts["aiq"][:, 0].tolist())
-        reached = int((~facts["qnc alone"][:, 0].isnan()).sum())
-        cells = [
-            f"{aiq.mean:.2f}" + (f" ± {aiq.half_width:.2f}" if len(facts["aiq"]) > 1 else ""),
-            f"{facts['qnc'][:, 0].mean():.3f}",
-            f"{reached} of {len(facts['aiq'])}",
-            f"{facts['ece'].mean():.3f}",
-        ]
-        for key, digits in (("aiq", 2), ("qnc", 3)):
-            apart = difference(mine[key], facts[key])
-            cells.append(f"{apart.mean:+.{digits}f} ({apart.low:+.{digits}f} to {apart.high:+.{digits}f})")
-        yield f"| {name}, {variant} | " + " | ".join("–" if "nan" in cell else cell for cell in cells) + " |"
+def area_lines(found: Found) -> Iterator[str]:
+    """Yield a table of AIQ and QNC per variant, with Model-SAT of the same variant minus the router."""
+    for variant in (one for one in (RAW, CALIBRATED) if (OWN, one) in found):
+        yield f"\n{variant.capitalize()}:\n"
+        yield f"| router | AIQ | QNC | reaches best single | ECE | {OWN} − it, AIQ | QNC |"
+        yield "|---|---:|---:|---|---:|---|---|"
+        shown = {name: facts for (name, other), facts in found.items() if other in (variant, REFERENCE)}
+        for name, facts in sorted(shown.items(), key=lambda item: -item[1]["aiq"][:, 0].mean()):
+            aiq = seed_interval(facts["aiq"][:, 0].tolist())
+            reached = int((~facts["qnc alone"][:, 0].isnan()).sum())
+            cells = [
+                f"{aiq.mean:.2f}" + (f" ± {aiq.half_width:.2f}" if len(facts["aiq"]) > 1 else ""),
+                f"{facts['qnc'][:, 0].mean():.3f}",
+                f"{reached} of {len(facts['aiq'])}",
+                f"{facts['ece'].mean():.3f}",
+            ]
+            for key, digits in (("aiq", 2), ("qnc", 3)):
+                apart = difference(found[OWN, variant][key], facts[key])
+                cells.append(f"{apart.mean:+.{digits}f} ({apart.low:+.{digits}f} to {apart.high:+.{digits}f})")
+            yield f"| {name} | " + " | ".join("–" if "nan" in cell else cell for cell in cells) + " |"
 
 
 def plot(found: Found, path: Path) -> None:
@@ -316,18 +320,17 @@ def plot(found: Found, path: Path) -> None:
 
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    names = [name for name in (*RULED, "true probabilities") if any(key[0] == name for key in found)]
-    for name in names:
-        variant = next(key[1] for key in reversed(found) if key[0] == name)
+    keys = [(OWN, CALIBRATED), *((name, RAW) for name in RULED), ("true probabilities", REFERENCE)]
+    for name, variant in (key for key in keys if key in found):
         cost_P, quality_P = found[name, variant]["curve"].mean(0)
-        own = name == OWN
-        axes.plot(
-            PER * cost_P, 100 * quality_P, label=f"{name}, {variant}", lw=2.5 if own else 1, zorder=3 if own else 2
-        )
-    cost_M, quality_M = found["zero router", "blind mixture"]["curve"].mean(0)
+        label = name if variant == REFERENCE else f"{name}, {variant}"
+        axes.plot(PER * cost_P, 100 * quality_P, label=label, linewidth=2.5 if name == OWN else 1)
+    cost_M, quality_M = found["zero router", REFERENCE]["curve"].mean(0)
     axes.scatter(PER * cost_M, 100 * quality_M, color="gray", s=14, label="single candidates")
-    cost_H, quality_H = curves.non_decreasing_hull(cost_M, quality_M)
-    axes.plot(PER * cost_H, 100 * quality_H, "--", color="gray", lw=1, label="zero router")
+    hull = curves.non_decreasing_hull(cost_M, quality_M)
+    cost_X = np.geomspace(float(hull[0][0]), float(hull[0][-1]), 200)
+    height_X = [100 * curves.quality_at(hull, cost) for cost in cost_X]
+    axes.plot(PER * cost_X, height_X, "--", color="gray", linewidth=1, label="zero router")
     axes.set(xscale="log", xlabel="US dollars per 1,000 instructions", ylabel="accuracy in percent")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
@@ -352,10 +355,7 @@ def main() -> None:
         with args.log.open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%F %T')} test split of {data.name}, seeds {config.seeds}\n")
     found = judged(config, data, args)
-    own = CALIBRATED if args.split == "test" else RAW
-    print(f"\n| router | AIQ | QNC | reaches best single | ECE | {OWN}, {own} − it, AIQ | QNC |")
-    print("|---|---:|---:|---|---:|---|---|")
-    print(*area_lines(found, own), sep="\n")
+    print(*area_lines(found), sep="\n")
     if args.split == "test":
         print("\n| router | target | raw probabilities | calibrated | fitted threshold |\n|---|---:|---|---|---|")
         print(*rule_lines(config, data, args), sep="\n")
