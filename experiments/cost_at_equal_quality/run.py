@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,8 +59,7 @@ Found = dict[tuple[str, str], dict[str, Tensor]]
 """Router and variant → ``aiq``, ``qnc`` and ``qnc alone`` (S, 1 + R), ``ece`` (S,), ``curve`` (S, 2, P)."""
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Records with the splits of a seed."""
 
     seed: int

@@ -1,7 +1,6 @@
 """The script of experiments/cost_at_equal_quality on a tiny simulated zoo, next to the package's own figures."""
 
 import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +24,9 @@ seeds: [0, 1]
 @pytest.fixture(scope="module")
 def run():
     spec = importlib.util.spec_from_file_location("cost_at_equal_quality", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return module
 
 
 @pytest.fixture(scope="module")
