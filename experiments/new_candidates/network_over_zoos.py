@@ -61,9 +61,7 @@ class Episodes:
         return made, *(torch.as_tensor(one[size:]) for one in (outcome_NC.astype(np.float32), known_NC))
 
 
-def routed_by_all(
-    zoo: Zoo, network: AttentiveNetwork, rows: np.ndarray, asked: np.ndarray
-) -> dict[str, np.ndarray]:
+def routed_by_all(zoo: Zoo, network: AttentiveNetwork, rows: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
     """Return routed outcomes (Q,) of each method by the results on some rows."""
     columns = np.arange(zoo.outcome_NM.shape[1])
     item, query = np.ix_(rows, columns), np.ix_(asked, columns)

@@ -126,16 +126,13 @@ def probabilities(score_QC: np.ndarray) -> np.ndarray:
 
 def run_fold(fold: Fold, embed, args: argparse.Namespace) -> Iterator[tuple[int, str, np.ndarray]]:
     """Yield K, method and routed outcomes (Q,), averaged over the draws of the results."""
-    start = time.process_time()
-    networks = {}
-    if "network" in args.methods:
-        for regret in args.regret:
-            name = "network" if len(args.regret) == 1 else f"network {regret:g}"
-            networks[name] = NetworkOfFold(fold, args.mixtures, steps=args.steps, regret=regret)
-    print(f"  networks {time.process_time() - start:.0f} CPU seconds", flush=True)
+    network = (
+        NetworkOfFold(fold, args.mixtures, steps=args.steps, regret=args.regret, rank=args.rank)
+        if "network" in args.methods
+        else None
+    )
     process = learned(fold, "gaussian_process", embed) if "gaussian_process" in args.methods else None
     blend = Blend(fold, embed) if process is not None and "blend" in args.methods else None
-    print(f"  process and blend {time.process_time() - start:.0f} CPU seconds", flush=True)
     for size in args.sizes:
         total: dict[str, np.ndarray] = {}
         chosen: dict[str, Callable] = fold.tuned(size) if "rivals" in args.methods else {"best_single": single}
@@ -143,7 +140,8 @@ def run_fold(fold: Fold, embed, args: argparse.Namespace) -> Iterator[tuple[int,
         for draw in range(args.draws):
             rows = fold.draw(size, draw)
             scores = {name: fold.votes(one, rows, fold.new, fold.judged_rows) for name, one in chosen.items()}
-            scores |= {name: network.scores(rows) for name, network in networks.items()}
+            if network is not None:
+                scores["network"] = network.scores(rows)
             if process is not None:
                 scores["gaussian_process"] = admitted_scores(process, fold, rows)
             if blend:
@@ -166,8 +164,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=["rivals", "gaussian_process", "blend", "network"])
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--regret", type=float, nargs="+", default=[1.0], help="several = a network each")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--regret", type=float, default=8.0)
+    parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--mixtures", type=float, default=0.0)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
