@@ -111,17 +111,12 @@ class Blend:
         for one, router in zip(self.folds, self.routers, strict=True):
             for draw in range(BLEND_DRAWS):
                 rows = one.draw(size, draw)
-                process_QC = probabilities(admitted_scores(router, one, rows))
+                process_QC = admitted_scores(router, one, rows)
                 ability_QC = one.votes(single, rows, one.new, one.judged_rows)
                 for weight in BLENDS:
                     score_QC = weight * ability_QC + (1 - weight) * process_QC
                     total[weight] += one.accuracy(score_QC, one.judged_rows, one.new).mean()
         return max(total, key=total.__getitem__)
-
-
-def probabilities(score_QC: np.ndarray) -> np.ndarray:
-    """Convert log-odds."""
-    return 1 / (1 + np.exp(-np.asarray(score_QC, dtype=float)))
 
 
 def run_fold(fold: Fold, embed, args: argparse.Namespace) -> Iterator[tuple[int, str, np.ndarray]]:
@@ -145,8 +140,7 @@ def run_fold(fold: Fold, embed, args: argparse.Namespace) -> Iterator[tuple[int,
             if process is not None:
                 scores["gaussian_process"] = admitted_scores(process, fold, rows)
             if blend:
-                process_QC = probabilities(scores["gaussian_process"])
-                scores["blend"] = weight * scores["best_single"] + (1 - weight) * process_QC
+                scores["blend"] = weight * scores["best_single"] + (1 - weight) * scores["gaussian_process"]
             for name, score_QC in scores.items():
                 total[name] = total.get(name, 0.0) + fold.accuracy(score_QC, fold.judged_rows, fold.new) / args.draws
         if blend:
