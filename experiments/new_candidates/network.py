@@ -24,6 +24,9 @@ LEAST, MOST = 0.02, 0.98
 WIDTHS = (4.0, 16.0)
 """Initial inverse squared length scales, one for each head."""
 
+SHARPNESS = 4.0
+"""Factor of log-odds in the softmax of the expected regret."""
+
 
 class Episode(NamedTuple):
     """Candidates known by results, and instructions to route.
@@ -164,10 +167,6 @@ def loss(score_QC: Tensor, outcome_QC: Tensor, known_QC: Tensor, regret: float) 
     chosen_QC = (SHARPNESS * score_QC.masked_fill(~known_QC, -1e4)).softmax(dim=1)
     best_Q = outcome_QC.masked_fill(~known_QC, 0.0).amax(dim=1)
     return total + regret * (best_Q - (chosen_QC * outcome_QC.masked_fill(~known_QC, 0.0)).sum(dim=1)).mean()
-
-
-SHARPNESS = 4.0
-"""Factor of log-odds in the softmax of the expected regret."""
 
 
 def item_means(outcome_KM: np.ndarray, expected_K: np.ndarray | float, prior: float = 8.0) -> np.ndarray:
