@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,11 @@ class Fold:
         self.judged_rows = np.flatnonzero(records.splits == "test")
         self.probe_rows = np.concatenate([self.fit_rows, self.tune_rows])
         self.outcome_NM, self.known_NM = np.asarray(records.outcomes, dtype=float), np.asarray(records.known)
-        self.rivals = rivals(vectors_ND[self.probe_rows], seed)
+
+    @cached_property
+    def rivals(self) -> dict[str, list[Votes]]:
+        """Rivals with the settings to choose from."""
+        return rivals(self.vectors_ND[self.probe_rows], self.seed)
 
     def draw(self, size: int, draw: int) -> np.ndarray:
         """Draw the rows of the results, the same for all new candidates."""

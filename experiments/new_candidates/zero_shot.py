@@ -41,7 +41,7 @@ class Zoo:
         self.name = name
         self.known_NM, self.outcome_NM = np.asarray(records.known), np.asarray(records.outcomes, dtype=float)
         self.vectors_ND = embed(records.texts).astype(float)
-        self.split_N = records.splits
+        self.split_N, self.tasks_N = records.splits, np.asarray(records.task_keys)
 
     def sides(self, judged: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows for results, and rows to evaluate on.

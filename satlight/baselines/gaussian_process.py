@@ -33,7 +33,9 @@ ITEM_PRIOR = 8.0
 LANDMARKS = 256
 FOLDS = 4
 EPISODES, EPISODE_ROWS = 4, 300
-STEPS = 4
+STEPS, TOLERANCE, LEAST_STEP = 25, 1e-8, 1e-6
+"""Newton's method: maximum steps, expected gain in log-likelihood below which it stops, smallest part of a step."""
+
 LEAST, MOST = 0.02, 0.98
 """Bounds of the expected outcomes of training candidates."""
 
@@ -227,6 +229,8 @@ def _deviation(outcome_LT: np.ndarray) -> np.ndarray:
 def posterior_weights(feature_LF: np.ndarray, mean_L: np.ndarray, outcome_L: np.ndarray, noise: float) -> np.ndarray:
     """Compute the most probable weights of features in the log-odds of results, by Newton's method.
 
+    A step is halved until the objective falls: whole steps diverge for candidates far below the mean candidate.
+
     Args:
         feature_LF: Features, scaled so that the prior variance of each weight is 1.
         mean_L: Expected results of the mean candidate, in (0, 1).
@@ -243,11 +247,22 @@ def posterior_weights(feature_LF: np.ndarray, mean_L: np.ndarray, outcome_L: np.
 
     Reference: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", §3.4.
     """
-    offset_L, weight_F = logit(mean_L), np.zeros(feature_LF.shape[1])
+
+    def loss(logit_L: np.ndarray, weight_F: np.ndarray) -> float:
+        return (np.logaddexp(0, logit_L) - outcome_L * logit_L).sum() / noise + weight_F @ weight_F / 2
+
+    logit_L, weight_F = logit(mean_L), np.zeros(feature_LF.shape[1])
     for _ in range(STEPS):
-        p_L = expit(offset_L + feature_LF @ weight_F)
+        p_L = expit(logit_L)
         slope_F = feature_LF.T @ (outcome_L - p_L) / noise - weight_F
         curve_L = (p_L * (1 - p_L)).clip(LEAST * MOST) / noise
         curve_FF = (feature_LF.T * curve_L) @ feature_LF + np.eye(len(weight_F))
-        weight_F = weight_F + cho_solve(cho_factor(curve_FF), slope_F)
+        step_F = cho_solve(cho_factor(curve_FF), slope_F)
+        if slope_F @ step_F < TOLERANCE:
+            break
+        step_L, before = feature_LF @ step_F, loss(logit_L, weight_F)
+        size = 1.0
+        while size > LEAST_STEP and loss(logit_L + size * step_L, weight_F + size * step_F) > before:
+            size /= 2
+        logit_L, weight_F = logit_L + size * step_L, weight_F + size * step_F
     return weight_F

@@ -91,6 +91,15 @@ def test_the_weights_maximize_the_posterior():
     assert feature.T @ (outcome - p) / 0.7 == pytest.approx(found, abs=1e-4)
 
 
+def test_the_weights_of_a_candidate_far_below_the_others_maximize_the_posterior():
+    """Whole steps of Newton's method diverge here."""
+    rng = np.random.default_rng(0)
+    feature, mean, outcome = 2 * rng.normal(size=(300, 30)), np.full(300, 0.97), (rng.random(300) < 0.2).astype(float)
+    found = posterior_weights(feature, mean, outcome, noise=0.6)
+    p = expit(np.log(mean / (1 - mean)) + feature @ found)
+    assert feature.T @ (outcome - p) / 0.6 == pytest.approx(found, abs=0.05)
+
+
 def test_a_task_without_rows_has_no_probability():
     vectors = np.random.default_rng(0).normal(size=(30, 4))
     assert TaskGuess.fit(vectors, np.arange(30) % 2, 3)(vectors)[:, 2].max() == 0
