@@ -11,6 +11,7 @@ import pytest
 from satlight.bench.config import load_config
 from satlight.evaluation import evaluate
 from satlight.files import write_table
+from satlight.records import open_records, split_records
 from satlight.routing import StoredScores
 
 SCRIPT = Path(__file__).parents[2] / "experiments/cost_at_equal_quality/run.py"
@@ -111,3 +112,16 @@ def test_missing_costs_end_the_comparison(run, bench):
     records = run.Problem.of(load_config(bench).data[0], 0).rows("test")
     with pytest.raises(SystemExit, match="an outcome or a cost is missing"):
         run.Judge(replace(records, costs=None), records, 5)
+
+
+def test_prepared_records_get_the_validation_rows_of_the_bench(load, output, tmp_path):
+    """experiments/routerbench/prepare.py marks test rows only, so that each seed of fit draws as the bench does."""
+    path = tmp_path / "toy.yaml"
+    path.write_text(BENCH.replace("num_instructions: 700", "num_instructions: 300"))
+    output("routerbench/prepare", path, "--to", tmp_path / "records")
+    prepared = open_records(tmp_path / "records")
+    assert set(prepared.splits) == {"train", "test"}
+    (data,) = load_config(path).data
+    for seed in (0, 1):
+        of_bench = load("cost_at_equal_quality/run").Problem.of(data, seed).records
+        assert (split_records(prepared, seed=seed) == of_bench.splits).all()
