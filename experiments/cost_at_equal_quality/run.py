@@ -167,9 +167,9 @@ class Judge:
         self.best = functional.best_single(*matrices(train, test.model_ids), _codes(train.datasets))
         self.parts = [torch.from_numpy(np.flatnonzero(test.datasets == name)) for name in np.unique(test.datasets)]
         every = torch.arange(test.shape[1])
-        self.single_2MR = self._means([every[column].expand(test.shape[0]) for column in every])
+        self.single_2MR = self.means([every[column].expand(test.shape[0]) for column in every])
 
-    def _means(self, choices: Sequence[Tensor]) -> Tensor:
+    def means(self, choices: Sequence[Tensor]) -> Tensor:
         """Return mean cost and outcome, macro means over datasets, of P choices (N,) each: (2, P, 1 + R)."""
         choice_PN = torch.stack(list(choices))
         rows = torch.arange(choice_PN.shape[1])
@@ -186,7 +186,7 @@ class Judge:
         probability_NM = torch.from_numpy(score_NM).double().sigmoid().numpy()
         price_M = self.spending.price_M
         rules = [Utility(weight) if weight else BestQuality() for weight in trade_off_weights(price_M)]
-        return self._means([torch.from_numpy(rule.choose(probability_NM, price_M.numpy())) for rule in rules])
+        return self.means([torch.from_numpy(rule.choose(probability_NM, price_M.numpy())) for rule in rules])
 
     def areas(self, curve_2PR: Tensor) -> dict[str, Tensor]:
         """Return AIQ (percent) and QNC (1 + R,), as :func:`satlight.evaluation.spending.areas` defines them.
