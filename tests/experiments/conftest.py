@@ -46,7 +46,12 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[.
             monkeypatch.setattr(module, constant, value)
         return module
 
+    _forget()  # other tests may have imported a script of the same name from another folder
     yield load
+    _forget()
+
+
+def _forget() -> None:
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", "")).startswith(str(FOLDER)):
             del sys.modules[name]

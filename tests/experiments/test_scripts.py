@@ -172,7 +172,7 @@ def test_variances_of_other_zoos(printed, records, tmp_path):
 def test_onboarding(printed, folder, tmp_path):
     router = aptitude_router(folder)
     for number in range(3):
-        router.save(tmp_path / "out" / f"fold{number}" / "1" / "router")
+        router.save(tmp_path / "out" / "seed0" / f"fold{number}" / "1" / "router")
     files = ["--output", tmp_path / "out", "--plot", tmp_path / "a.png", "--rows", 40]
     constants = {"SIZES": (4, 8, 16), "unseen_candidates": lambda *a, **k: unseen_candidates(*a, **k | {"probes": 64})}
     rows = printed("onboarding/curve", folder, *files, **constants)
