@@ -288,12 +288,7 @@ class Choice:
     cost_usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON, numbers with six significant digits: they were computed in single precision.
-
-        Example:
-            >>> Choice("a", 0.8799999952316284, 2.0, 0.00039999998989515007).to_dict()
-            {'model_id': 'a', 'probability': 0.88, 'score': 2.0, 'cost_usd': 0.0004}
-        """
+        """Return the fields as JSON, numbers with the six digits of single precision: 0.0004, not 0.000399999."""
         return {name: float(f"{one:.6g}") if isinstance(one, float) else one for name, one in asdict(self).items()}
 
 

@@ -6,7 +6,7 @@ import pytest
 from satlight.costs import expected_costs, require_costs
 from satlight.errors import SatlightError
 from satlight.rules import BestQuality, CheapestAtLeast, Utility, WithinBudget, parse_rule
-from satlight.types import Candidate, Request
+from satlight.types import Candidate, Choice, Request
 
 INF = float("inf")
 RULES = [
@@ -131,3 +131,9 @@ def test_expected_costs_by_prices_by_log_and_unknown():
         require_costs(zoo, "The rule cheapest@0.9")
     with pytest.raises(SatlightError, match=r"'nothing'.*no price_in, price_out, tokens_out"):
         require_costs(zoo[4:], "x")
+
+
+def test_a_choice_in_json_has_no_digits_of_double_precision():
+    choice = Choice("a", float(np.float32(0.88)), -2.0, float(np.float32(0.0004)))
+    assert choice.to_dict() == {"model_id": "a", "probability": 0.88, "score": -2.0, "cost_usd": 0.0004}
+    assert Choice("b", 0.5, 0.0).to_dict()["cost_usd"] is None

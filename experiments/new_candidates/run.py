@@ -236,10 +236,14 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args()
+    run_folds(parser.parse_args(), run_fold)
+
+
+def run_folds(args: argparse.Namespace, run: Callable, name: str = "run") -> None:
+    """Write the outcomes of a script's ``run_fold`` for every seed and fold; keep a log of uses of the test split."""
     if args.split == "test":
         with (Path(__file__).parent / "opened.log").open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%F %T')} test split of {args.records.name}, seeds {args.seeds}\n")
+            log.write(f"{time.strftime('%F %T')} {name}: test split of {args.records.name}, seeds {args.seeds}\n")
     whole = open_records(args.records)
     family_M, embed = families(args.records, whole.model_ids), cached(Embedder(), whole.texts)
     vectors_ND = embed(whole.texts)
@@ -248,9 +252,9 @@ def main() -> None:
         for number, new_M in enumerate(candidate_folds(family_M, seed)):
             start = time.process_time()
             fold = Fold(split(whole, args.split, seed), vectors_ND, new_M, family_M, seed)
-            for size, name, value_Q in run_fold(fold, embed, args):
+            for size, method, value_Q in run(fold, embed, args):
                 frames.append(
-                    pl.DataFrame({"k": size, "method": name, "seed": seed, "fold": number, "row": fold.judged_rows})
+                    pl.DataFrame({"k": size, "method": method, "seed": seed, "fold": number, "row": fold.judged_rows})
                     .with_columns(pl.Series("value", value_Q), pl.lit(len(fold.new)).alias("new"))
                 )  # fmt: skip
             print(f"seed {seed}, fold {number}: {time.process_time() - start:.0f} CPU seconds", flush=True)

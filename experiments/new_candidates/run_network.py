@@ -6,20 +6,16 @@ The protocol and the rows are those of run.py; the output can be read by table.p
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 from network import QUERIES, SIZES, AttentiveNetwork, Episode, item_means, mixed, train
-from run import Fold, admitted_scores, cached, candidate_folds, families, learned, single, split
+from run import Fold, admitted_scores, learned, run_folds, single
 from torch import Tensor
 
-from satlight.backbones.embedding import Embedder
 from satlight.baselines.kernel_parts import fit_text
-from satlight.records import open_records
 
 TEXT_FOLDS = 4
 BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -163,26 +159,8 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--mixtures", type=float, default=0.0)
     parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.split == "test":
-        with (Path(__file__).parent / "opened.log").open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%F %T')} run_network: test split of {args.records.name}, seeds {args.seeds}\n")
-    whole = open_records(args.records)
-    family_M, embed = families(args.records, whole.model_ids), cached(Embedder(), whole.texts)
-    vectors_ND = embed(whole.texts)
-    frames = []
-    for seed in args.seeds:
-        for number, new_M in enumerate(candidate_folds(family_M, seed)):
-            start = time.process_time()
-            fold = Fold(split(whole, args.split, seed), vectors_ND, new_M, family_M, seed)
-            for size, name, value_Q in run_fold(fold, embed, args):
-                frames.append(
-                    pl.DataFrame({"k": size, "method": name, "seed": seed, "fold": number, "row": fold.judged_rows})
-                    .with_columns(pl.Series("value", value_Q), pl.lit(len(fold.new)).alias("new"))
-                )  # fmt: skip
-            print(f"seed {seed}, fold {number}: {time.process_time() - start:.0f} CPU seconds", flush=True)
-            pl.concat(frames).write_parquet(args.output)
+    run_folds(parser.parse_args(), run_fold, "run_network")
 
 
 if __name__ == "__main__":

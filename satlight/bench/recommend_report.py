@@ -20,7 +20,7 @@ _SHOWN = 24
 """Maximum number of kinds of instructions in the plot; the table has all."""
 
 BLIND = " (fixed shares of all requests for single candidates)"
-"""What the blind mixture is, for those who have not read the documentation."""
+"""Explains the blind mixture to those who have not read the documentation."""
 
 _LABEL = 34
 """Maximum number of characters of a kind's name in the plot."""

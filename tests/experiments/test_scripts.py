@@ -155,6 +155,10 @@ def test_new_candidates(printed, folder, tmp_path):
     own = next(row for row in rows if row[0] == "gaussian_process")
     assert percent(own[1])
     assert (tmp_path / "a.png").stat().st_size > 0
+    options[-2:] = ["--methods", "gaussian_process", "network", "--steps", 5]  # the embedder is that of run
+    printed("new_candidates/run_network", folder, *options, "--output", tmp_path / "b.parquet")
+    rows = printed("new_candidates/table", tmp_path / "b.parquet", "--own", "network")
+    assert percent(next(row for row in rows if row[0] == "network")[1])
 
 
 def test_variances_of_other_zoos(printed, records, tmp_path):
