@@ -181,8 +181,8 @@ def test_onboarding(printed, folder, tmp_path):
     constants = {"SIZES": (4, 8, 16), "unseen_candidates": lambda *a, **k: unseen_candidates(*a, **k | {"probes": 64})}
     rows = printed("onboarding/curve", folder, *files, **constants)
     assert [row[0] for row in rows] == 2 * ["items", "---:", "without it", "4", "8", "16"]
-    assert rows[2][4] == "–"
-    assert all(percent(cell) for row in rows if row[0].isdecimal() for cell in row[1:5])
+    assert rows[2][5] == "–"
+    assert all(percent(cell) for row in rows if row[0].isdecimal() for cell in row[1:6])
     assert (tmp_path / "a.png").stat().st_size > 0
 
 
