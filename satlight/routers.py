@@ -366,6 +366,6 @@ def _check_text(request: object, name: str) -> None:
 
 ADMITTING = (
     "Model-SAT", "knn", "tfidf_knn", "aptitude_knn", "inferred_dataset", "cluster", "uniroute", "linear", "irt",
-    "gaussian_process",
+    "gaussian_process", "few_results",
 )  # fmt: skip
 """Methods that admit a candidate by its results, for messages; baselines by name (docs/baselines.md)."""

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from network import QUERIES, AttentiveNetwork, Episode, item_means, mixed, train
 from run import routed, single
+from run_network import item_means, mixed
 from torch import Tensor
 from zero_shot import DRAWS, SIZES, Zoo, scores, variances_of
 
 from satlight.backbones.embedding import Embedder
+from satlight.baselines.attentive import QUERIES, REGRET, AttentiveNetwork, Episode, train
 
 NAMES = ("routerdc", "mmlu_pro", "bfcl", "routerbench", "simulated")
 LEAST_CANDIDATES = 4
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--regret", type=float, default=8.0)
+    parser.add_argument("--regret", type=float, default=REGRET)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--mixtures", type=float, default=0.0)
     parser.add_argument("--zoos", nargs="+", default=NAMES, help="zoos to leave out")

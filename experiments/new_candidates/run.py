@@ -222,7 +222,7 @@ def run_fold(fold: Fold, embed, args: argparse.Namespace) -> Iterator[tuple[int,
             yield size, name, value_Q
 
 
-METHODS = {"irt": {"fixed": {"abilities": 8, "decay": 1.0, "steps": 750}}, "gaussian_process": {}}
+METHODS = {"irt": {"fixed": {"abilities": 8, "decay": 1.0, "steps": 750}}, "gaussian_process": {}, "few_results": {}}
 """Baselines that admit a candidate by its results, with their options."""
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network import QUERIES, SIZES, AttentiveNetwork, Episode, item_means, mixed, train
 from run import Fold, admitted_scores, learned, run_folds, single
 from torch import Tensor
 
+from satlight.baselines.attentive import QUERIES, REGRET, SIZES, STEPS, AttentiveNetwork, Episode, train
 from satlight.baselines.kernel_parts import fit_text
 
 TEXT_FOLDS = 4
@@ -22,6 +22,18 @@ BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of best single to choose from."""
 
 BLEND_DRAWS = 2
+
+
+def item_means(outcome_KM: np.ndarray, expected_K: np.ndarray | float, prior: float = 8.0) -> np.ndarray:
+    """Return the mean outcome of each instruction, shrunk toward its expectation by ``prior`` candidates."""
+    return ((outcome_KM.sum(axis=1) + prior * expected_K) / (outcome_KM.shape[1] + prior)).clip(0.02, 0.98)
+
+
+def mixed(outcome_NC: np.ndarray, group_N: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Make candidates that are one of the given ones on each group of rows, (N, count)."""
+    names, group_N = np.unique(group_N, return_inverse=True)
+    parent_GC = rng.integers(outcome_NC.shape[1], size=(len(names), count))
+    return np.take_along_axis(outcome_NC, parent_GC[group_N], axis=1)
 
 
 class NetworkOfFold:
@@ -154,8 +166,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=["rivals", "gaussian_process", "blend", "network"])
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--regret", type=float, default=8.0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--regret", type=float, default=REGRET)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--mixtures", type=float, default=0.0)
     parser.add_argument("--output", type=Path, required=True)

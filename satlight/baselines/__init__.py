@@ -32,6 +32,7 @@ BUILT_IN = {
     "mf": "satlight.baselines.mf:MF",
     "irt": "satlight.baselines.irt:IRT",
     "gaussian_process": "satlight.baselines.gaussian_process:GaussianProcess",
+    "few_results": "satlight.baselines.few_results:FewResults",
     "uniroute": "satlight.baselines.uniroute:UniRoute",
     "aptitude_knn": "satlight.baselines.aptitude_knn:AptitudeKNN",
     "inferred_dataset": "satlight.baselines.inferred_dataset:InferredDataset",

@@ -59,6 +59,10 @@ class Items:
         total_L = self.outcome_LT.sum(axis=1) + ITEM_PRIOR * self.expected_LT.mean(axis=1)
         return (total_L / (self.outcome_LT.shape[1] + ITEM_PRIOR)).clip(LEAST, MOST)
 
+    def expectations(self) -> np.ndarray:
+        """Return the mean expected outcome given the text, (L,)."""
+        return self.expected_LT.mean(axis=1).clip(LEAST, MOST)
+
     def cut(self, row_L: np.ndarray, columns: np.ndarray | slice = slice(None)) -> Items:
         """Return some of the instructions, and some of the training candidates."""
         return Items(self.task_LG[row_L], self.expected_LT[row_L][:, columns], self.outcome_LT[row_L][:, columns])
@@ -112,8 +116,7 @@ class GaussianProcess(TunedBaseline):
     def learn(self, records: PerformanceRecords, vectors_ND: np.ndarray | None, **chosen: Any) -> None:
         assert vectors_ND is not None
         rng = np.random.default_rng(self.seed)
-        count_M = np.asarray(records.known).sum(axis=0)
-        trained_M = 2 * count_M >= count_M.max()
+        trained_M = self._trained(records)
         known_NT = np.asarray(records.known[:, trained_M])
         outcome_NT = np.where(known_NT, records.outcomes[:, trained_M], 0).astype(np.float64)
         vectors_ND = vectors_ND.astype(np.float64)
@@ -124,28 +127,24 @@ class GaussianProcess(TunedBaseline):
         self._rows = Items(text.task_NG, text.expected_NT, np.where(known_NT, outcome_NT, text.expected_NT))
         self.row_ids = [str(one) for one in records.instructions["instruction_id"]]
         self.variances = dict(self.given) if self.given else self._learn_variances(vectors_ND, known_NT, rng)
-        weights = []
+        self._weight_FC = np.empty((0, 0))
         for column in np.flatnonzero(~trained_M):
             row_L = np.flatnonzero(records.known[:, column])
-            weights.append(self._weights(vectors_ND[row_L], self._rows.cut(row_L), records.outcomes[row_L, column]))
-        self._weight_FC = np.array(weights).T
+            self._append(vectors_ND[row_L], self._rows.cut(row_L), records.outcomes[row_L, column])
         self._column_M = np.argsort(np.argsort(~trained_M, kind="stable"))
+
+    @staticmethod
+    def _trained(records: PerformanceRecords) -> np.ndarray:
+        """Return the mask of the training candidates, (M,)."""
+        count_M = np.asarray(records.known).sum(axis=0)
+        return 2 * count_M >= count_M.max()
 
     def admit(self, candidate: Candidate, results: AptitudeResults) -> Self:
         """See :meth:`satlight.routers.Router.admit`; results on training instructions say most."""
         other, results, vectors_LD = self._admitting(candidate, results, self.row_ids)
         assert vectors_LD is not None
         vectors_LD = vectors_LD.astype(np.float64)
-        items, place = self._read(vectors_LD), {name: row for row, name in enumerate(self.row_ids)}
-        for item, name in enumerate(results.instruction_ids):
-            if (row := place.get(name)) is not None:
-                items.task_LG[item] = self._rows.task_LG[row]
-                items.expected_LT[item], items.outcome_LT[item] = (
-                    self._rows.expected_LT[row],
-                    self._rows.outcome_LT[row],
-                )
-        weight_F = self._weights(vectors_LD, items, results.outcomes)
-        other._weight_FC = np.column_stack([*self._weight_FC.T, weight_F])
+        other._append(vectors_LD, self._items(vectors_LD, results.instruction_ids), results.outcomes)
         other._column_M = np.append(self._column_M, len(self._column_M))
         return other
 
@@ -155,9 +154,26 @@ class GaussianProcess(TunedBaseline):
         items = self._read(vectors_ND)
         known = [items.expected_LT]
         if self._weight_FC.size:
-            feature_NF = np.hstack(self._features(vectors_ND, items))
-            known.append(expit(logit(items.means())[:, None] + feature_NF @ self._weight_FC))
+            known.append(self._admitted(vectors_ND, items))
         return np.hstack(known)[:, self._column_M]
+
+    def _admitted(self, vectors_ND: np.ndarray, items: Items) -> np.ndarray:
+        """Return expected outcomes of the candidates that are known by results, in the order of :meth:`_append`."""
+        feature_NF = np.hstack(self._features(vectors_ND, items))
+        return expit(logit(items.means())[:, None] + feature_NF @ self._weight_FC)
+
+    def _append(self, vectors_LD: np.ndarray, items: Items, outcome_L: np.ndarray) -> None:
+        """Add a candidate that is known by results, in new objects, since copies share the old ones."""
+        self._weight_FC = np.column_stack([*self._weight_FC.T, self._weights(vectors_LD, items, outcome_L)])
+
+    def _items(self, vectors_LD: np.ndarray, ids: Sequence[str]) -> Items:
+        """Return what is known of instructions; of training instructions, also the outcomes there."""
+        items, place = self._read(vectors_LD), {name: row for row, name in enumerate(self.row_ids)}
+        own = [(item, place[name]) for item, name in enumerate(ids) if name in place]
+        for item, row in own:
+            items.task_LG[item] = self._rows.task_LG[row]
+            items.expected_LT[item], items.outcome_LT[item] = self._rows.expected_LT[row], self._rows.outcome_LT[row]
+        return items
 
     def _read(self, vectors_LD: np.ndarray) -> Items:
         """Return what the text alone says of instructions."""

@@ -14,13 +14,17 @@ from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 
 
-def train(network: Any, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None) -> None:
+def train(
+    network: Any, batches: Iterable[Tensor], after_step: Callable[[int], None] | None = None, clip: float | None = None
+) -> None:
     """Train without files, log lines or progress bars; the network ends on the CPU.
 
     Args:
-        network: Module with ``loss(index_B)`` on rows that it holds, and AdamW's ``lr`` and ``decay``.
+        network: Module with ``loss(index_B)`` on rows that it holds, and AdamW's ``lr`` and ``decay``, or a method
+            ``optimization()`` that returns what Lightning's ``configure_optimizers`` does.
         batches: Row numbers, a batch at a time.
         after_step: Called with the number of steps after each one.
+        clip: Largest norm of the gradient; None = any.
     """
     callbacks: list[L.Callback] = []
     if after_step is not None:
@@ -35,6 +39,7 @@ def train(network: Any, batches: Iterable[Tensor], after_step: Callable[[int], N
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=callbacks,
+            gradient_clip_val=clip,
         )
         trainer.fit(_Training(network), batches)
 
@@ -44,13 +49,15 @@ class _Training(L.LightningModule):
         super().__init__()
         self.network: nn.Module = network
         self.objective: Callable[[Tensor], Tensor] = network.loss
-        self.settings = {"lr": network.lr, "weight_decay": network.decay}
 
     def training_step(self, index_B: Tensor, batch_idx: int) -> Tensor:
         return self.objective(index_B)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.network.parameters(), **self.settings)
+    def configure_optimizers(self) -> Any:
+        network: Any = self.network
+        if hasattr(network, "optimization"):
+            return network.optimization()
+        return torch.optim.AdamW(network.parameters(), lr=network.lr, weight_decay=network.decay)
 
 
 @contextmanager

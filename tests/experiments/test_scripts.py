@@ -148,14 +148,15 @@ def test_multimodal(printed, load, tmp_path):
 
 
 def test_new_candidates(printed, folder, tmp_path):
-    options = ["--seeds", 0, "--sizes", 8, "--draws", 1, "--methods", "gaussian_process"]
-    printed("new_candidates/run", folder, *options, "--output", tmp_path / "a.parquet", TUNING_DRAWS=1)
+    options = ["--seeds", 0, "--sizes", 8, "--draws", 1, "--methods", "gaussian_process", "few_results"]
+    constants = {"METHODS": {"gaussian_process": {}, "few_results": {"fixed": {"steps": 5}}}, "TUNING_DRAWS": 1}
+    printed("new_candidates/run", folder, *options, "--output", tmp_path / "a.parquet", **constants)
     rows = printed("new_candidates/table", tmp_path / "a.parquet", "--plot", tmp_path / "a.png")
     assert rows[0] == ["router", "K = 8"]
-    own = next(row for row in rows if row[0] == "gaussian_process")
-    assert percent(own[1])
+    assert all(percent(row[1]) for row in rows if row[0] in constants["METHODS"])
+    assert [row[0] for row in rows[-2:]] == ["vs hierarchy", "vs gaussian_process"]
     assert (tmp_path / "a.png").stat().st_size > 0
-    options[-2:] = ["--methods", "gaussian_process", "network", "--steps", 5]  # the embedder is that of run
+    options[-1:] = ["network", "--steps", 5]  # the embedder is that of run
     printed("new_candidates/run_network", folder, *options, "--output", tmp_path / "b.parquet")
     rows = printed("new_candidates/table", tmp_path / "b.parquet", "--own", "network")
     assert percent(next(row for row in rows if row[0] == "network")[1])

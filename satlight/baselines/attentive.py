@@ -1,4 +1,4 @@
-"""Attentive network for candidates that were not in training, known by K results each (see README.md).
+"""A small network for candidates that were not in training, known by K results each.
 
 It is trained on episodes in which known candidates play new ones with a random K. Candidates are anonymous: the network
 reads the vectors of the K instructions, the results there, and the mean outcome of the known candidates.
@@ -10,17 +10,28 @@ H attention heads, R dimensions of a head's projection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from satlight.baselines.neural import seeded
+from satlight.storage.classes import Configured
+
 SIZES = (8, 16, 32, 64, 128, 256, 960)
+"""Numbers of results in training."""
+
 QUERIES = 128
+"""Instructions to route in an episode."""
+
 BATCH = 2
-LEAST, MOST = 0.02, 0.98
+"""Episodes of a step."""
+
+STEPS, REGRET, RATE, CLIP = 400, 8.0, 0.01, 1.0
+"""Defaults of :func:`train`, and the largest norm of a gradient."""
+
 WIDTHS = (4.0, 16.0)
 """Initial inverse squared length scales, one for each head."""
 
@@ -53,8 +64,8 @@ class Episode(NamedTuple):
         return cls(*(torch.as_tensor(one if one.dtype == bool else one.astype(np.float32)) for one in arrays))
 
 
-class AttentiveNetwork(nn.Module):
-    """Log-odds = that of the mean candidate + gated ability + gated local deviations.
+class AttentiveNetwork(Configured, nn.Module):
+    """Log-odds = those of the mean candidate + gated ability + gated local deviations.
 
     The ability is the most probable shift of the candidate's log-odds given its results (a shrunken mean). A local
     deviation is a shrunken mean of the remaining residuals, weighted by attention from the instruction to route to the
@@ -64,6 +75,17 @@ class AttentiveNetwork(nn.Module):
         width: D.
         rank: R.
         hidden: Width of the network of the gates.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> items, asked = rng.normal(size=(5, 3)), rng.normal(size=(2, 3))
+        >>> outcomes, half = np.ones((5, 4)), np.full(5, 0.5)
+        >>> episode = Episode.of(items, half, outcomes, outcomes == 1, asked, half[:2])
+        >>> AttentiveNetwork(width=3)(episode).shape
+        torch.Size([2, 4])
+
+    Reference: Kim et al. 2019, "Attentive Neural Processes", the deterministic path; trained on episodes as in Vinyals
+        et al. 2016, "Matching Networks for One Shot Learning".
     """
 
     def __init__(self, width: int, rank: int = 16, hidden: int = 16) -> None:
@@ -75,9 +97,10 @@ class AttentiveNetwork(nn.Module):
         self.difficulty = nn.Parameter(torch.full((heads,), -4.0))
         self.log_variance = nn.Parameter(torch.tensor(0.0))
         self.log_noise = nn.Parameter(torch.tensor(0.0))
-        self.gates = nn.Sequential(nn.Linear(heads + 3, hidden), nn.Tanh(), nn.Linear(hidden, heads + 1))
-        nn.init.zeros_(self.gates[2].weight)
-        nn.init.zeros_(self.gates[2].bias)
+        last = nn.Linear(hidden, heads + 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.gates = nn.Sequential(nn.Linear(heads + 3, hidden), nn.Tanh(), last)
 
     def forward(self, episode: Episode) -> Tensor:
         """Return log-odds (Q, C)."""
@@ -120,45 +143,58 @@ def _squares(one_QD: Tensor, other_KD: Tensor) -> Tensor:
     return square_QK.clamp(min=0)
 
 
+Sample = Callable[[np.random.Generator], tuple[Episode, Tensor, Tensor]]
+"""Draws an episode, with outcomes and their mask (Q, C) on the instructions to route."""
+
+
 def train(
-    sample: Callable[[np.random.Generator], tuple[Episode, Tensor, Tensor]],
-    width: int,
-    *,
-    steps: int,
-    regret: float,
-    seed: int,
-    rank: int = 16,
-    rate: float = 0.01,
+    sample: Sample, width: int, *, seed: int, steps: int = STEPS, regret: float = REGRET, rank: int = 16
 ) -> AttentiveNetwork:
     """Minimize cross-entropy plus the expected regret of choosing by softmax.
 
     Args:
-        sample: Draws an episode, with outcomes and their mask (Q, C) on the instructions to route.
+        sample: Draws an episode.
         width: D.
+        seed: Seed of the initial weights and episodes.
         steps: Steps of :data:`BATCH` episodes.
         regret: Weight of the expected regret.
-        seed: Seed of the initial weights and episodes.
-        rate: Initial learning rate; falls to 0 by a cosine.
+        rank: R.
     """
-    torch.manual_seed(seed)
-    network, rng = AttentiveNetwork(width, rank), np.random.default_rng([seed, 1])
-    optimizer = torch.optim.Adam(
-        [
-            {"params": [network.project, *network.gates.parameters()], "lr": rate / 3},
-            {"params": [one for name, one in network.named_parameters() if name.startswith(("log_", "diff"))]},
-        ],
-        lr=rate,
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        for _ in range(BATCH):
-            episode, outcome_QC, known_QC = sample(rng)
-            (loss(network(episode), outcome_QC, known_QC, regret) / BATCH).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    from satlight.baselines import training  # imports lightning, which scoring does without
+
+    with seeded(seed):
+        network = AttentiveNetwork(width, rank)
+        episodes = _Episodes(network, sample, steps, regret, np.random.default_rng([seed, 1]))
+        training.train(episodes, torch.arange(steps), clip=CLIP)
     return network.eval().requires_grad_(False)
+
+
+class _Episodes(nn.Module):
+    """A network with the source of its episodes, as :func:`satlight.baselines.training.train` takes it."""
+
+    def __init__(
+        self, network: AttentiveNetwork, sample: Sample, steps: int, regret: float, rng: np.random.Generator
+    ) -> None:
+        super().__init__()
+        self.network, self.sample, self.steps, self.regret, self.rng = network, sample, steps, regret, rng
+
+    def loss(self, step: Tensor) -> Tensor:
+        """Return the mean loss of some episodes."""
+        total = torch.zeros((), device=step.device)
+        for _ in range(BATCH):
+            episode, outcome_QC, known_QC = self.sample(self.rng)
+            score_QC = self.network(Episode(*(one.to(step.device) for one in episode)))
+            total = total + loss(score_QC, outcome_QC.to(step.device), known_QC.to(step.device), self.regret) / BATCH
+        return total
+
+    def optimization(self) -> dict[str, Any]:
+        """Return Adam with a third of the rate for the dense layers; both rates fall to 0 by a cosine."""
+        dense = [self.network.project, *self.network.gates.parameters()]
+        scalars = [one for name, one in self.network.named_parameters() if name.startswith(("log_", "diff"))]
+        groups: list[dict[str, Any]] = [{"params": dense, "lr": RATE / 3}, {"params": scalars}]
+        optimizer = torch.optim.Adam(groups, lr=RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def loss(score_QC: Tensor, outcome_QC: Tensor, known_QC: Tensor, regret: float) -> Tensor:
@@ -167,15 +203,3 @@ def loss(score_QC: Tensor, outcome_QC: Tensor, known_QC: Tensor, regret: float) 
     chosen_QC = (SHARPNESS * score_QC.masked_fill(~known_QC, -1e4)).softmax(dim=1)
     best_Q = outcome_QC.masked_fill(~known_QC, 0.0).amax(dim=1)
     return total + regret * (best_Q - (chosen_QC * outcome_QC.masked_fill(~known_QC, 0.0)).sum(dim=1)).mean()
-
-
-def item_means(outcome_KM: np.ndarray, expected_K: np.ndarray | float, prior: float = 8.0) -> np.ndarray:
-    """Return the mean outcome of each instruction, shrunk toward its expectation by ``prior`` candidates."""
-    return ((outcome_KM.sum(axis=1) + prior * expected_K) / (outcome_KM.shape[1] + prior)).clip(LEAST, MOST)
-
-
-def mixed(outcome_NC: np.ndarray, group_N: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Make candidates that are one of the given ones on each group of rows, (N, count)."""
-    names, group_N = np.unique(group_N, return_inverse=True)
-    parent_GC = rng.integers(outcome_NC.shape[1], size=(len(names), count))
-    return np.take_along_axis(outcome_NC, parent_GC[group_N], axis=1)
