@@ -45,7 +45,7 @@ def plot(frame: pl.DataFrame, path: Path) -> None:
         own = method == OWN
         axes.plot(sizes, points, marker="o", label=method, linewidth=2.5 if own else 1, zorder=3 if own else 2)
     axes.set(xscale="log", xticks=sizes, xticklabels=sizes, xlabel="K results of each new candidate")
-    axes.set_ylabel("points above best single by the same results")
+    axes.set_ylabel("points above best single")
     axes.minorticks_off()
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -5,7 +5,7 @@
 Opens test; nothing is chosen on it. The candidates are in three random folds. Model-SAT is trained without a fold, with
 mixed candidates. Then each candidate of the fold is admitted alone, by its outcomes on the first N core items in the
 order of ``satlight onboard --shots N``, and the router chooses between it and the candidates of the other folds. The
-kNN baselines, with k tuned on validation rows, and the Gaussian process are fitted on the same candidates, and admit
+kNN baselines, with k tuned on validation rows, and the two for few results are fitted on the same candidates, and admit
 the candidate by the same items. Best single is the candidate with the highest mean on the same N items. Figures are
 means over the candidates, with intervals (95 %, paired bootstrap over test rows). A seed stands for folds, training and
 validation rows; the sample of test rows is the same for all. Scores of finished folds are kept in ``--output``.
@@ -40,7 +40,7 @@ import matplotlib.pyplot as plt
 CONFIG = Path(__file__).parents[1] / "unseen" / "config.yaml"
 SIZES = (16, 32, 64, 128, 256, 960)
 FOLDS, SMALL_B, BATCH = 3, 10.0, 64
-BASELINES = ("knn", "aptitude_knn", "gaussian_process")
+BASELINES = ("knn", "aptitude_knn", "gaussian_process", "few_results")
 METHODS = ("model_sat", *BASELINES, "best_single")
 Zoos = dict[str, list[int]]
 
