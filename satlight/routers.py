@@ -78,8 +78,7 @@ class Router(Configured, ABC):
         """
         raise SatlightError(
             f"{type(self).__name__} cannot admit '{candidate.model_id}' without training: its parameters "
-            f"belong to the candidates that it was trained on. Methods that can: {', '.join(ADMITTING)}; of the "
-            "baselines, few_results is the best where results are few"
+            f"belong to the candidates that it was trained on. Methods that can: {', '.join(ADMITTING)}"
         )
 
     def remove(self, model_id: str) -> Self:
