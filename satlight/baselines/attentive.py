@@ -32,6 +32,9 @@ BATCH = 2
 STEPS, REGRET, RATE, CLIP = 400, 8.0, 0.01, 1.0
 """Defaults of :func:`train`, and the largest norm of a gradient."""
 
+NEWTON_STEPS, LARGEST_STEP = 6, 2.5
+"""Steps to a candidate's ability, and the largest one, in log-odds."""
+
 WIDTHS = (4.0, 16.0)
 """Initial inverse squared length scales, one for each head."""
 
@@ -118,13 +121,17 @@ class AttentiveNetwork(Configured, nn.Module):
         return offset_Q[:, None] + (gate_QCG * parts_QCG).sum(dim=-1)
 
     def ability(self, offset_K: Tensor, outcome_KC: Tensor, known_KC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the most probable shift of log-odds and its precision, (C,) each, by Newton's method."""
-        shift_C, noise = torch.zeros(outcome_KC.shape[1]), self.log_noise.exp()
-        for _ in range(4):
+        """Return the most probable shift of log-odds and its precision, (C,) each, by Newton's method.
+
+        Steps are bounded, since whole ones diverge for a candidate that fails where nearly all others succeed.
+        """
+        shift_C, noise = offset_K.new_zeros(outcome_KC.shape[1]), self.log_noise.exp()
+        for _ in range(NEWTON_STEPS):
             p_KC = (offset_K[:, None] + shift_C).sigmoid()
             precision_C = (known_KC * p_KC * (1 - p_KC)).sum(dim=0) / noise + (-self.log_variance).exp()
             slope_C = torch.where(known_KC, outcome_KC - p_KC, 0.0).sum(dim=0) / noise
-            shift_C = shift_C + (slope_C - shift_C * (-self.log_variance).exp()) / precision_C
+            step_C = (slope_C - shift_C * (-self.log_variance).exp()) / precision_C
+            shift_C = shift_C + step_C.clamp(-LARGEST_STEP, LARGEST_STEP)
         return shift_C, precision_C
 
     def attention(self, episode: Episode, offset_K: Tensor, offset_Q: Tensor) -> Tensor:

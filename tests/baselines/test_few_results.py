@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 
 from satlight.baselines.attentive import AttentiveNetwork, Episode, loss, train
 from satlight.baselines.few_results import FewResults
@@ -45,7 +46,7 @@ def test_few_results_tell_which_kind_a_newcomer_is(router, zoo):
     assert both.predict(ASKED, ["adder", "sorter"]).argmax(axis=1).tolist() == [0, 1]
 
 
-def test_the_expectation_is_the_mean_of_both_parts(router, zoo, embed, monkeypatch):
+def test_the_expectation_is_the_mean_of_both_parts(router, zoo, embed):
     alone = admit(GaussianProcess().fit(zoo, embed), zoo, "new", ROWS, ADDS).predict(ASKED, ["new"])
     joined = admit(router, zoo, "new", ROWS, ADDS)
     (answered,) = joined._answered
@@ -100,7 +101,6 @@ def test_a_column_known_by_probes_is_a_newcomer(zoo, embed):
 
 
 def test_training_lowers_the_regret():
-
     def sample(rng):
         """Return candidates that are good on one side of a plane."""
         vectors = rng.normal(size=(60, 3))
@@ -120,6 +120,21 @@ def test_training_lowers_the_regret():
     assert torch.equal(torch.get_rng_state(), state)
     assert mean_loss(trained) < 0.6 * mean_loss(AttentiveNetwork(3).requires_grad_(False))
     assert not any(parameter.requires_grad for parameter in trained.parameters())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.97, 1.0])
+def test_the_ability_is_the_mode_of_the_posterior(share):
+    """Whole steps of Newton's method diverge for a candidate that fails where nearly all others succeed."""
+    outcome = (np.arange(300) < 300 * share).astype(float)
+    offset = np.log(0.97 / 0.03)
+    found, _ = AttentiveNetwork(3).ability(
+        torch.full((300,), offset), torch.tensor(outcome[:, None]), torch.ones((300, 1), dtype=torch.bool)
+    )
+
+    def loss(shift):
+        return np.logaddexp(0, offset + shift) * 300 - outcome.sum() * (offset + shift) + shift**2 / 2
+
+    assert found.item() == pytest.approx(minimize_scalar(loss).x, abs=0.01)
 
 
 def test_with_closed_gates_the_network_is_a_shrunken_mean():
