@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from scipy.optimize import minimize_scalar
 
-from satlight.baselines.attentive import AttentiveNetwork, Episode, loss, train
+from satlight.baselines.attentive import Episode
 from satlight.baselines.few_results import FewResults
 from satlight.baselines.gaussian_process import GaussianProcess
 from satlight.types import AptitudeResults, Candidate
@@ -98,54 +96,3 @@ def test_a_column_known_by_probes_is_a_newcomer(zoo, embed):
     router = FewResults(fixed={"steps": 5}).fit(replace(zoo, known=known), embed)
     assert [one.place_C.tolist() for one in router._answered] == [[0]]
     assert router._answered[0].outcome_KC[:, 0].tolist() == np.asarray(zoo.outcomes)[ROWS, 7].tolist()
-
-
-def test_training_lowers_the_regret():
-    def sample(rng):
-        """Return candidates that are good on one side of a plane."""
-        vectors = rng.normal(size=(60, 3))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        side = np.sign(rng.normal(size=6))
-        outcome = (vectors[:, :1] * side > 0).astype(float)
-        half, known = np.full(60, 0.5), np.ones((60, 6), dtype=bool)
-        episode = Episode.of(vectors[:40], half[:40], outcome[:40], known[:40], vectors[40:], half[40:])
-        return episode, torch.tensor(outcome[40:], dtype=torch.float32), torch.tensor(known[40:])
-
-    def mean_loss(network):
-        draws = [sample(np.random.default_rng(number)) for number in range(10)]
-        return np.mean([float(loss(network(episode), *targets, 8.0)) for episode, *targets in draws])
-
-    state = torch.get_rng_state()
-    trained = train(sample, 3, seed=0, steps=100)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert mean_loss(trained) < 0.6 * mean_loss(AttentiveNetwork(3).requires_grad_(False))
-    assert not any(parameter.requires_grad for parameter in trained.parameters())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.97, 1.0])
-def test_the_ability_is_the_mode_of_the_posterior(share):
-    """Whole steps of Newton's method diverge for a candidate that fails where nearly all others succeed."""
-    outcome = (np.arange(300) < 300 * share).astype(float)
-    offset = np.log(0.97 / 0.03)
-    found, _ = AttentiveNetwork(3).ability(
-        torch.full((300,), offset), torch.tensor(outcome[:, None]), torch.ones((300, 1), dtype=torch.bool)
-    )
-
-    def loss(shift):
-        return np.logaddexp(0, offset + shift) * 300 - outcome.sum() * (offset + shift) + shift**2 / 2
-
-    assert found.item() == pytest.approx(minimize_scalar(loss).x, abs=0.01)
-
-
-def test_with_closed_gates_the_network_is_a_shrunken_mean():
-    network = AttentiveNetwork(3).requires_grad_(False)
-    network.gates[2].bias[1:] = -50.0  # of the deviations; that of the ability stays at 2 * sigmoid(0) = 1
-    rng = np.random.default_rng(0)
-    outcome, known = (rng.random((20, 2)) < [0.9, 0.1]).astype(float), np.ones((20, 2), dtype=bool)
-    half = np.full(20, 0.5)
-    score = network(Episode.of(rng.normal(size=(20, 3)), half, outcome, known, rng.normal(size=(5, 3)), half[:5]))
-    assert score.std(dim=0).max() < 1e-6
-    mean = score.sigmoid()[0]
-    # the posterior mode of a normal prior with variance 1: between 1/2 and the mean result
-    assert 0.5 < mean[0] < outcome[:, 0].mean()
-    assert outcome[:, 1].mean() < mean[1] < 0.5
