@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from run import routed, single
 from run_network import item_means, mixed
 from torch import Tensor
-from zero_shot import DRAWS, SIZES, Zoo, scores, variances_of
+from zero_shot import SIZES, Zoo, at_every_size, scores, variances_of
 
 from satlight.backbones.embedding import Embedder
 from satlight.baselines.attentive import QUERIES, REGRET, AttentiveNetwork, Episode, train
@@ -102,17 +103,8 @@ def main() -> None:
                 sample, zoo.vectors_ND.shape[1], steps=args.steps, regret=args.regret, seed=seed, rank=args.rank
             )
             rows, asked = zoo.sides(args.split, seed)
-            for size in SIZES:
-                total: dict[str, np.ndarray] = {}
-                for draw in range(DRAWS):
-                    drawn = np.random.default_rng([seed, draw]).permutation(rows)[:size]
-                    for name, value_Q in routed_by_all(zoo, network, drawn, asked).items():
-                        total[name] = total.get(name, 0.0) + value_Q / DRAWS
-                frames += [
-                    pl.DataFrame({"zoo": zoo.name, "k": size, "method": name, "seed": seed, "row": asked})
-                    .with_columns(pl.Series("value", value_Q))
-                    for name, value_Q in total.items()
-                ]  # fmt: skip
+            route = partial(routed_by_all, zoo, network, asked=asked)
+            frames += at_every_size(zoo.name, seed, rows, asked, route)
             pl.concat(frames).write_parquet(args.output)
         print(f"{zoo.name}: {time.process_time() - start:.0f} CPU seconds", flush=True)
 

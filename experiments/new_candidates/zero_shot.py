@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,36 @@ def scores(zoo: Zoo, rows: np.ndarray, asked: np.ndarray, variances: dict[str, f
     return np.array(columns).T
 
 
+def routed_by_all(
+    zoo: Zoo, transferred: dict[str, float], rows: np.ndarray, asked: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return routed outcomes (Q,) of each method by the results on some rows."""
+    item, query = (np.ix_(part, np.arange(zoo.outcome_NM.shape[1])) for part in (rows, asked))
+    methods = {"start": START, "transferred": transferred, "own results": variances_of(zoo, rows)}
+    found = {name: scores(zoo, rows, asked, variances) for name, variances in methods.items()}
+    found["best_single"] = single(zoo.vectors_ND[rows], zoo.outcome_NM[item], zoo.known_NM[item], zoo.vectors_ND[asked])
+    return {name: routed(score_QM, zoo.outcome_NM[query], zoo.known_NM[query]) for name, score_QM in found.items()}
+
+
+def at_every_size(
+    zoo: str, seed: int, rows: np.ndarray, asked: np.ndarray, route: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> list[pl.DataFrame]:
+    """Return the outcomes of each method at every K, means over draws; ``route`` gets K of the rows."""
+    frames = []
+    for size in SIZES:
+        total: dict[str, np.ndarray] = {}
+        for draw in range(DRAWS):
+            drawn = np.random.default_rng([seed, draw]).permutation(rows)[:size]
+            for name, value_Q in route(drawn).items():
+                total[name] = total.get(name, 0.0) + value_Q / DRAWS
+        frames += [
+            pl.DataFrame({"zoo": zoo, "k": size, "method": name, "seed": seed, "row": asked})
+            .with_columns(pl.Series("value", value_Q))
+            for name, value_Q in total.items()
+        ]  # fmt: skip
+    return frames
+
+
 def main() -> None:
     """Leave out each zoo in turn; write a row per zoo, K, method, seed, and instruction."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,25 +160,8 @@ def main() -> None:
         transferred = {part: float(np.exp(np.mean([np.log(one[part]) for one in others]))) for part in others[0]}
         for seed in args.seeds:
             rows, asked = zoo.sides(args.split, seed)
-            cells = np.ix_(asked, np.arange(zoo.outcome_NM.shape[1]))
-            for size in SIZES:
-                total: dict[str, np.ndarray] = {}
-                for draw in range(DRAWS):
-                    drawn = np.random.default_rng([seed, draw]).permutation(rows)[:size]
-                    methods = {"start": START, "transferred": transferred, "own results": variances_of(zoo, drawn)}
-                    found = {name: scores(zoo, drawn, asked, variances) for name, variances in methods.items()}
-                    picked = np.ix_(drawn, np.arange(zoo.outcome_NM.shape[1]))
-                    found["best_single"] = single(
-                        zoo.vectors_ND[drawn], zoo.outcome_NM[picked], zoo.known_NM[picked], zoo.vectors_ND[asked]
-                    )
-                    for name, score_QM in found.items():
-                        value_Q = routed(score_QM, zoo.outcome_NM[cells], zoo.known_NM[cells])
-                        total[name] = total.get(name, 0.0) + value_Q / DRAWS
-                frames += [
-                    pl.DataFrame({"zoo": zoo.name, "k": size, "method": name, "seed": seed, "row": asked})
-                    .with_columns(pl.Series("value", value_Q))
-                    for name, value_Q in total.items()
-                ]  # fmt: skip
+            route = partial(routed_by_all, zoo, transferred, asked=asked)
+            frames += at_every_size(zoo.name, seed, rows, asked, route)
         print(zoo.name, "done", flush=True)
         pl.concat(frames).write_parquet(args.output)
 
